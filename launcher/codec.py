@@ -1,0 +1,101 @@
+"""Records to JSON and back, by their type hints: the one way a record reaches a file.
+
+Decimal travels as a string (no rounding), time as ISO 8601 UTC with Z. Unknown keys are skipped, so
+an older launcher reads what a newer one wrote as long as the meanings hold.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from datetime import UTC, datetime
+from decimal import Decimal
+from enum import Enum
+from functools import cache
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+def iso(at: datetime) -> str:
+    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def parse_iso(text: str) -> datetime:
+    return datetime.fromisoformat(text.replace("Z", "+00:00"))
+
+
+def dump(value: Any) -> Any:
+    """A record as plain JSON values."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: dump(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, Decimal):
+        return str(value)
+    if isinstance(value, datetime):
+        return iso(value)
+    if isinstance(value, dict):
+        return {str(k): dump(v) for k, v in value.items()}
+    if isinstance(value, frozenset):
+        return sorted(dump(v) for v in value)
+    if isinstance(value, (list, tuple)):
+        return [dump(v) for v in value]
+    return value
+
+
+def load(kind: type[T], value: Any) -> T:
+    """A record of `kind` out of plain JSON values; raises KeyError, TypeError or ValueError when it is none."""
+    return typing.cast(T, _load(kind, value))
+
+
+@cache
+def _fields(kind: Any) -> dict[str, Any]:
+    return typing.get_type_hints(kind)
+
+
+def _load(kind: Any, value: Any) -> Any:
+    origin = typing.get_origin(kind)
+    if origin in (typing.Union, types.UnionType):
+        if value is None:
+            return None
+        (inner,) = [a for a in typing.get_args(kind) if a is not type(None)]
+        return _load(inner, value)
+    if origin is typing.Literal:
+        if value not in typing.get_args(kind):
+            raise ValueError(f"{value!r} is none of {typing.get_args(kind)}")
+        return value
+    if origin is tuple:
+        return _load_tuple(typing.get_args(kind), value)
+    if origin is frozenset:
+        return frozenset(value)
+    if origin is dict:
+        return {k: _load(typing.get_args(kind)[1], v) for k, v in value.items()}
+    if dataclasses.is_dataclass(kind):
+        hints = _fields(kind)
+        known = {f.name for f in dataclasses.fields(kind)}
+        return typing.cast(Any, kind)(**{k: _load(hints[k], v) for k, v in value.items() if k in known})
+    return _load_leaf(kind, value)
+
+
+def _load_tuple(args: tuple[Any, ...], value: Any) -> tuple[Any, ...]:
+    if len(args) == 2 and args[1] is Ellipsis:
+        return tuple(_load(args[0], v) for v in value)
+    return tuple(_load(a, v) for a, v in zip(args, value, strict=True))
+
+
+def _load_leaf(kind: Any, value: Any) -> Any:
+    if kind is Any:
+        return value
+    if kind is Decimal:
+        return Decimal(str(value))
+    if kind is datetime:
+        return parse_iso(value)
+    if isinstance(kind, type) and issubclass(kind, Enum):
+        return kind(value)
+    if kind is float and isinstance(value, int):
+        return float(value)
+    if not isinstance(value, kind):
+        raise TypeError(f"{value!r} is not a {kind.__name__}")
+    return value

@@ -1,0 +1,146 @@
+"""What the house asks of a disk, small enough that a simulated disk can keep the same promises.
+
+A rename is atomic but only lasts once its folder is synced; bytes only last once the file is synced.
+`write` and `append` do all of that; `move` renames and syncs both folders. Nothing here knows names.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import shutil
+from contextlib import suppress
+from pathlib import Path
+from typing import Protocol
+
+
+class Held(Protocol):
+    """An OS lock: it dies with the process that holds it."""
+
+    def release(self) -> None: ...
+
+
+class Files(Protocol):
+    def read(self, path: Path) -> bytes: ...
+    def size(self, path: Path) -> int: ...
+    def exists(self, path: Path) -> bool: ...
+    def names(self, path: Path) -> tuple[str, ...]: ...
+    def append(self, path: Path, data: bytes, *, sync: bool) -> None: ...
+    def cut(self, path: Path, size: int) -> None: ...
+    def write(self, path: Path, data: bytes, mode: int = 0o600) -> None: ...
+    def move(self, source: Path, to: Path) -> None: ...
+    def sync_tree(self, path: Path) -> None: ...
+    def make_folder(self, path: Path) -> None: ...
+    def remove(self, path: Path) -> None: ...
+    def lock(self, path: Path, note: str) -> Held | None: ...
+
+
+class DiskLock:
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    def release(self) -> None:
+        os.close(self._fd)
+
+
+def sync_folder(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+class Disk:
+    """The real one."""
+
+    def read(self, path: Path) -> bytes:
+        return path.read_bytes()
+
+    def size(self, path: Path) -> int:
+        try:
+            return path.stat().st_size
+        except FileNotFoundError:
+            return 0
+
+    def exists(self, path: Path) -> bool:
+        return os.path.lexists(path)
+
+    def names(self, path: Path) -> tuple[str, ...]:
+        try:
+            return tuple(sorted(os.listdir(path)))
+        except (FileNotFoundError, NotADirectoryError):
+            return ()
+
+    def append(self, path: Path, data: bytes, *, sync: bool) -> None:
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        try:
+            view = memoryview(data)
+            while view:
+                view = view[os.write(fd, view) :]
+            if sync:
+                os.fsync(fd)
+        finally:
+            os.close(fd)
+
+    def cut(self, path: Path, size: int) -> None:
+        with path.open("rb+") as f:
+            f.truncate(size)
+            os.fsync(f.fileno())
+
+    def write(self, path: Path, data: bytes, mode: int = 0o600) -> None:
+        beside = path.with_name(f".{path.name}.{os.getpid()}.new")
+        fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+        try:
+            view = memoryview(data)
+            while view:
+                view = view[os.write(fd, view) :]
+            os.fsync(fd)
+        except BaseException:
+            with suppress(OSError):  # the first error is the one to tell
+                os.unlink(beside)
+            raise
+        finally:
+            os.close(fd)
+        os.rename(beside, path)
+        sync_folder(path.parent)
+
+    def move(self, source: Path, to: Path) -> None:
+        """Atomic; refuses a taken place, so that two who finish together cannot overwrite each other."""
+        if os.path.lexists(to):
+            raise FileExistsError(errno.EEXIST, "taken", str(to))
+        os.rename(source, to)  # a folder over a non-empty folder fails too: the race has one winner
+        sync_folder(to.parent)
+        sync_folder(source.parent)
+
+    def sync_tree(self, path: Path) -> None:
+        for folder, _, names in os.walk(path):
+            for name in names:
+                fd = os.open(os.path.join(folder, name), os.O_RDONLY | os.O_NOFOLLOW)
+                try:
+                    os.fsync(fd)
+                finally:
+                    os.close(fd)
+            sync_folder(Path(folder))
+
+    def make_folder(self, path: Path) -> None:
+        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+    def remove(self, path: Path) -> None:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+    def lock(self, path: Path, note: str) -> Held | None:
+        """None when another process holds it. The note tells a person who does."""
+        fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(fd)
+            return None
+        os.ftruncate(fd, 0)
+        os.write(fd, note.encode())
+        return DiskLock(fd)

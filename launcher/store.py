@@ -1,0 +1,184 @@
+"""The data folder: every path of ours is named here and nowhere else."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+
+from launcher.errors import usage
+from launcher.files import Disk
+
+SCHEMA = "1"
+
+
+@dataclass(frozen=True)
+class AttemptFolder:
+    """One machine's share of a run: what was read from it, byte for byte."""
+
+    root: Path
+
+    @property
+    def events(self) -> Path:
+        return self.root / "events.jsonl"
+
+    @property
+    def telemetry(self) -> Path:
+        return self.root / "telemetry.jsonl"
+
+    @property
+    def log(self) -> Path:
+        return self.root / "log"
+
+    @property
+    def setup_log(self) -> Path:
+        return self.root / "setup.log"
+
+    @property
+    def sealed(self) -> Path:
+        return self.root / "sealed.json"
+
+    @property
+    def spool(self) -> Path:
+        """The host's folder when the host is this machine."""
+        return self.root / "spool"
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    root: Path
+
+    @property
+    def name(self) -> str:
+        return self.root.name
+
+    @property
+    def plan(self) -> Path:
+        return self.root / "plan.json"
+
+    @property
+    def journal(self) -> Path:
+        return self.root / "journal.jsonl"
+
+    @property
+    def lock(self) -> Path:
+        return self.root / "lock"
+
+    @property
+    def requests(self) -> Path:
+        return self.root / "requests"
+
+    @property
+    def keys(self) -> Path:
+        return self.root / "keys"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.root / "checkpoints"
+
+    @property
+    def watched(self) -> Path:
+        """Touched by a view while somebody looks."""
+        return self.root / "watched"
+
+    @property
+    def engine_log(self) -> Path:
+        return self.root / "engine.log"
+
+    def attempt(self, n: int) -> AttemptFolder:
+        return AttemptFolder(self.root / "attempts" / str(n))
+
+
+@dataclass(frozen=True)
+class Versions:
+    """<project>/models: finished versions and what is still being fetched."""
+
+    project: Path
+
+    @property
+    def root(self) -> Path:
+        return self.project / "models"
+
+    def version(self, name: str) -> Path:
+        return self.root / name
+
+    def manifest(self, name: str) -> Path:
+        return self.root / name / "manifest.json"
+
+    def partial(self, run: str) -> Path:
+        return self.root / ".partial" / run
+
+    @property
+    def latest(self) -> Path:
+        return self.root / "latest.json"
+
+
+@dataclass(frozen=True)
+class Home:
+    """LAUNCHER_HOME, or the platform's data folder."""
+
+    root: Path
+
+    @property
+    def runs(self) -> Path:
+        return self.root / "runs"
+
+    @property
+    def envs(self) -> Path:
+        return self.root / "envs"
+
+    @property
+    def prices(self) -> Path:
+        return self.root / "prices.json"
+
+    def run(self, name: str) -> RunFolder:
+        return RunFolder(self.runs / name)
+
+    def names(self) -> tuple[str, ...]:
+        """Every run's name, oldest first by the time its plan was written."""
+        try:
+            entries = [e for e in os.scandir(self.runs) if e.is_dir() and os.path.exists(e.path + "/plan.json")]
+        except FileNotFoundError:
+            return ()
+        return tuple(e.name for e in sorted(entries, key=lambda e: (os.stat(e.path + "/plan.json").st_mtime_ns, e.name)))
+
+    def owner(self) -> str:
+        """Random, once per data folder: tells ours from others' in a shared account."""
+        path = self.root / "owner"
+        if not path.exists():
+            Disk().write(path, secrets.token_hex(8).encode())
+        return path.read_text().strip()
+
+
+def open_home(environ: dict[str, str]) -> Home:
+    """The data folder, made and checked; a folder of another layout or one that cannot be written is said."""
+    place = environ.get("LAUNCHER_HOME")
+    if place:
+        root = Path(place).expanduser().absolute()
+    else:
+        import platformdirs  # 17 ms: only when the variable is not set
+
+        root = Path(platformdirs.user_data_dir("launcher", appauthor=False))
+    home = Home(root)
+    try:
+        home.runs.mkdir(parents=True, exist_ok=True, mode=0o700)
+        schema = root / "schema"
+        if not schema.exists():
+            Disk().write(schema, SCHEMA.encode())
+        found = schema.read_text().strip()
+        if not os.access(home.runs, os.W_OK):
+            raise PermissionError(13, "Permission denied", str(home.runs))
+    except OSError as e:
+        raise usage(
+            "home-unwritable",
+            f"the data folder {root} cannot be written: {e.strerror}",
+            hint="doctor    after LAUNCHER_HOME=<a folder you own>",
+        ) from e
+    if found != SCHEMA:
+        raise usage(
+            "home-schema",
+            f"the data folder {root} has layout {found}, this launcher knows layout {SCHEMA}",
+            hint="doctor    with the launcher that made it, or LAUNCHER_HOME=<another folder>",
+        )
+    return home
