@@ -1,0 +1,214 @@
+"""Bringing announced files home: what a host says is a name is not trusted to be one.
+
+`fetch` copies every listed file into a staging folder through any `read(path, offset, limit)`, hashing
+while it copies and going on where an earlier try ended. It knows no transport, no clock and no run: a
+process, a container and a simulated host all bring their files home by this one function. It leaves
+files in staging that the listing does not name; whoever owns the staging folder decides about those.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import posixpath
+import stat
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from launcher.errors import Corrupt
+from launcher.remote.base import Listed, Tick
+
+Read = Callable[[str, int, int], bytes]
+
+CHUNK = 1 << 18  # small enough that a slow link still lets tick() in twice a second
+_HEX = frozenset("0123456789abcdef")
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_FILE = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def name_fault(path: str, *, controls: bool = False) -> str | None:
+    """Why this relative path cannot be used as one, or None. `controls` lets odd characters through,
+    for names that come from this machine's own disk; what comes from a host may not hold them."""
+    if not path:
+        return "it is empty"
+    if path.startswith("/"):
+        return "it is absolute"
+    if "\0" in path:
+        return "it holds a NUL"
+    if not controls and any(ord(char) < 32 or 127 <= ord(char) < 160 for char in path):
+        return "it holds a control character"
+    if any(part in ("", ".", "..") for part in path.split("/")):
+        return "it has an empty part, '.' or '..'"
+    if not controls and any(0xD800 <= ord(char) < 0xE000 for char in path):
+        return "it is not text in UTF-8"
+    return None
+
+
+def fetch(
+    read: Read, base: str, listing: Sequence[Listed], staging: Path, tick: Tick, *, chunk: int = CHUNK
+) -> None:
+    """Every `base`/path into staging/path. What is already there in full and right is not read again.
+
+    Raises Corrupt for a listing that cannot be honest and for contents that are not what was
+    announced (the bad file is removed first, so that another try starts clean), what `read` raises,
+    what `tick` raises (what arrived so far stays), and OSError when this machine's own disk refuses.
+    """
+    _vet(listing)
+    staging.mkdir(parents=True, exist_ok=True)
+    root = os.open(staging, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for listed in listing:
+            tick()
+            source = listed.path if base in ("", ".") else posixpath.join(base, listed.path)
+            *folders, name = listed.path.split("/")
+            with _folder(root, folders, listed.path) as folder:
+                _bring(_Wanted(read, source, listed, tick, chunk), folder, name)
+    finally:
+        os.close(root)
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """One file to bring and the means for it."""
+
+    read: Read
+    source: str
+    listed: Listed
+    tick: Tick
+    chunk: int
+
+
+def _vet(listing: Sequence[Listed]) -> None:
+    files: set[str] = set()
+    folders: set[str] = set()
+    for listed in listing:
+        fault = name_fault(listed.path)
+        if fault is None and listed.size < 0:
+            fault = "its size is negative"
+        if fault is None and (len(listed.sha256) != 64 or not _HEX.issuperset(listed.sha256)):
+            fault = "its sha256 is not one"
+        if fault is None and listed.path in files:
+            fault = "it is listed twice"
+        if fault is not None:
+            raise Corrupt(f"the host lists {listed.path!r}, and {fault}")
+        files.add(listed.path)
+        parts = listed.path.split("/")
+        folders.update("/".join(parts[:depth]) for depth in range(1, len(parts)))
+    both = files & folders
+    if both:
+        raise Corrupt(f"the host lists {min(both)!r} as a file and as a folder")
+
+
+@contextmanager
+def _folder(root: int, parts: Sequence[str], path: str) -> Iterator[int]:
+    """The folder's descriptor, made on the way down; a link in place of a folder is never followed."""
+    at = os.dup(root)
+    try:
+        for part in parts:
+            made = _make_folder(part, at)
+            try:
+                below = os.open(part, _FOLDER, dir_fd=at)
+            except OSError as why:
+                if why.errno not in (errno.ENOTDIR, errno.ELOOP):
+                    raise
+                raise Corrupt(f"{path!r} cannot be stored: {part!r} is no folder in staging") from why
+            if made:
+                os.fsync(at)
+            os.close(at)
+            at = below
+        yield at
+    finally:
+        os.close(at)
+
+
+def _make_folder(name: str, at: int) -> bool:
+    try:
+        os.mkdir(name, 0o755, dir_fd=at)
+    except FileExistsError:
+        return False
+    return True
+
+
+def _bring(wanted: _Wanted, folder: int, name: str) -> None:
+    file, fresh = _open(folder, name)
+    try:
+        digest, have = (hashlib.sha256(), 0) if fresh else _already(wanted, file)
+        resumed = have > 0
+        while True:
+            _copy(wanted, file, digest, have)
+            if digest.hexdigest() == wanted.listed.sha256:
+                break
+            if not resumed:
+                raise Corrupt(f"{wanted.source!r} arrived with another sha256 than announced")
+            # What an earlier try left may be the wrong half: once more, all of it.
+            resumed, have, digest = False, 0, hashlib.sha256()
+            os.ftruncate(file, 0)
+        os.fsync(file)
+        if fresh:
+            os.fsync(folder)
+    except Corrupt:
+        os.unlink(name, dir_fd=folder)
+        raise
+    finally:
+        os.close(file)
+
+
+def _open(folder: int, name: str) -> tuple[int, bool]:
+    """The file to fill and whether it is new. Anything but a plain file of our own gives way."""
+    try:
+        found = os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        pass
+    else:
+        if stat.S_ISDIR(found.st_mode):
+            raise Corrupt(f"{name!r} cannot be stored: a folder of that name is in staging")
+        if stat.S_ISREG(found.st_mode) and found.st_nlink == 1:
+            return os.open(name, _FILE, dir_fd=folder), False
+        os.unlink(name, dir_fd=folder)
+    return os.open(name, _FILE | os.O_CREAT | os.O_EXCL, 0o644, dir_fd=folder), True
+
+
+def _already(wanted: _Wanted, file: int) -> tuple[hashlib._Hash, int]:
+    """Hash what an earlier try left; more than announced is no beginning of it."""
+    digest, have = hashlib.sha256(), os.fstat(file).st_size
+    if have > wanted.listed.size:
+        os.ftruncate(file, 0)
+        return digest, 0
+    at = 0
+    while at < have:
+        data = os.pread(file, wanted.chunk, at)
+        digest.update(data)
+        at += len(data)
+        wanted.tick()
+    return digest, have
+
+
+def _copy(wanted: _Wanted, file: int, digest: hashlib._Hash, have: int) -> None:
+    """Read on from `have` to the announced size; a whole file is left to its hash."""
+    size = wanted.listed.size
+    if have == size > 0:
+        return
+    while True:
+        left = size - have
+        # One byte more than is left: a file that grew shows itself without another call.
+        data = wanted.read(wanted.source, have, min(left + 1, wanted.chunk))
+        if len(data) > left:
+            raise Corrupt(f"{wanted.source!r} is longer than the {size} bytes announced")
+        if not data and left:
+            raise Corrupt(f"{wanted.source!r} ends after {have} of {size} bytes announced")
+        digest.update(data)
+        _write(file, data, have)
+        have += len(data)
+        wanted.tick()
+        if have == size:
+            return
+
+
+def _write(file: int, data: bytes, at: int) -> None:
+    view = memoryview(data)
+    while view:
+        written = os.pwrite(file, view, at)
+        view, at = view[written:], at + written
