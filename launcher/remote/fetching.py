@@ -14,7 +14,7 @@ import os
 import posixpath
 import stat
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,16 +56,20 @@ def fetch(
     announced (the bad file is removed first, so that another try starts clean), what `read` raises,
     what `tick` raises (what arrived so far stays), and OSError when this machine's own disk refuses.
     """
-    _vet(listing)
+    folders = _vet(listing)
     staging.mkdir(parents=True, exist_ok=True)
     root = os.open(staging, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         for listed in listing:
             tick()
             source = listed.path if base in ("", ".") else posixpath.join(base, listed.path)
-            *folders, name = listed.path.split("/")
-            with _folder(root, folders, listed.path) as folder:
+            *parts, name = listed.path.split("/")
+            with _folder(root, parts, listed.path) as folder:
                 _bring(_Wanted(read, source, listed, tick, chunk), folder, name)
+        for path in sorted(folders, reverse=True):  # names last: once per folder, whoever made them
+            with _folder(root, path.split("/"), path) as folder:
+                os.fsync(folder)
+        os.fsync(root)
     finally:
         os.close(root)
 
@@ -81,7 +85,8 @@ class _Wanted:
     chunk: int
 
 
-def _vet(listing: Sequence[Listed]) -> None:
+def _vet(listing: Sequence[Listed]) -> set[str]:
+    """The folders the listing needs, once all of it was found to be possible."""
     files: set[str] = set()
     folders: set[str] = set()
     for listed in listing:
@@ -100,6 +105,7 @@ def _vet(listing: Sequence[Listed]) -> None:
     both = files & folders
     if both:
         raise Corrupt(f"the host lists {min(both)!r} as a file and as a folder")
+    return folders
 
 
 @contextmanager
@@ -108,28 +114,19 @@ def _folder(root: int, parts: Sequence[str], path: str) -> Iterator[int]:
     at = os.dup(root)
     try:
         for part in parts:
-            made = _make_folder(part, at)
+            with suppress(FileExistsError):
+                os.mkdir(part, 0o755, dir_fd=at)
             try:
                 below = os.open(part, _FOLDER, dir_fd=at)
             except OSError as why:
                 if why.errno not in (errno.ENOTDIR, errno.ELOOP):
                     raise
                 raise Corrupt(f"{path!r} cannot be stored: {part!r} is no folder in staging") from why
-            if made:
-                os.fsync(at)
             os.close(at)
             at = below
         yield at
     finally:
         os.close(at)
-
-
-def _make_folder(name: str, at: int) -> bool:
-    try:
-        os.mkdir(name, 0o755, dir_fd=at)
-    except FileExistsError:
-        return False
-    return True
 
 
 def _bring(wanted: _Wanted, folder: int, name: str) -> None:
@@ -147,8 +144,6 @@ def _bring(wanted: _Wanted, folder: int, name: str) -> None:
             resumed, have, digest = False, 0, hashlib.sha256()
             os.ftruncate(file, 0)
         os.fsync(file)
-        if fresh:
-            os.fsync(folder)
     except Corrupt:
         os.unlink(name, dir_fd=folder)
         raise
