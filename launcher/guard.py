@@ -71,7 +71,7 @@ def may_ask(
     ceiling: Decimal,
     billing_step_s: int = 1,
 ) -> bool:
-    """A next attempt is asked for only when its worst case on top of what is spent stays below the ceiling."""
+    """A next attempt is asked for only when its worst case on top of what is spent keeps the ceiling."""
     return spent_usd + worst_cost(rate, limits, overrun_s, billing_step_s) <= ceiling
 
 
