@@ -1,0 +1,139 @@
+#!/usr/bin/env bash
+# A real Docker engine of the tests' own: its data, socket and containers lie in one folder and touch no
+# other engine. Several test processes share it; it ends when the last of them is gone.
+#
+#   docker.sh start [PID]      starts it or joins the one that runs, on behalf of PID (default: the caller);
+#                              prints DOCKER_HOST=unix://...
+#   docker.sh stop [PID]       takes PID off; the last one off ends the engine and removes its folder
+#   docker.sh base-image       prints the name of a small image with python3, made on the first call
+#
+# Needs root and, from Debian, docker.io; base-image needs debootstrap as well. Exit 3 = it cannot run here,
+# with the reason on stderr. LAUNCHER_ENGINE_DIR moves the folder. Knows nothing of the launcher.
+set -eu
+
+here=$(cd "$(dirname "$0")" && pwd)
+dir=${LAUNCHER_ENGINE_DIR:-${TMPDIR:-/tmp}/launcher-engine-$(id -u)}
+socket=$dir/docker.sock
+export DOCKER_HOST=unix://$socket
+
+say() { echo "docker.sh: $*" >&2; }
+cannot() { say "$*"; exit 3; }
+alive() { [ -s "$dir/engine.pid" ] && kill -0 "$(cat "$dir/engine.pid")" 2>/dev/null; }
+answers() { alive && timeout 5 docker version >/dev/null 2>&1; }
+
+# The bridge and its packet rules belong to the machine, not to an engine: with another engine here, ours
+# does without a network rather than flush the rules of the other.
+other_engine() {
+    [ -e "$dir/bridge-is-ours" ] && return 1
+    [ -S /var/run/docker.sock ] || ip link show docker0 >/dev/null 2>&1
+}
+
+try_start() { # DRIVER NETWORK -> 0 when the engine answers
+    local driver=$1 network=$2 net=() _
+    case $network in
+        bridge) : >"$dir/bridge-is-ours" ;;
+        plain) net=(--iptables=false --ip6tables=false); : >"$dir/bridge-is-ours" ;;
+        none) net=(--iptables=false --ip6tables=false --bridge=none) ;;
+    esac
+    setsid dockerd --host "$DOCKER_HOST" --data-root "$dir/data" --exec-root "$dir/exec" \
+        --pidfile "$dir/dockerd.pid" --storage-driver "$driver" --group root --shutdown-timeout 2 \
+        --containerd-namespace launcher-test --containerd-plugins-namespace launcher-test-plugins \
+        --log-level warn ${net[@]+"${net[@]}"} >>"$dir/log" 2>&1 9>&- </dev/null &
+    echo $! >"$dir/engine.pid"
+    for _ in $(seq 150); do # 30 s
+        answers && { echo "$driver $network" >"$dir/how"; return 0; }
+        alive || return 1
+        sleep 0.2
+    done
+    end_engine
+    return 1
+}
+
+end_engine() {
+    local pid _
+    pid=$(cat "$dir/engine.pid" 2>/dev/null) || return 0
+    kill "$pid" 2>/dev/null || :
+    for _ in $(seq 100); do # 20 s
+        kill -0 "$pid" 2>/dev/null || break
+        sleep 0.2
+    done
+    kill -9 "$pid" 2>/dev/null || :
+    rm -f "$dir/engine.pid"
+}
+
+remove_folder() {
+    local mounted
+    # Deepest first; only what is mounted below our own folder.
+    awk -v d="$dir/" 'index($2, d) == 1 { print $2 }' /proc/mounts | sort -r | while read -r mounted; do
+        umount "$mounted" 2>/dev/null || umount -l "$mounted" 2>/dev/null || :
+    done
+    if [ -e "$dir/bridge-is-ours" ]; then ip link del docker0 2>/dev/null || :; fi
+    rm -rf --one-file-system "$dir"
+}
+
+prune_users() { # those that died without saying good-bye
+    local user
+    for user in "$dir"/users/*; do
+        [ -e "$user" ] && ! kill -0 "${user##*/}" 2>/dev/null && rm -f "$user"
+    done
+    return 0
+}
+
+unused() { prune_users; [ -z "$(ls -A "$dir/users" 2>/dev/null)" ]; }
+
+watch() { # a process of its own: a killed test run must not leave an engine behind
+    while sleep 3; do
+        exec 9>"$dir.lock"
+        flock 9
+        alive || exit 0
+        if unused; then end_engine; remove_folder; exit 0; fi
+        flock -u 9
+    done
+}
+
+start() {
+    local driver network networks
+    [ "$(id -u)" = 0 ] || cannot "an engine of our own needs root"
+    command -v dockerd >/dev/null || cannot "dockerd is not here (apt-get install docker.io)"
+    command -v docker >/dev/null || cannot "the docker command is not here (apt-get install docker.io)"
+    exec 9>"$dir.lock"
+    flock -w 150 9 || cannot "another start is under way for too long"
+    if ! answers; then
+        end_engine
+        other_engine && networks=none || networks="bridge plain none"
+        rm -rf --one-file-system "$dir/data" "$dir/exec"
+        mkdir -p -m 700 "$dir/users" "$dir/data" "$dir/exec"
+        : >"$dir/log"
+        for driver in overlay2 vfs; do
+            for network in $networks; do
+                try_start "$driver" "$network" && break 2
+            done
+        done
+        if ! answers; then
+            say "the engine does not start; its last lines:"
+            tail -n 8 "$dir/log" >&2
+            end_engine
+            remove_folder
+            exit 3
+        fi
+        : >"$dir/users/$1"
+        setsid "$0" watch >/dev/null 2>&1 9>&- </dev/null &
+    fi
+    : >"$dir/users/$1"
+    echo "DOCKER_HOST=$DOCKER_HOST"
+}
+
+stop() {
+    exec 9>"$dir.lock"
+    flock -w 60 9
+    rm -f "$dir/users/$1"
+    if unused; then end_engine; remove_folder; fi
+}
+
+case ${1:-} in
+    start) start "${2:-$PPID}" ;;
+    stop) stop "${2:-$PPID}" ;;
+    watch) watch ;;
+    base-image) exec "$here/base_image.sh" ;;
+    *) sed -n '2,14s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+esac
