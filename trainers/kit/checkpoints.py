@@ -1,0 +1,132 @@
+"""Checkpoints that survive a kill at any moment: a new name each, filled beside, synced, renamed, and
+then marked by the file `complete`, which also names every file's digest.
+
+What has no `complete` does not exist for a resume; what does not match its digests is said and passed
+over for the one before. The last two and the best are kept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from trainers.kit.files import sync, sync_folder, write
+
+MARK = "complete"
+_NAME = re.compile(r"step-\d{8}(-\d+)?")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    folder: Path
+    step: int
+    score: float | None
+    digests: dict[str, str]
+
+
+class Checkpoints:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        goal: Literal["max", "min"],
+        keep: int = 2,
+        say: Callable[[str], None] = print,
+    ) -> None:
+        self._folder = folder
+        self._goal = goal
+        self._keep = keep
+        self._say = say
+        folder.mkdir(parents=True, exist_ok=True)
+        self._clear_halves()
+
+    def all(self) -> list[Checkpoint]:
+        """Complete ones, oldest first."""
+        found = [_read(child) for child in self._folder.iterdir() if _NAME.fullmatch(child.name)]
+        return sorted((one for one in found if one), key=lambda one: (one.step, one.folder.name))
+
+    def newest(self, up_to: int | None = None) -> Checkpoint | None:
+        """The newest one whose bytes are still what was written."""
+        for one in reversed(self.all()):
+            if up_to is not None and one.step > up_to:
+                continue
+            if _digests(one.folder) == one.digests:
+                return one
+            self._say(f"warning: checkpoint {one.folder.name} is damaged, looking for the one before")
+        return None
+
+    def save(self, step: int, fill: Callable[[Path], None], score: float | None = None) -> Checkpoint:
+        """`fill` writes files (and folders) into the folder it is given."""
+        beside = self._folder / f".step-{step:08d}.{os.getpid()}.new"
+        beside.mkdir()
+        fill(beside)
+        for path in sorted(beside.rglob("*")):
+            if path.is_dir():
+                sync_folder(path)
+            else:
+                sync(path)
+        sync_folder(beside)
+        digests = _digests(beside)
+        final = self._free_name(step)
+        os.rename(beside, final)
+        sync_folder(self._folder)
+        mark = {"step": step, "score": score, "files": digests}
+        write(final / MARK, json.dumps(mark).encode())
+        self._drop_old()
+        return Checkpoint(final, step, score, digests)
+
+    def _free_name(self, step: int) -> Path:
+        name, number = self._folder / f"step-{step:08d}", 2
+        while name.exists():
+            name, number = self._folder / f"step-{step:08d}-{number}", number + 1
+        return name
+
+    def _drop_old(self) -> None:
+        present = self.all()
+        scored = [one for one in present if one.score is not None]
+        kept = {one.folder for one in present[-self._keep :]}
+        if scored:
+            pick = max if self._goal == "max" else min
+            kept.add(pick(scored, key=lambda one: one.score or 0.0).folder)
+        for one in present:
+            if one.folder not in kept:
+                (one.folder / MARK).unlink()  # first, so that a half removed one is not complete
+                shutil.rmtree(one.folder)
+
+    def _clear_halves(self) -> None:
+        for child in self._folder.iterdir():
+            half = child.name.startswith(".step-") and child.name.endswith(".new")
+            unmarked = bool(_NAME.fullmatch(child.name)) and not (child / MARK).exists()
+            if half or unmarked:
+                shutil.rmtree(child)
+
+
+def _read(folder: Path) -> Checkpoint | None:
+    try:
+        mark = json.loads((folder / MARK).read_text())
+        return Checkpoint(folder, int(mark["step"]), mark["score"], dict(mark["files"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None  # no mark, or not one of ours: not complete
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    digests = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and path != folder / MARK:
+            with open(path, "rb") as file:
+                digests[path.relative_to(folder).as_posix()] = _sha256(file.read)
+    return digests
+
+
+def _sha256(read: Callable[[int], bytes]) -> str:
+    digest = hashlib.sha256()
+    while block := read(1 << 20):
+        digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,1 @@
+"""The smallest real training: boosted trees on a bundled table. See README.md."""

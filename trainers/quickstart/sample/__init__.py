@@ -1,0 +1,1 @@
+"""The bundled table and the generator that made it."""
