@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -17,15 +17,9 @@ from typing import Any
 from launcher.codec import dump, iso, parse_iso
 from launcher.errors import Exit, LauncherError
 from launcher.files import Files
+from launcher.models import Fact
 
 SCHEMA = 1
-
-
-@dataclass(frozen=True)
-class Fact:
-    kind: str
-    at: datetime
-    data: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

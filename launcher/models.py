@@ -48,6 +48,7 @@ class Offer:
     storage_usd_per_day: Decimal = Decimal(0)  # what waiting results cost once the machine is stopped
     boot_s: int = 0  # typical time from create to reachable
     bills: bool = False
+    disk_usd_per_hour: Decimal = Decimal(0)  # the share of usd_per_hour that is disks and address
 
 
 class RuntimeKind(StrEnum):
@@ -92,6 +93,7 @@ class Estimate:
     lines: tuple[Line, ...]
     hours: Range
     usd: Range
+    known: bool = True  # False: nobody can tell how long it trains; likely and high are then the limit's
 
 
 @dataclass(frozen=True)
@@ -196,6 +198,7 @@ class Plan:
     settings: tuple[tuple[str, str], ...] = ()  # key, value: what `models diff` compares
     code: tuple[tuple[str, str], ...] = ()  # git commit, dirtiness
     allow_cpu: bool = False
+    need: Need = Need()
     schema: int = 1
 
 
@@ -273,6 +276,15 @@ class Traits:
     keeps_output: bool = False  # output outlives the instance's end until it is pulled
     overrun_s: int = 5
     verbs: frozenset[str] = field(default_factory=frozenset)  # optional: pause, set_end, admit, billed
+
+
+@dataclass(frozen=True)
+class Fact:
+    """One journal line: what was observed or intended, and when."""
+
+    kind: str
+    at: datetime
+    data: Json = field(default_factory=dict)
 
 
 class State(StrEnum):

@@ -1,0 +1,139 @@
+"""Finished versions: what the agent vouched for becomes a folder that is whole or not there.
+
+Everything is gathered beside (`models/.partial/<run>`), hashed while it is copied, synced, and made
+visible by one rename. `manifest.json` is part of that rename, so a folder that is seen is complete.
+Models are bytes here: nothing of them is ever loaded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from launcher.errors import Corrupt
+from launcher.files import Files
+from launcher.models import Json
+from launcher.remote.base import Listed
+from launcher.store import Versions
+
+OWN = ".launcher"
+MANIFEST = "manifest.json"
+
+
+def parse_sealed(data: bytes, digest: str) -> tuple[Listed, ...]:
+    """The sealed list, believed only when it is the one that was announced."""
+    if hashlib.sha256(data).hexdigest() != digest:
+        raise Corrupt("the sealed list is not the one that was announced")
+    listed = tuple(Listed(str(f["path"]), int(f["size"]), str(f["sha256"])) for f in json.loads(data)["files"])
+    for f in listed:
+        if f.path == MANIFEST or f.path.split("/")[0] == OWN:
+            raise Corrupt(f"the output holds {f.path}, a name that is reserved")
+    return listed
+
+
+def manifest(files: tuple[Listed, ...], facts: Mapping[str, object]) -> bytes:
+    body = {
+        "schema": 1,
+        "files": [
+            {"path": f.path, "size": f.size, "sha256": f.sha256} for f in sorted(files, key=lambda f: f.path)
+        ],
+        **facts,
+    }
+    return (json.dumps(body, indent=1, ensure_ascii=False, sort_keys=False) + "\n").encode()
+
+
+def add_own(files: Files, partial: Path, own: Mapping[str, bytes]) -> tuple[Listed, ...]:
+    """Our own files (plan, log, telemetry) beside the output, under a name that output may not use."""
+    files.make_folder(partial / OWN)
+    for name, data in own.items():
+        files.write(partial / OWN / name, data, 0o644)
+    return tuple(
+        Listed(f"{OWN}/{name}", len(data), hashlib.sha256(data).hexdigest()) for name, data in own.items()
+    )
+
+
+def finish(files: Files, versions: Versions, partial: Path, names: Callable[[int], str], manifest: bytes) -> str:
+    """Sync, then one rename under the first free name. Returns the name taken."""
+    files.write(partial / MANIFEST, manifest, 0o644)
+    files.sync_tree(partial)
+    for k in range(1, 1000):
+        name = names(k)
+        try:
+            files.move(partial, versions.version(name))
+        except OSError:
+            if not files.exists(versions.version(name)):
+                raise
+            continue  # taken, perhaps this very moment by a run that finishes together with us
+        return name
+    raise FileExistsError("a thousand versions of this name exist")
+
+
+def point_latest(files: Files, versions: Versions, name: str, run: str, at: datetime) -> None:
+    body = {"version": name, "run": run, "at": at.strftime("%Y-%m-%dT%H:%M:%SZ")}
+    files.write(versions.latest, (json.dumps(body) + "\n").encode(), 0o644)
+
+
+def version_of(files: Files, versions: Versions, run: str, digest: str) -> str | None:
+    """The version that this run made of this sealed list already: we may have died right after the rename."""
+    for name in reversed(files.names(versions.root)):
+        if name.startswith(".") or not files.exists(versions.manifest(name)):
+            continue
+        found = read_manifest(files, versions, name)
+        if found.get("run") == run and found.get("sealed") == digest:
+            return name
+    return None
+
+
+def read_manifest(files: Files, versions: Versions, name: str) -> Json:
+    """Empty when it is not one: a stranger's folder among the versions is not ours to judge."""
+    try:
+        value = json.loads(files.read(versions.manifest(name)))
+    except (ValueError, OSError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def latest(files: Files, versions: Versions) -> str | None:
+    try:
+        value = json.loads(files.read(versions.latest))
+    except (ValueError, OSError):
+        return None
+    return str(value["version"]) if isinstance(value, dict) and "version" in value else None
+
+
+@dataclass(frozen=True)
+class Fault:
+    path: str
+    what: str
+
+
+def verify(folder: Path) -> tuple[Fault, ...]:
+    """Every file against the manifest, by size and sha256, and nothing besides. Empty = sound."""
+    try:
+        listed = {f["path"]: f for f in json.loads((folder / MANIFEST).read_bytes())["files"]}
+    except (OSError, ValueError, KeyError, TypeError) as e:
+        return (Fault(MANIFEST, f"cannot be read: {e}"),)
+    faults: list[Fault] = []
+    here = {
+        p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_symlink() or not p.is_dir()
+    } - {MANIFEST}
+    faults += [Fault(path, "is not in the manifest") for path in sorted(here - listed.keys())]
+    for path, entry in sorted(listed.items()):
+        faults += _check(folder / path, path, entry)
+    return tuple(faults)
+
+
+def _check(file: Path, path: str, entry: Json) -> list[Fault]:
+    if file.is_symlink() or not file.is_file():
+        return [Fault(path, "is missing")]
+    size = file.stat().st_size
+    if size != entry["size"]:
+        return [Fault(path, f"has {size} bytes instead of {entry['size']}")]
+    with file.open("rb") as f:
+        if hashlib.file_digest(f, "sha256").hexdigest() != entry["sha256"]:
+            return [Fault(path, "has other contents")]
+    return []

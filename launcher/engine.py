@@ -1,0 +1,62 @@
+"""The loop: facts -> state -> next step -> do it -> facts. First run, resume and stop are all this loop."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from launcher import runstate
+from launcher.errors import Stopped
+from launcher.runstate import RunState, Step
+from launcher.steps import connect, provision, pull, push, release, start, watch
+from launcher.world import World
+
+STEPS: dict[Step, Callable[[World], None]] = {
+    Step.PROVISION: provision.provision,
+    Step.CONNECT: connect.connect,
+    Step.PUSH: push.push,
+    Step.START: start.start,
+    Step.WATCH: watch.watch,
+    Step.PULL: pull.pull,
+    Step.RELEASE: release.release,
+}
+
+log = logging.getLogger("launcher.engine")
+
+
+def drive(world: World, engine: dict[str, object]) -> RunState:
+    """Until nothing is left to do. Holds the run's lock by contract of the caller."""
+    world.record("engine", **engine)
+    trouble = 0
+    while (step := _decide(world)) is not None:
+        try:
+            STEPS[step](world)
+            trouble = 0
+        except Stopped as e:
+            log.info("stopped in %s: %s", step, e.why)
+        except Exception as e:  # our own bug must not leave a machine running: end it, keep what is there
+            log.exception("step %s failed", step)
+            trouble += 1
+            _own_fault(world, step, e, trouble)
+    world.drop_hosts()
+    if world.state.ended is None and not world.state.wants_pull:
+        world.record("ended", state=runstate.outcome(world.state).value)
+    return world.state
+
+
+def _decide(world: World) -> Step | None:
+    world.tick_quietly()  # a stop is a fact now, and the fold below sees it
+    return runstate.next_step(world.state)
+
+
+def _own_fault(world: World, step: Step, error: Exception, trouble: int) -> None:
+    why = f"internal: {type(error).__name__}: {error}"
+    a = world.state.attempt
+    disk = isinstance(error, OSError)
+    if step is Step.PULL and (disk or trouble > 1):
+        world.record("pull-failed", message=str(error) if disk else why)
+    elif step is not Step.RELEASE and not disk and a is not None and a.open and a.over is None:
+        world.about(a, "over", why=why, blame=True)
+    else:
+        # Ending a machine is never given up, and a full disk may be emptied: try again, slower and slower.
+        world.clock.wait(min(60.0, 0.5 * 2 ** min(trouble, 8)))

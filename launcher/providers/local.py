@@ -1,0 +1,209 @@
+"""This very machine: an instance is the boot guard's process, its label is its environment.
+
+Nothing is remembered: the process table is the listing. Children that left the guard's tree carry the
+label too, so a stray is seen and ended like an instance.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+
+from launcher.errors import BadOrder, Gone
+from launcher.models import Access, Need, Offer, Order, Resource, ResourceState, Traits
+from launcher.providers.base import Check
+
+LABEL = "LAUNCHER_INSTANCE"
+PROVIDER_KEYS = ("RUNPOD_API_KEY", "AWS_")
+FREE = Decimal(0)
+
+
+class LocalProvider:
+    name = "local"
+    traits = Traits(boots="here", bills=False, keeps_output=True, overrun_s=5)
+
+    def check(self) -> tuple[Check, ...]:
+        free_gb = shutil.disk_usage(Path.home()).free / 1e9
+        return (
+            Check("processes of this machine", True, f"{os.cpu_count()} cores, {free_gb:.0f} GB free"),
+            Check("GPU of this machine", True, _gpu_name() or "none; trainers use the CPU"),
+        )
+
+    def offers(self, need: Need) -> tuple[Offer, ...]:
+        gpu = _gpu_name()
+        return (
+            Offer(
+                id="local",
+                target="local",
+                provider="local",
+                region=None,
+                instance_type=None,
+                gpu=gpu,
+                gpu_count=1 if gpu else 0,
+                vram_gb=None,
+                spot=False,
+                usd_per_hour=FREE,
+                price_source="this machine",
+                price_as_of=None,
+            ),
+        )
+
+    def create(self, order: Order) -> Resource:
+        folder = Path(order.folder)
+        folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        try:
+            process = subprocess.Popen(
+                [sys.executable, "-I", "-c", order.boot_guard, order.token],
+                env=_environment(order),
+                cwd=folder.parent,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        except OSError as e:
+            raise BadOrder(f"no process could be started here: {e.strerror}") from e
+        return _resource(order.token, {**_labels(order)}, process.pid, ResourceState.RUNNING, order.folder)
+
+    def get(self, id: str) -> Resource:
+        for resource in self.list():
+            if resource.id == id:
+                return resource
+        raise Gone(f"no process here carries the label {id}")
+
+    def list(self, run_id: str | None = None) -> tuple[Resource, ...]:
+        """The guard of each instance, then strays: processes that outlived their guard."""
+        found: dict[str, Resource] = {}
+        for pid, env in _labelled():
+            token = env[LABEL]
+            if run_id is not None and env.get("LAUNCHER_RUN") != run_id:
+                continue
+            if token not in found or _is_guard(pid, token):
+                found[token] = _resource(token, env, pid, ResourceState.RUNNING, env.get("LAUNCHER_SPOOL", ""))
+        return tuple(found.values())
+
+    def terminate(self, id: str) -> None:
+        """Descendants first: a guard that dies before them would leave them to init, unlabelled ones unseen."""
+        tree: list[int] = []
+        for pid, env in _labelled():
+            if env[LABEL] == id:
+                tree += [*_descendants(pid), pid]
+        for pid in dict.fromkeys(tree):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    def console(self, id: str) -> str:
+        """The guard's own words: this machine's disk is the machine's console."""
+        for resource in self.list():
+            if resource.id == id and resource.access is not None:
+                with suppress(OSError):
+                    return (Path(resource.access.root) / "console").read_text(errors="replace")
+        return ""
+
+
+def _labels(order: Order) -> dict[str, str]:
+    return {
+        LABEL: order.token,
+        "LAUNCHER_RUN": order.run,
+        "LAUNCHER_OWNER": order.owner,
+        "LAUNCHER_ENDS_AT": order.ends_at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "LAUNCHER_SPOOL": order.folder,
+    }
+
+
+def _environment(order: Order) -> dict[str, str]:
+    """The caller's own, without our keys to clouds and without our own Python."""
+    env = {k: v for k, v in os.environ.items() if not k.startswith(PROVIDER_KEYS)}
+    env = {k: v for k, v in env.items() if not k.startswith("LAUNCHER_") and k != "PYTHONPATH_LAUNCHER"}
+    own = os.path.join(sys.prefix, "bin")
+    env["PATH"] = os.pathsep.join(p for p in env.get("PATH", os.defpath).split(os.pathsep) if p != own)
+    if env.get("VIRTUAL_ENV") == sys.prefix:
+        del env["VIRTUAL_ENV"]
+    return {
+        **env,
+        **_labels(order),
+        "LAUNCHER_ENDS_IN": str(order.ends_in_s),
+        "LAUNCHER_BOOT_LIMIT": str(order.boot_limit_s),
+        "LAUNCHER_HOLD": str(order.hold_s),
+        "LAUNCHER_CONSOLE": "file",
+        **dict(order.env),
+    }
+
+
+def _labelled() -> Iterator[tuple[int, dict[str, str]]]:
+    """Every live process that carries our label, with its environment."""
+    import psutil
+
+    for process in psutil.process_iter():
+        try:
+            if process.status() == psutil.STATUS_ZOMBIE:
+                continue
+            env = process.environ()
+        except psutil.Error:
+            continue  # gone meanwhile, or another user's: not one of ours
+        if env.get(LABEL):
+            yield process.pid, env
+
+
+def _is_guard(pid: int, token: str) -> bool:
+    import psutil
+
+    try:
+        return token in psutil.Process(pid).cmdline()
+    except psutil.Error:
+        return False
+
+
+def _descendants(pid: int) -> list[int]:
+    """Deepest first."""
+    import psutil
+
+    try:
+        return [p.pid for p in reversed(psutil.Process(pid).children(recursive=True))]
+    except psutil.Error:
+        return []
+
+
+def _resource(token: str, env: dict[str, str], pid: int, state: ResourceState, folder: str) -> Resource:
+    ends = env.get("LAUNCHER_ENDS_AT", "")
+    return Resource(
+        id=token,
+        kind="instance",
+        run=env.get("LAUNCHER_RUN", ""),
+        token=token,
+        owner=env.get("LAUNCHER_OWNER", ""),
+        state=state,
+        usd_per_hour=FREE,
+        created_at=None,
+        ends_at=datetime.fromisoformat(ends.replace("Z", "+00:00")) if ends else None,
+        access=Access(kind="process", address=folder, root=folder),
+        boot="here",
+        target="local",
+    )
+
+
+def _gpu_name() -> str | None:
+    """By nvidia-smi, if there is one: the cheapest question that does not load a library."""
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        return None
+    try:
+        done = subprocess.run(
+            [tool, "--query-gpu=name", "--format=csv,noheader"], capture_output=True, text=True, timeout=5, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    name = done.stdout.strip().splitlines()
+    return name[0] if done.returncode == 0 and name else None
+
+
+def make() -> LocalProvider:
+    return LocalProvider()

@@ -1,0 +1,85 @@
+"""What every adapter gets around it and none has inside: retry of questions, pacing, a log of calls, and
+a read-only mood for planning.
+
+Only questions are retried here. `create` is asked once, because what became of a lost answer is the
+engine's to find out; `terminate` is repeated by the step that must not give up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol, TypeVar
+
+from launcher.errors import ProviderError, TooFast, Unreachable
+from launcher.models import Need, Offer, Order, Resource
+from launcher.providers.base import Check, Provider
+
+T = TypeVar("T")
+TRIES = 3
+
+
+class Pause(Protocol):
+    def wait(self, seconds: float) -> None: ...
+
+
+class ReadOnly(Exception):
+    """A plan tried to change something: our own bug, and the last thing that may happen."""
+
+
+class Wrapped:
+    def __init__(
+        self, inner: Provider, clock: Pause, log: Callable[[str, str], None], *, read_only: bool = False
+    ) -> None:
+        self._inner = inner
+        self._clock = clock
+        self._log = log
+        self._read_only = read_only
+        self.name = inner.name
+        self.traits = inner.traits
+
+    def check(self) -> tuple[Check, ...]:
+        return self._inner.check()
+
+    def offers(self, need: Need) -> tuple[Offer, ...]:
+        return self._ask("offers", lambda: self._inner.offers(need))
+
+    def create(self, order: Order) -> Resource:
+        self._may_change("create")
+        return self._logged("create", order.token[:8], lambda: self._inner.create(order))
+
+    def get(self, id: str) -> Resource:
+        return self._ask("get", lambda: self._inner.get(id))
+
+    def list(self, run_id: str | None = None) -> tuple[Resource, ...]:
+        return self._ask("list", lambda: self._inner.list(run_id))
+
+    def terminate(self, id: str) -> None:
+        self._may_change("terminate")
+        self._logged("terminate", id, lambda: self._inner.terminate(id))
+
+    def console(self, id: str) -> str:
+        return self._ask("console", lambda: self._inner.console(id))
+
+    def _may_change(self, verb: str) -> None:
+        if self._read_only:
+            raise ReadOnly(f"{verb} was called on {self.name} while planning")
+
+    def _logged(self, verb: str, what: str, call: Callable[[], T]) -> T:
+        try:
+            answer = call()
+        except ProviderError as e:
+            self._log(f"{self.name}.{verb}", f"{what} -> {type(e).__name__}: {e.reason}")
+            raise
+        self._log(f"{self.name}.{verb}", f"{what} -> ok")
+        return answer
+
+    def _ask(self, verb: str, call: Callable[[], T]) -> T:
+        for attempt in range(1, TRIES + 1):
+            try:
+                return call()
+            except (Unreachable, TooFast) as e:
+                self._log(f"{self.name}.{verb}", f"try {attempt}: {type(e).__name__}: {e.reason}")
+                if attempt == TRIES:
+                    raise
+                self._clock.wait(e.wait_s if isinstance(e, TooFast) else 0.2 * 2**attempt)
+        raise AssertionError("unreachable")

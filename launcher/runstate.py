@@ -1,0 +1,348 @@
+"""What a run is, from its facts alone, and what has to happen next. Pure: no clock, disk, network.
+
+The first run and every resume fold the same facts and ask the same question, so there is one loop and
+one truth. Unknown kinds of facts are skipped: an older journal, or a newer one, still folds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from decimal import Decimal
+from enum import StrEnum
+from typing import Any
+
+from launcher import guard
+from launcher.codec import load, parse_iso
+from launcher.errors import Exit
+from launcher.models import Access, Fact, Plan, State
+
+
+class Step(StrEnum):
+    PROVISION = "provision"
+    CONNECT = "connect"
+    PUSH = "push"
+    START = "start"
+    WATCH = "watch"
+    PULL = "pull"
+    RELEASE = "release"
+
+
+@dataclass(frozen=True)
+class Sealed:
+    """What the agent vouches for once the trainer is gone."""
+
+    digest: str
+    count: int
+    size: int
+    exit_code: int | None
+    signal: int | None
+    why: str | None
+    at: datetime
+    refused: str | None = None
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One machine's share of a run."""
+
+    n: int
+    token: str
+    choice: int
+    asked_at: datetime
+    ends_at: datetime  # D as ordered
+    usd_per_hour: Decimal
+    instance: str | None = None
+    access: Access | None = None
+    boot: str | None = None
+    armed: tuple[str, ...] = ()
+    pushed: str | None = None
+    started_at: datetime | None = None
+    deadline: datetime | None = None  # D since the trainer started
+    sealed: Sealed | None = None
+    receipt_at: datetime | None = None
+    over: str | None = None  # why this machine is to be ended: nothing more is wanted of it
+    blame: bool = False  # the offer itself did not work: the next attempt tries another
+    end_asked_at: datetime | None = None
+    gone_at: datetime | None = None
+    kept: bool = False  # gone, but the place of its output still waits for a pull
+
+    @property
+    def open(self) -> bool:
+        """Something of it may still exist."""
+        return self.gone_at is None
+
+    @property
+    def d(self) -> datetime:
+        return self.deadline or self.ends_at
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    name: str
+    digest: str  # of its list of files: a name written again is another checkpoint
+
+
+@dataclass(frozen=True)
+class StopWish:
+    id: str
+    now: bool
+
+
+@dataclass(frozen=True)
+class RunState:
+    plan: Plan
+    attempts: tuple[Attempt, ...] = ()
+    engines: int = 0
+    stop: StopWish | None = None
+    answered: frozenset[str] = field(default_factory=frozenset)
+    max_time_s: int = 0
+    max_cost: Decimal | None = None
+    checkpoints: tuple[Checkpoint, ...] = ()  # verified here, oldest first
+    version: str | None = None
+    version_path: str | None = None
+    pull_failed: str | None = None
+    discarded: bool = False  # what the machine still held was given up on purpose
+    ended: State | None = None
+    ended_at: datetime | None = None
+    floor: int = 0  # attempts before a reopening no longer count
+
+    @property
+    def attempt(self) -> Attempt | None:
+        return self.attempts[-1] if self.attempts else None
+
+    @property
+    def sealed(self) -> Sealed | None:
+        """The trainer's end, unless the machine was taken away: then another one goes on."""
+        seals = (a.sealed for a in reversed(self.attempts[self.floor :]) if a.sealed)
+        return next((s for s in seals if s.why != "preempted"), None)
+
+    @property
+    def started_at(self) -> datetime | None:
+        return next((a.started_at for a in self.attempts if a.started_at), None)
+
+    @property
+    def worth(self) -> bool:
+        """The sealed output is something to keep. A command that promised OUT and left none made nothing."""
+        s = self.sealed
+        return s is not None and (s.count > 0 or (s.exit_code == 0 and self.plan.job.output is None))
+
+    @property
+    def wants_pull(self) -> bool:
+        """Sealed results exist that are not a version here yet."""
+        return self.worth and self.version is None and not self.discarded
+
+    def spent(self, now: datetime) -> Decimal:
+        """What all attempts cost until now, by their own rates."""
+        return sum((guard.spent(a.usd_per_hour, a.asked_at, a.gone_at or now, 1) for a in self.attempts), Decimal(0))
+
+
+def fold(plan: Plan, facts: list[Fact] | tuple[Fact, ...]) -> RunState:
+    state = RunState(plan=plan, max_time_s=plan.limits.max_time_s, max_cost=plan.limits.max_cost)
+    for fact in facts:
+        state = apply(state, fact)
+    return state
+
+
+def apply(state: RunState, fact: Fact) -> RunState:
+    """One fact more."""
+    d = fact.data
+    if fact.kind == "create-asked":
+        return replace(state, attempts=(*state.attempts, _asked(fact)))
+    if "attempt" in d and fact.kind in _ATTEMPT_FACTS:
+        return _with_attempt(state, d["attempt"], **_ATTEMPT_FACTS[fact.kind](fact))
+    if fact.kind in _RUN_FACTS:
+        return replace(state, **_RUN_FACTS[fact.kind](state, fact))
+    return state
+
+
+def _asked(fact: Fact) -> Attempt:
+    d = fact.data
+    return Attempt(
+        n=d["attempt"],
+        token=d["token"],
+        choice=d["choice"],
+        asked_at=fact.at,
+        ends_at=parse_iso(d["ends_at"]),
+        usd_per_hour=Decimal(d["usd_per_hour"]),
+    )
+
+
+def _with_attempt(state: RunState, n: int, **changes: Any) -> RunState:
+    attempts = tuple(replace(a, **changes) if a.n == n else a for a in state.attempts)
+    return replace(state, attempts=attempts)
+
+
+def _sealed(fact: Fact) -> dict[str, Any]:
+    d = fact.data
+    sealed = Sealed(
+        d["digest"], d["count"], d["size"], d["exit_code"], d["signal"], d["why"], fact.at, d.get("refused")
+    )
+    return {"sealed": sealed}
+
+
+# What each fact about one attempt changes in it.
+_ATTEMPT_FACTS = {
+    "created": lambda f: {
+        "instance": f.data["instance"],
+        "usd_per_hour": Decimal(f.data["usd_per_hour"]),
+        "access": load(Access, f.data["access"]) if f.data.get("access") else None,
+    },
+    "not-created": lambda f: {"gone_at": f.at, "over": f.data["reason"], "blame": f.data["blame"]},
+    "connected": lambda f: {
+        "boot": f.data["boot"],
+        "access": load(Access, f.data["access"]),
+        "armed": tuple(f.data["layers"]),
+    },
+    "rebooted": lambda f: {"boot": None, "armed": (), "pushed": None},
+    "pushed": lambda f: {"pushed": f.data["digest"]},
+    "started": lambda f: {"started_at": f.at, "deadline": parse_iso(f.data["deadline"])},
+    "deadline": lambda f: {"deadline": parse_iso(f.data["deadline"])},
+    "sealed": _sealed,
+    "receipt": lambda f: {"receipt_at": f.at},
+    "over": lambda f: {"over": f.data["why"], "blame": f.data["blame"]},
+    "end-asked": lambda f: {"end_asked_at": f.at},
+    "gone": lambda f: {"gone_at": f.at, "kept": bool(f.data.get("kept"))},
+}
+
+# What each fact about the run changes in it.
+_RUN_FACTS = {
+    "engine": lambda s, f: {"engines": s.engines + 1},
+    "stop": lambda s, f: {"stop": StopWish(f.data["id"], bool(f.data["now"]))},
+    "answered": lambda s, f: {"answered": s.answered | {f.data["id"]}},
+    "extended": lambda s, f: {
+        "max_time_s": f.data["max_time_s"],
+        "max_cost": Decimal(f.data["max_cost"]) if f.data["max_cost"] is not None else None,
+    },
+    "checkpoint": lambda s, f: {
+        "checkpoints": (
+            *(c for c in s.checkpoints if c.name != f.data["name"]),
+            Checkpoint(f.data["name"], f.data["digest"]),
+        )
+    },
+    "versioned": lambda s, f: {
+        "version": f.data["version"],
+        "version_path": f.data["path"],
+        "pull_failed": None,
+    },
+    "pull-failed": lambda s, f: {"pull_failed": f.data["message"]},
+    "pull-asked": lambda s, f: {"pull_failed": None},
+    "discarded": lambda s, f: {"discarded": True},
+    "ended": lambda s, f: {"ended": State(f.data["state"]), "ended_at": f.at},
+    "reopened": lambda s, f: {
+        "ended": None,
+        "ended_at": None,
+        "stop": None,
+        "discarded": False,
+        "version": None,
+        "version_path": None,
+        "floor": len(s.attempts),
+    },
+}
+
+
+# --- what next ---------------------------------------------------------------------------------
+
+
+def next_step(state: RunState) -> Step | None:
+    """None = nothing more to do for this run, now or ever, unless a person asks."""
+    if state.ended is not None:
+        return None
+    a = state.attempt
+    if a is not None and (a.open or (a.kept and not state.wants_pull)):
+        return _next_of_attempt(state, a)
+    if state.wants_pull:  # the machine is gone, its output outlived it
+        return Step.PULL if state.pull_failed is None and not _stop_now(state) else None
+    return Step.PROVISION if may_try_again(state) else None
+
+
+def _stop_now(state: RunState) -> bool:
+    return state.stop is not None and state.stop.now
+
+
+def _next_of_attempt(state: RunState, a: Attempt) -> Step | None:
+    if a.over is not None or a.receipt_at is not None or a.kept or _stop_now(state):
+        return Step.RELEASE
+    if a.sealed is not None:
+        if not state.worth:
+            return Step.RELEASE
+        # A version without a receipt (we died in between) goes through PULL again: it only sends the receipt.
+        return Step.PULL if state.pull_failed is None else _after_failed_pull(state, a)
+    if a.started_at is None and state.stop is not None:
+        return Step.RELEASE
+    if a.instance is None:
+        return Step.PROVISION
+    if a.boot is None:
+        return Step.CONNECT
+    if a.pushed is None:
+        return Step.PUSH
+    return Step.START if a.started_at is None else Step.WATCH
+
+
+def _after_failed_pull(state: RunState, a: Attempt) -> Step | None:
+    """Output outlives a free target's end. A paid machine is left to its agent, which holds the output
+    for `hold` and then stops the machine: ending it here would lose what could not be fetched."""
+    return None if state.plan.choices[a.choice].offer.bills else Step.RELEASE
+
+
+def may_try_again(state: RunState) -> bool:
+    """Whether another machine is to be asked for: wanted, allowed, and something is left to try."""
+    if state.stop is not None or state.sealed is not None:
+        return False
+    tried = [a for a in state.attempts[state.floor :] if a.instance is not None]
+    return len(tried) < state.plan.limits.max_attempts and next_choice(state) is not None
+
+
+def next_choice(state: RunState) -> int | None:
+    """The first offer, in the plan's order, that has not itself been at fault."""
+    bad = {a.choice for a in state.attempts[state.floor :] if a.blame}
+    return next((i for i in range(len(state.plan.choices)) if i not in bad), None)
+
+
+# --- what a person is told -----------------------------------------------------------------------
+
+
+def outcome(state: RunState) -> State:
+    """How the run ended, once nothing more is to be done."""
+    sealed = state.sealed
+    if sealed is None:
+        if state.stop is not None:
+            return State.STOPPED
+        last = state.attempts[-1].over if state.attempts else None
+        return State.LIMIT if last in ("deadline", "budget") else State.FAILED
+    if sealed.why in ("limit", "idle", "deadline"):
+        return State.LIMIT
+    if sealed.why == "stop":
+        return State.STOPPED
+    return State.DONE if sealed.exit_code == 0 and state.worth else State.FAILED
+
+
+def exit_status(state: RunState, shown: State) -> Exit:
+    """The status of `run` and `resume` for a run that is shown as `shown`."""
+    if shown is State.MAYBE_BILLING:
+        return Exit.MAYBE_BILLING
+    if shown in (State.LIMIT, State.STOPPED):
+        return Exit.LIMIT
+    if shown is State.DONE:
+        return Exit.DONE
+    if shown is State.FAILED and state.sealed is None:
+        return Exit.NO_OFFER if all(a.instance is None for a in state.attempts) else Exit.PROVIDER
+    return Exit.TRAINER if shown is State.FAILED else Exit.PROVIDER
+
+
+def shown(state: RunState, *, engine_alive: bool, now: datetime) -> State:
+    """One word for a person. What may still bill beats everything else."""
+    a = state.attempt
+    if a is not None and a.open and a.end_asked_at is not None and (now - a.end_asked_at).total_seconds() > 60:
+        return State.MAYBE_BILLING
+    if state.wants_pull and not engine_alive:
+        return State.WAITING
+    if state.ended is not None:
+        return state.ended
+    if not engine_alive:
+        return State.INTERRUPTED if state.engines else State.PLANNED
+    if a is None or a.instance is None:
+        return State.RENTING if state.engines else State.PLANNED
+    if state.wants_pull or (a.sealed is not None and a.receipt_at is None):
+        return State.PULLING
+    return State.PREPARING if a.started_at is None else State.RUNNING

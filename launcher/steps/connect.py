@@ -1,0 +1,86 @@
+"""Reach the machine, bring the agent, and believe it only when it is armed.
+
+uses: created
+produces: connected (with the layers that guard the machine), or over
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from launcher.codec import dump
+from launcher.errors import Gone, HostError, NoFile, ProviderError
+from launcher.models import Access, ResourceState
+from launcher.runstate import Attempt
+from launcher.steps import sight
+from launcher.steps.link import parse_events
+from launcher.world import World
+
+
+def connect(w: World) -> None:
+    a = w.attempt()
+    assert a.instance is not None
+    provider = w.provider(a.choice)
+    ready_by = a.asked_at + timedelta(seconds=w.plan.limits.ready_within_s)
+    delivered: str | None = None
+    while w.clock.now() < ready_by:
+        w.tick()
+        try:
+            resource = provider.get(a.instance)
+        except Gone:
+            resource = None
+        except ProviderError:
+            w.wait(1)
+            continue
+        if resource is None or resource.state is ResourceState.ENDED:
+            if sight.vanished(provider, w, a):
+                w.about(a, "over", why=_last_words(w, a, "the machine ended while it booted"), blame=True)
+                return
+        elif resource.state is ResourceState.RUNNING and resource.access is not None:
+            if delivered != resource.boot:
+                delivered = resource.boot if _deliver(w, a, resource.access) else None
+            if delivered is not None and _armed(w, a, resource.access):
+                return
+        w.wait(w.pace_s / 5)
+    w.about(a, "over", why=_last_words(w, a, "the machine was not reachable in time"), blame=True)
+
+
+def _last_words(w: World, a: Attempt, why: str) -> str:
+    """What the machine printed last says more than that it is gone."""
+    try:
+        lines = w.provider(a.choice).console(a.instance or "").strip().splitlines()
+    except ProviderError:
+        return why
+    return f"{why}; it printed: {lines[-1][:200]}" if lines else why
+
+
+def _deliver(w: World, a: Attempt, access: Access) -> bool:
+    try:
+        host = w.open_host(access)
+        try:
+            host.read("events.jsonl", 0, 1)
+        except NoFile:
+            host.write("agent.pyz", w.parts.agent)
+        finally:
+            host.close()
+    except HostError:
+        return False
+    return True
+
+
+def _armed(w: World, a: Attempt, access: Access) -> bool:
+    try:
+        host = w.open_host(access)
+        try:
+            lines = host.read("events.jsonl", 0, 1 << 16).split(b"\n")[:-1]
+        finally:
+            host.close()
+    except HostError:
+        return False
+    events = list(parse_events(lines))
+    hello = next((e for e in events if e["ev"] == "hello" and e.get("token") == a.token), None)
+    armed = next((e for e in events if e["ev"] == "armed"), None)
+    if hello is None or armed is None:
+        return False
+    w.about(a, "connected", boot=str(hello["boot"]), access=dump(access), layers=[str(x) for x in armed["layers"]])
+    return True

@@ -1,0 +1,126 @@
+"""The engine's end of the spool: commands in, events, log and telemetry out, by byte offset.
+
+What was read lies in the attempt's folder byte for byte, and its size is the offset to go on from: so
+nothing is lost or doubled by a dead engine. Knows files only; how they travel is the host's matter.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from launcher.errors import NoFile
+from launcher.models import Json
+from launcher.remote.base import Host
+from launcher.runstate import Attempt
+from launcher.world import World
+
+CHUNK = 1 << 18
+STREAMS = ("events.jsonl", "telemetry.jsonl", "log", "setup.log")
+
+
+class Link:
+    def __init__(self, world: World, a: Attempt) -> None:
+        self._w = world
+        self._a = a
+        self._folder = world.attempt_folder(a)
+        self._sent = 0
+        self._leased_at: float | None = None
+        self.events: list[Json] = []
+        self._rest = b""
+        world.files.make_folder(self._folder.root)
+        self._local = {
+            "events.jsonl": self._folder.events,
+            "telemetry.jsonl": self._folder.telemetry,
+            "log": self._folder.log,
+            "setup.log": self._folder.setup_log,
+        }
+        self._offset = {name: world.files.size(path) for name, path in self._local.items()}
+        self._take(world.files.read(self._folder.events) if world.files.exists(self._folder.events) else b"")
+
+    @property
+    def host(self) -> Host:
+        return self._w.host(self._a)
+
+    # --- commands ----------------------------------------------------------------------------
+
+    def send(self, verb: str, **data: object) -> None:
+        """Numbers rise over engines too: the count of engines is in the journal."""
+        self._sent += 1
+        n = self._w.state.engines * 1_000_000 + self._sent
+        body = json.dumps({"n": n, "verb": verb, **data}, ensure_ascii=False).encode()
+        self.host.write(f"in/{n:012d}.json", body)
+
+    def lease(self) -> None:
+        """A living client keeps the machine alive while it is made ready: renewed at a third of the limit."""
+        limit = self._w.plan.limits.boot_limit_s
+        now = self._w.clock.now().timestamp()
+        if self._leased_at is None or now - self._leased_at >= limit / 3:
+            self.send("lease", seconds=limit)
+            self._leased_at = now
+
+    # --- streams -----------------------------------------------------------------------------
+
+    def sync(self, names: tuple[str, ...] = STREAMS) -> bool:
+        """Bring home what is new. True when something came."""
+        came = False
+        for name in names:
+            came = self._pull(name) or came
+        return came
+
+    def drain(self) -> None:
+        """Everything there is, for the last time."""
+        while self.sync():
+            self._w.tick_quietly()  # a stop must not cut what is already written off at a line
+
+    def _pull(self, name: str) -> bool:
+        try:
+            data = self.host.read(name, self._offset[name], CHUNK)
+        except NoFile:
+            return False
+        if not data:
+            return False
+        self._w.files.append(self._local[name], data, sync=False)
+        self._offset[name] += len(data)
+        if name == "events.jsonl":
+            self._take(data)
+        return True
+
+    def _take(self, data: bytes) -> None:
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        self.events.extend(parse_events(lines))
+
+    def last(self, *kinds: str) -> Json | None:
+        return next((e for e in reversed(self.events) if e.get("ev") in kinds), None)
+
+
+def parse_events(lines: list[bytes]) -> Iterator[Json]:
+    """A torn or foreign line is passed over: the agent's file is data from another machine."""
+    for line in lines:
+        try:
+            value = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(value, dict) and isinstance(value.get("ev"), str):
+            yield value
+
+
+def link(world: World, a: Attempt) -> Link:
+    """One per machine and boot in this process."""
+    key = f"link:{a.n}:{a.boot}"
+    if key not in world.memory:
+        world.memory[key] = Link(world, a)
+    found = world.memory[key]
+    assert isinstance(found, Link)
+    return found
+
+
+def sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def partial(path: Path) -> Path:
+    """Where something is gathered before it is renamed into place."""
+    return path.with_name(f".{path.name}.partial")

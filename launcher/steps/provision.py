@@ -1,0 +1,136 @@
+"""Ask for one machine, exactly once.
+
+uses: the plan's choices, what is spent, the owner id
+produces: create-asked (before the call), then created or not-created
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from decimal import Decimal
+
+from launcher import guard, runstate
+from launcher.codec import dump
+from launcher.errors import ProviderError, Unreachable
+from launcher.models import Order, Resource, ResourceState
+from launcher.providers.base import Provider
+from launcher.runstate import Attempt
+from launcher.steps import sight
+from launcher.world import World
+
+CALL_S = 30
+
+
+def provision(w: World) -> None:
+    a = w.state.attempt
+    fresh = a is None or not a.open
+    if fresh and not _ask(w):
+        return
+    a = w.attempt()
+    provider = w.provider(a.choice)
+    if not fresh and not provider.traits.token_idempotent:
+        _look(w, a, provider)
+        return
+    if _late(w, a):
+        w.about(a, "over", why="no answer to create in time", blame=True)
+        return
+    _create(w, a, provider)
+
+
+def _ask(w: World) -> bool:
+    """The intent, on disk before the call: whatever happens next, the token is known."""
+    choice = runstate.next_choice(w.state)
+    assert choice is not None
+    offer = w.plan.choices[choice].offer
+    limits, now = w.plan.limits, w.clock.now()
+    spent = w.state.spent(now)
+    overrun = w.provider(choice).traits.overrun_s
+    ceiling = w.state.max_cost if w.state.max_cost is not None else _consented(w)
+    if offer.bills and not guard.may_ask(spent, offer.usd_per_hour, limits, overrun, ceiling):
+        # Refused by our own guard: nothing was asked for, so the attempt is born gone.
+        n = len(w.state.attempts) + 1
+        _record_asked(w, n, choice, now, offer.usd_per_hour)
+        w.record("not-created", attempt=n, reason="budget", blame=True)
+        return False
+    left = ceiling - spent if offer.bills else None
+    ends_at = guard.ends_at_create(now, limits, offer.usd_per_hour, left)
+    _record_asked(w, len(w.state.attempts) + 1, choice, ends_at, offer.usd_per_hour)
+    return True
+
+
+def _consented(w: World) -> Decimal:
+    return w.plan.consent.max_cost if w.plan.consent is not None else Decimal(0)
+
+
+def _record_asked(w: World, n: int, choice: int, ends_at: datetime, rate: Decimal) -> None:
+    w.record("create-asked", attempt=n, token=w.token(), choice=choice, ends_at=ends_at, usd_per_hour=rate)
+
+
+def _late(w: World, a: Attempt) -> bool:
+    return w.clock.now() > a.asked_at + timedelta(seconds=w.plan.limits.ready_within_s)
+
+
+def _look(w: World, a: Attempt, provider: Provider) -> None:
+    """We do not know what became of the call: look by label, and only a proved absence counts as no."""
+    try:
+        resource = sight.found(provider, w, a)
+        if resource is not None:
+            _adopt(w, a, resource)
+        elif sight.surely_gone(provider, w, a):
+            w.about(a, "not-created", reason="the provider lists nothing of it", blame=False)
+        else:
+            w.wait(1)
+    except ProviderError:
+        w.wait(5)
+
+
+def order(w: World, a: Attempt) -> Order:
+    choice = w.plan.choices[a.choice]
+    limits, job = w.plan.limits, w.plan.job
+    return Order(
+        run=w.plan.run,
+        attempt=a.n,
+        token=a.token,
+        owner=w.owner,
+        offer=choice.offer,
+        runtime=choice.runtime,
+        need=w.plan.need,
+        ends_at=a.ends_at,
+        ends_in_s=max(1, int((a.ends_at - w.clock.now()).total_seconds())),
+        boot_limit_s=limits.boot_limit_s,
+        hold_s=limits.hold_s,
+        folder=str(w.attempt_folder(a).spool),
+        boot_guard=w.parts.boot_guard,
+        require_gpu=job.require_gpu,
+    )
+
+
+def _create(w: World, a: Attempt, provider: Provider) -> None:
+    try:
+        resource = provider.create(order(w, a))
+    except ProviderError as e:
+        if e.surely_no_effect:
+            w.about(a, "not-created", reason=e.reason, blame=True, exit=int(e.exit), code=type(e).__name__)
+        elif isinstance(e, Unreachable) and not w.plan.choices[a.choice].offer.bills:
+            # An engine on this machine that does not answer: say so now instead of trying for minutes.
+            w.about(a, "over", why=e.reason, blame=True)
+        else:
+            w.wait(1)
+        return
+    _adopt(w, a, resource)
+
+
+def _adopt(w: World, a: Attempt, resource: Resource) -> None:
+    rate = resource.usd_per_hour
+    w.about(
+        a,
+        "created",
+        instance=resource.id,
+        usd_per_hour=rate,
+        access=dump(resource.access) if resource.access else None,
+    )
+    if rate > a.usd_per_hour * Decimal("1.01"):
+        why = f"price: ${rate}/h was returned, ${a.usd_per_hour}/h was agreed to"
+        w.about(a, "over", why=why, blame=True)
+    elif resource.state is ResourceState.ENDED:
+        w.about(a, "over", why="the machine had already ended", blame=False)

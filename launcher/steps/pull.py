@@ -1,0 +1,145 @@
+"""Bring the sealed output home as one complete version, and confirm it only then.
+
+uses: sealed
+produces: versioned, then receipt; or pull-failed (what the machine holds stays there)
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from launcher import artifacts, runstate
+from launcher.codec import dump, iso
+from launcher.errors import HostError, Stopped
+from launcher.models import Json, State
+from launcher.remote.base import Listed
+from launcher.runstate import Attempt, Sealed
+from launcher.steps.link import link
+from launcher.world import World
+
+HOLD_EVERY_S = 60
+
+
+def pull(w: World) -> None:
+    a = next(a for a in reversed(w.state.attempts) if a.sealed is not None)
+    sealed = a.sealed
+    assert sealed is not None
+    try:
+        if w.state.version is None:
+            _bring(w, a, sealed)
+        if a.open and a.receipt_at is None:
+            _confirm(w, a, sealed)
+    except (HostError, OSError) as e:
+        if w.state.version is not None and a.open:
+            # The version stands; the machine did not hear of it. Its end does not depend on that.
+            w.about(a, "over", why="results are here", blame=False)
+        else:
+            w.record("pull-failed", message=str(e) or type(e).__name__)
+
+
+def _bring(w: World, a: Attempt, sealed: Sealed) -> None:
+    versions = w.versions
+    name = artifacts.version_of(w.files, versions, w.plan.run, sealed.digest)
+    if name is None:
+        files = _fetch(w, a, sealed)
+        partial = versions.partial(w.plan.run)
+        own = artifacts.add_own(w.files, partial, _own(w, a))
+        body = artifacts.manifest((*files, *own), _facts(w, a, sealed, files))
+        name = artifacts.finish(w.files, versions, partial, lambda k: _name(w, sealed, k), body)
+    w.record("versioned", version=name, path=str(versions.version(name)))
+    if runstate.outcome(w.state) is State.DONE:
+        artifacts.point_latest(w.files, versions, name, w.plan.run, w.clock.now())
+
+
+def _fetch(w: World, a: Attempt, sealed: Sealed) -> tuple[Listed, ...]:
+    host = w.host(a)
+    data = b""
+    while chunk := host.read("sealed.json", len(data)):
+        data += chunk
+    w.files.write(w.attempt_folder(a).sealed, data)
+    files = artifacts.parse_sealed(data, sealed.digest)
+    partial = w.versions.partial(w.plan.run)
+    w.files.make_folder(partial)
+    held = [0.0]
+
+    def tick() -> None:
+        try:
+            w.tick()
+        except Stopped as e:
+            if e.why == "now":
+                raise
+        now = w.clock.now().timestamp()
+        if a.open and now - held[0] >= HOLD_EVERY_S:
+            held[0] = now
+            link(w, a).send("hold", seconds=w.plan.limits.hold_s)
+
+    base = _output(w, a)
+    host.get(base, files, partial, tick)
+    return files
+
+
+def _output(w: World, a: Attempt) -> str:
+    return f"project/{a.pushed}/{w.plan.job.output}" if w.plan.job.output else "output"
+
+
+def _own(w: World, a: Attempt) -> dict[str, bytes]:
+    folder = w.attempt_folder(a)
+    named = {"log": folder.log, "telemetry.jsonl": folder.telemetry, "events.jsonl": folder.events}
+    found = {name: w.files.read(path) for name, path in named.items() if w.files.exists(path)}
+    return {"plan.json": json.dumps(dump(w.plan), indent=1).encode(), **found}
+
+
+def _name(w: World, sealed: Sealed, k: int) -> str:
+    base = w.plan.version or f"{sealed.at:%Y%m%d_%H%M%S}_{w.plan.label}"
+    return base if k == 1 else f"{base}-{k}"
+
+
+def _facts(w: World, a: Attempt, sealed: Sealed, files: tuple[Listed, ...]) -> Mapping[str, object]:
+    plan, now = w.plan, w.clock.now()
+    choice = plan.choices[a.choice]
+    result = _result(w, files)
+    state = runstate.outcome(w.state)
+    return {
+        "run": plan.run,
+        "sealed": sealed.digest,
+        "created": iso(now),
+        "state": state.value,
+        "exit_code": sealed.exit_code,
+        "trainer": plan.trainer,
+        "command": list(plan.job.argv),
+        "settings": dict(plan.settings),
+        "code": dict(plan.code),
+        "runtime": {"kind": choice.runtime.kind.value, "digest": choice.runtime.digest, "image": choice.runtime.image},
+        "profile": plan.profile,
+        "inputs": {i.name or Path(i.path).name: i.digest for i in plan.job.inputs},
+        "pushed": a.pushed,
+        "seed": plan.job.seed,
+        "secrets": [s.name for s in plan.job.secrets],
+        "target": choice.offer.target,
+        "instance": a.instance,
+        "device": result.get("device"),
+        "metrics": result.get("metrics"),
+        "seconds": round((sealed.at - (a.started_at or sealed.at)).total_seconds(), 3),
+        "usd": float(round(w.state.spent(now), 6)),
+    }
+
+
+def _result(w: World, files: tuple[Listed, ...]) -> Json:
+    """result.json is the trainer's word; absent or broken it is just not there."""
+    if not any(f.path == "result.json" for f in files):
+        return {}
+    try:
+        value = json.loads(w.files.read(w.versions.partial(w.plan.run) / "result.json"))
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _confirm(w: World, a: Attempt, sealed: Sealed) -> None:
+    """Local rename and sync lie behind us: now, and only now, the machine may let go of it."""
+    link(w, a).send("receipt", digest=sealed.digest)
+    w.about(a, "receipt")
+
+

@@ -1,0 +1,79 @@
+"""Bring the project, the inputs and the newest checkpoint.
+
+uses: connected
+produces: pushed (the digest of what lies on the host)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from launcher.errors import HostDiskFull, HostUnreachable, NoFile
+from launcher.remote.base import Host, Sending
+from launcher.runstate import Attempt
+from launcher.steps.link import link
+from launcher.world import World
+
+
+def push(w: World) -> None:
+    a = w.attempt()
+    line = link(w, a)
+    files = w.push_set()
+    marker = f"project/{files.digest}.complete"
+
+    def tick() -> None:
+        w.tick()
+        line.lease()
+
+    try:
+        line.lease()
+        if not _there(line.host, marker):
+            line.host.put(files.files, tick)
+            line.host.put(files.inputs, tick)
+            _put_back(w, line.host)
+            line.host.write(marker, b"")
+    except HostUnreachable:
+        _cut(w, a)
+        return
+    except HostDiskFull as e:
+        w.about(a, "over", why=f"the machine's disk is full: {e}", blame=True)
+        return
+    w.about(a, "pushed", digest=files.digest, files=len(files.files), size=files.size)
+
+
+def _there(host: Host, marker: str) -> bool:
+    try:
+        host.read(marker, 0, 1)
+    except NoFile:
+        return False
+    return True
+
+
+def _cut(w: World, a: Attempt) -> None:
+    """The way is cut: perhaps the machine with it. Look again from the start, the boot limit runs there."""
+    if w.clock.now() > a.d:
+        w.about(a, "over", why="the machine could not be reached until its deadline", blame=True)
+        return
+    w.drop_hosts()
+    w.about(a, "rebooted")
+    w.wait(2)
+
+
+def _put_back(w: World, host: Host) -> None:
+    """The newest verified checkpoint: a new machine goes on where the last one was known to be."""
+    have = [c.name for c in w.state.checkpoints if w.files.exists(w.folder.checkpoints / c.name)]
+    if not have:
+        return
+    root = w.folder.checkpoints / have[-1]
+    lone_file = w.files.names(root) == (have[-1],)
+    to = Path("checkpoint") if lone_file else Path("checkpoint") / have[-1]
+    host.put(tuple(_walk(w, root, to)), w.tick_quietly)
+
+
+def _walk(w: World, source: Path, to: Path) -> Iterator[Sending]:
+    names = w.files.names(source)
+    if not names:
+        yield Sending(to=to.as_posix(), data=w.files.read(source))
+    for name in names:
+        yield from _walk(w, source / name, to / name)

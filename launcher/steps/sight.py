@@ -1,0 +1,60 @@
+"""What is known of a machine, and what counts as proof. A silent network proves nothing."""
+
+from __future__ import annotations
+
+from launcher.errors import Gone, ProviderError
+from launcher.models import Resource, ResourceState
+from launcher.providers.base import Provider
+from launcher.runstate import Attempt
+from launcher.world import World
+
+
+def alive(provider: Provider, world: World, a: Attempt) -> tuple[Resource, ...]:
+    """What the provider lists of this attempt that has not ended."""
+    listed = provider.list(world.plan.run)
+    return tuple(r for r in listed if r.token == a.token and r.state is not ResourceState.ENDED)
+
+
+def found(provider: Provider, world: World, a: Attempt) -> Resource | None:
+    """The attempt's instance by its label, however it came to be."""
+    return next((r for r in alive(provider, world, a) if r.kind == "instance"), None)
+
+
+def gap_s(provider: Provider) -> float:
+    """Between two looks that prove an absence. Where the listing is the truth itself (this machine, a local
+    engine) a moment is enough; elsewhere ten seconds."""
+    return 10.0 if provider.traits.listing_lag_s > 0 else 0.2
+
+
+def visible_by(provider: Provider, a: Attempt) -> float:
+    """From when on "not listed" means something: a create call may run 30 s, then the listing lags."""
+    lag = provider.traits.listing_lag_s
+    return a.asked_at.timestamp() + (lag + 30 if lag else 0)
+
+
+def instance_ended(provider: Provider, a: Attempt) -> bool:
+    """One look. Not proof: see surely_gone."""
+    if a.instance is None:
+        return True
+    try:
+        return provider.get(a.instance).state is ResourceState.ENDED
+    except Gone:
+        return True
+
+
+def surely_gone(provider: Provider, world: World, a: Attempt) -> bool:
+    """The provider says ended and lists no instance of it, twice, apart, past the listing lag."""
+    for look in (1, 2):
+        if not instance_ended(provider, a) or found(provider, world, a) is not None:
+            return False
+        if look == 1:
+            world.wait(gap_s(provider))
+    return world.clock.now().timestamp() >= visible_by(provider, a)
+
+
+def vanished(provider: Provider, world: World, a: Attempt) -> bool:
+    """Like surely_gone, but no answer means "not known"."""
+    try:
+        return instance_ended(provider, a) and surely_gone(provider, world, a)
+    except ProviderError:
+        return False

@@ -1,0 +1,173 @@
+"""Make the environment, hand over the secrets, start the trainer.
+
+uses: pushed
+produces: started (and with it the deadline), or sealed when the agent refused, or over
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+
+from launcher import guard
+from launcher.codec import parse_iso
+from launcher.errors import HostError
+from launcher.models import Access, DeviceWish, Json, RuntimeKind
+from launcher.runstate import Attempt
+from launcher.steps import sight
+from launcher.steps.link import Link, link
+from launcher.steps.watch import record_sealed
+from launcher.world import World
+
+GRACE_SHARE = 3  # of S: the trainer's time to write a last checkpoint, the rest is for sealing and pulling
+
+
+def start(w: World) -> None:
+    a = w.attempt()
+    line = link(w, a)
+    try:
+        python = _prepared(w, a, line)
+        if w.attempt().over is not None:
+            return
+        if line.last("started", "sealed") is None:
+            _command(w, a, line, python)
+            _await(w, a, line, "started", "sealed")
+    except HostError as e:
+        if sight.vanished(w.provider(a.choice), w, a):
+            w.about(a, "over", why=f"the machine ended while it was made ready: {e}", blame=False)
+        w.wait(1)
+        return
+    if (event := line.last("started")) is not None:
+        begun = _begun(w, a, event)
+        deadline = guard.ends_at_start(begun, w.plan.limits)
+        w.about(a, "started", deadline=deadline, pid=event.get("pid"), begun=begun)
+    elif line.last("sealed") is not None:
+        record_sealed(w, a, line)
+
+
+def _begun(w: World, a: Attempt, event: Json) -> datetime:
+    """The host's own word for when it began, held inside what we know: its clock may be off by a day."""
+    try:
+        told = parse_iso(str(event["at"]))
+    except (KeyError, ValueError):
+        return w.clock.now()
+    return max(a.asked_at, min(w.clock.now(), told))
+
+
+def _await(w: World, a: Attempt, line: Link, *kinds: str) -> Json | None:
+    """Until the agent says one of these, or it is gone, or its boot limit would be over."""
+    looked = w.clock.now().timestamp()
+    while (event := line.last(*kinds)) is None:
+        w.tick()
+        line.lease()
+        line.sync(("events.jsonl", "setup.log", "log"))
+        now = w.clock.now().timestamp()
+        if now - looked >= 2:
+            looked = now
+            if sight.vanished(w.provider(a.choice), w, a):
+                line.drain()
+                if line.last(*kinds) is None:
+                    w.about(a, "over", why="the machine ended while it was made ready", blame=False)
+                    return None
+        w.clock.wait(w.pace_s / 5)
+    return event
+
+
+def _prepared(w: World, a: Attempt, line: Link) -> str | None:
+    """The environment's python, or None where the machine's own is used."""
+    runtime = w.plan.choices[a.choice].runtime
+    if runtime.requirements is None and not runtime.setup:
+        return None
+    event = line.last("prepared")
+    if event is None:
+        if w.memory.get(f"prepare:{a.n}") is None:
+            w.memory[f"prepare:{a.n}"] = True
+            line.send("prepare", argv=_prepare_argv(w, a), cwd=f"project/{a.pushed}", env={})
+        event = _await(w, a, line, "prepared")
+    if event is None:
+        return None
+    line.sync(("setup.log",))
+    if event["exit_code"] != 0:
+        tail = event.get("tail") or ["no output"]
+        last = tail[-1] if isinstance(tail, list) else str(tail).strip().splitlines()[-1]
+        w.about(a, "over", why=f"the environment could not be made: {last[:300]}", blame=True)
+        return None
+    return _python(event)
+
+
+def _python(event: Json) -> str | None:
+    tail = event.get("tail") or ""
+    lines = tail if isinstance(tail, list) else str(tail).splitlines()
+    try:
+        return str(json.loads(lines[-1])["python"])
+    except (IndexError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _prepare_argv(w: World, a: Attempt) -> list[str]:
+    runtime = w.plan.choices[a.choice].runtime
+    here = a.access is not None and a.access.kind == "process"
+    root = a.access.root if a.access is not None else ""
+    argv = ["python3", "-I", f"{root}/agent.pyz", "env", "--into", w.envs if here else f"{root}/envs"]
+    if runtime.requirements is not None:
+        argv += ["--requirements", runtime.requirements]
+    if runtime.setup:
+        argv += ["--setup", json.dumps(list(runtime.setup))]
+    return argv
+
+
+def _command(w: World, a: Attempt, line: Link, python: str | None) -> None:
+    job, limits = w.plan.job, w.plan.limits
+    secrets = w.secrets(job.secrets)
+    if secrets:
+        line.host.write("secret.json", json.dumps(dict(secrets)).encode(), 0o600)
+    assert a.access is not None
+    cwd = f"project/{a.pushed}"
+    output = f"{cwd}/{job.output}" if job.output else "output"
+    line.send(
+        "start",
+        job={
+            "argv": _argv(w, a, python),
+            "cwd": cwd,
+            "env": _env(w, a, a.access, output),
+            "secret_file": "secret.json" if secrets else None,
+            "output": output,
+            "checkpoint": "checkpoint",
+            "max_time_s": w.state.max_time_s,
+            "salvage_s": limits.salvage_s,
+            "grace_s": max(5, limits.salvage_s // GRACE_SHARE),
+            "require_gpu": job.require_gpu,
+            "idle_s": limits.idle_s,
+            "checkpoint_every_s": limits.checkpoint_every_s,
+            "keep_s": limits.keep_s,
+        },
+    )
+
+
+def _argv(w: World, a: Attempt, python: str | None) -> list[str]:
+    """`python` in the command means the environment's; an image without one has python3."""
+    argv = list(w.plan.job.argv)
+    runtime = w.plan.choices[a.choice].runtime
+    if argv[0] in ("python", "python3"):
+        if python is not None:
+            argv[0] = python
+        elif runtime.kind is RuntimeKind.IMAGE:
+            argv[0] = "python3"
+    return argv
+
+
+def _env(w: World, a: Attempt, access: Access, output: str) -> dict[str, str]:
+    job, root = w.plan.job, access.root
+    env = {
+        "LAUNCHER_RUN": w.plan.run,
+        "LAUNCHER_OUTPUT": f"{root}/{output}",
+        "LAUNCHER_CHECKPOINT": f"{root}/checkpoint",
+        "LAUNCHER_INPUT": f"{root}/input",
+        "LAUNCHER_SEED": str(job.seed),
+        "PYTHONUNBUFFERED": "1",  # a line is worth seeing when it is printed
+    }
+    if job.device is not DeviceWish.AUTO:
+        env["DEVICE"] = job.device.value
+    if job.require_gpu:
+        env["LAUNCHER_REQUIRE_GPU"] = "1"
+    return {**env, **dict(job.env)}

@@ -1,0 +1,179 @@
+"""Everything the engine and its steps may touch, as one value. The simulator hands in another one.
+
+Steps read `world.state`, act through the effects below and write facts with `world.record`. `tick` is
+called at least every 0.5 s by whoever waits: it answers requests and may raise Stopped.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal, InvalidOperation
+from typing import Any, Protocol
+
+from launcher import guard, runstate
+from launcher.errors import Stopped
+from launcher.files import Files
+from launcher.journal import Journal
+from launcher.models import Access, Json, Plan, SecretRef
+from launcher.providers.base import Provider
+from launcher.remote.base import Host, Sending
+from launcher.runstate import Attempt, RunState
+from launcher.store import AttemptFolder, RunFolder, Versions
+
+
+class Clock(Protocol):
+    def now(self) -> datetime: ...
+
+    def wait(self, seconds: float) -> None:
+        """Let time pass. May return early."""
+
+
+@dataclass(frozen=True)
+class PushSet:
+    """What goes to the host: everything below `project/<digest>/` and the inputs."""
+
+    digest: str
+    files: tuple[Sending, ...]
+    size: int
+    inputs: tuple[Sending, ...] = ()
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What is ours on the host."""
+
+    agent: bytes
+    boot_guard: str
+
+
+@dataclass
+class World:
+    plan: Plan
+    folder: RunFolder
+    versions: Versions
+    files: Files
+    clock: Clock
+    provider: Callable[[int], Provider]  # by the index of the plan's choice
+    open_host: Callable[[Access], Host]
+    push_set: Callable[[], PushSet]
+    secrets: Callable[[tuple[SecretRef, ...]], Mapping[str, str]]
+    token: Callable[[], str]
+    parts: Parts
+    owner: str
+    envs: str  # where environments lie when the host is this machine
+    watched: Callable[[], bool]
+    pace_s: float = 0.25  # between two looks at a host
+    journal: Journal = field(init=False)
+    state: RunState = field(init=False)
+    pull_now: bool = False
+    hosts: dict[str, Host] = field(default_factory=dict)
+    memory: dict[str, Any] = field(default_factory=dict)  # what a step keeps between its calls in this process
+
+    def __post_init__(self) -> None:
+        self.journal = Journal(self.files, self.folder.journal)
+        self.state = runstate.fold(self.plan, self.journal.facts)
+
+    # --- facts -------------------------------------------------------------------------------
+
+    def record(self, kind: str, **data: Any) -> None:
+        """Written and synced before this returns."""
+        fact = self.journal.append(kind, self.clock.now(), **data)
+        self.state = runstate.apply(self.state, fact)
+
+    def about(self, a: Attempt, kind: str, **data: Any) -> None:
+        self.record(kind, attempt=a.n, **data)
+
+    def attempt(self) -> Attempt:
+        """The open attempt that the current step works on."""
+        a = self.state.attempt
+        assert a is not None
+        return a
+
+    def attempt_folder(self, a: Attempt) -> AttemptFolder:
+        return self.folder.attempt(a.n)
+
+    # --- effects -----------------------------------------------------------------------------
+
+    def host(self, a: Attempt) -> Host:
+        """One connection per machine, opened when first needed."""
+        assert a.access is not None
+        key = f"{a.n}:{a.access.address}:{a.boot}"
+        if key not in self.hosts:
+            self.hosts[key] = self.open_host(a.access)
+        return self.hosts[key]
+
+    def drop_hosts(self) -> None:
+        for host in self.hosts.values():
+            host.close()
+        self.hosts.clear()
+
+    def wait(self, seconds: float) -> None:
+        """Wait with an open ear: requests are answered within half a second."""
+        end = self.clock.now().timestamp() + seconds
+        while (left := end - self.clock.now().timestamp()) > 0:
+            self.tick()
+            self.clock.wait(min(left, 0.5))
+        self.tick()
+
+    # --- requests ----------------------------------------------------------------------------
+
+    def tick(self) -> None:
+        """Answer what people asked; raise Stopped when that ends what is being done."""
+        for name in self.files.names(self.folder.requests):
+            id, dot, kind = name.partition(".")
+            if dot and kind == "json" and id not in self.state.answered:
+                self._answer(id, self._request(name))
+        stop = self.state.stop
+        if stop is not None and self.memory.get("stop-seen") != (stop.id, stop.now):
+            self.memory["stop-seen"] = (stop.id, stop.now)
+            raise Stopped("now" if stop.now else "stop")
+
+    def tick_quietly(self) -> None:
+        """For what must be finished even when a stop was asked for: it is recorded all the same."""
+        with suppress(Stopped):
+            self.tick()
+
+    def _request(self, name: str) -> Json:
+        try:
+            value = json.loads(self.files.read(self.folder.requests / name))
+        except (ValueError, FileNotFoundError):
+            return {}
+        return value if isinstance(value, dict) else {}
+
+    def _answer(self, id: str, request: Json) -> None:
+        verb = request.get("verb")
+        outcome = "done"
+        if verb == "stop":
+            self.record("stop", id=id, now=bool(request.get("now")))
+        elif verb == "pull":
+            self.pull_now = True
+            self.record("pull-asked", id=id)
+        elif verb == "extend":
+            outcome = self._extend(request)
+        else:
+            outcome = f"no such request: {verb!r}"
+        self.record("answered", id=id, verb=str(verb), outcome=outcome)
+
+    def _extend(self, request: Json) -> str:
+        """More time only inside the consent, or with a new ceiling that the person just agreed to."""
+        try:
+            max_time_s = self.state.max_time_s + int(request.get("add_s", 0))
+            cost = request.get("max_cost")
+            max_cost = Decimal(str(cost)) if cost is not None else self.state.max_cost
+        except (ValueError, InvalidOperation):
+            return "refused: not a time or an amount"
+        if not 0 < max_time_s <= 24 * 3600:
+            return "refused: the trainer's time would be above 24h"
+        a = self.state.attempt
+        if a is not None and a.usd_per_hour and max_cost is not None:
+            add = guard.spent(a.usd_per_hour, self.clock.now(), a.d, 1)
+            more = a.usd_per_hour * (max_time_s - self.state.max_time_s) / 3600
+            total = self.state.spent(self.clock.now()) + add + more
+            if total > max_cost:
+                return f"refused: that could cost ${total:.2f}, above the ceiling of ${max_cost:.2f}"
+        self.record("extended", max_time_s=max_time_s, max_cost=max_cost)
+        return "done"
