@@ -1,0 +1,145 @@
+"""What every test may use, and the one way to be left out: @pytest.mark.need("docker").
+
+Without the need a test is left out, counted and named in the last line of the run; with the need named in
+LAUNCHER_TEST_NEED the same hole is a failure. Any other skip is a failure too: it would be a silent one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import pytest
+
+from tests import needs
+
+LEFT_OUT = pytest.StashKey[Counter[str]]()
+BY_NEED = pytest.StashKey[bool]()
+DEMANDED = pytest.StashKey[frozenset[str]]()
+
+# What a child may know of the caller: enough to find programs, measure coverage and reach the engine.
+KEPT = ("PATH", "TMPDIR", "DOCKER_HOST", "SSL_CERT_FILE", "SSL_CERT_DIR")
+KEPT_PREFIXES = ("COVERAGE_", "PIP_", "UV_")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    demanded = frozenset(filter(None, os.environ.get("LAUNCHER_TEST_NEED", "").split(",")))
+    if unknown := demanded - needs.NEEDS.keys():
+        raise pytest.UsageError(
+            f"LAUNCHER_TEST_NEED: {', '.join(sorted(unknown))}? known: {', '.join(needs.NEEDS)}"
+        )
+    config.stash[DEMANDED] = demanded
+    config.stash[LEFT_OUT] = Counter[str]()
+
+
+def _needs_of(item: pytest.Item) -> list[str]:
+    return [name for mark in item.iter_markers("need") for name in mark.args]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if unknown := set(_needs_of(item)) - needs.NEEDS.keys():
+            raise pytest.UsageError(f"{item.nodeid}: nobody knows how to bring {', '.join(sorted(unknown))}")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    for name in _needs_of(item):
+        demanded = name in item.config.stash[DEMANDED]
+        why = needs.why_missing(name, demanded)
+        if why is None:
+            continue
+        if demanded:
+            pytest.fail(f"{name} was demanded: {why}", pytrace=False)
+        item.stash[BY_NEED] = True
+        item.config.stash[LEFT_OUT][name] += 1
+        pytest.skip(f"needs {name}: {why}")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if report.skipped and not hasattr(report, "wasxfail") and not item.stash.get(BY_NEED, False):
+        report.outcome = "failed"
+        report.longrepr = (
+            f"skipped without @pytest.mark.need, so nobody would count it: {report.longreprtext}"
+        )
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    report = yield
+    if report.outcome == "skipped":
+        report.outcome = "failed"
+        report.longrepr = f"a whole file skipped itself, so nobody would count it: {report.longreprtext}"
+    return report
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if not config.option.collectonly and LEFT_OUT in config.stash:
+        left_out = config.stash[LEFT_OUT]
+        config.get_terminal_writer().line(needs.last_line(left_out))
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command left: its exit status and both streams."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+    def json(self) -> Any:
+        return json.loads(self.stdout)
+
+
+class Cli(Protocol):
+    def __call__(
+        self, *args: str, cwd: Path | None = None, stdin: str = "", timeout: float = 60, **env: str
+    ) -> Outcome: ...
+
+
+def scrubbed(home: Path, **env: str) -> dict[str, str]:
+    """An environment with nothing of the caller's own life in it: no keys, no settings, no home."""
+    kept = {k: v for k, v in os.environ.items() if k in KEPT or k.startswith(KEPT_PREFIXES)}
+    ours = {"HOME": str(home), "LAUNCHER_HOME": str(home / "launcher"), "LANG": "C.UTF-8", "TERM": "dumb"}
+    return {**kept, **ours, **env}
+
+
+def run_command(argv: list[str], cwd: Path, env: Mapping[str, str], stdin: str, timeout: float) -> Outcome:
+    done = subprocess.run(
+        argv, cwd=cwd, env=dict(env), input=stdin, capture_output=True, encoding="utf-8", timeout=timeout
+    )
+    return Outcome(done.returncode, done.stdout, done.stderr)
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A data folder of the test's own, for code called here and for commands alike."""
+    folder = tmp_path / "home" / "launcher"
+    folder.mkdir(parents=True)
+    monkeypatch.setenv("LAUNCHER_HOME", str(folder))
+    return folder
+
+
+@pytest.fixture
+def cli(home: Path, tmp_path: Path) -> Cli:
+    """The real command in a process of its own, in an empty folder unless told otherwise."""
+    work = tmp_path / "work"
+    work.mkdir()
+
+    def call(
+        *args: str, cwd: Path | None = None, stdin: str = "", timeout: float = 60, **env: str
+    ) -> Outcome:
+        command = [sys.executable, "-I", "-m", "launcher", *args]
+        return run_command(command, cwd or work, scrubbed(home.parent, **env), stdin, timeout)
+
+    return call

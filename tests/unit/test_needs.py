@@ -1,0 +1,93 @@
+"""The suite's own promise: nothing is left out silently, and what is demanded must be there."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests import conftest, needs
+
+NOWHERE = "unix:///nowhere/docker.sock"
+
+
+@pytest.fixture
+def suite(tmp_path: Path) -> Path:
+    """A suite of its own with the real machinery and no engine script."""
+    tests = tmp_path / "tests"
+    tests.mkdir()
+    for file in (conftest.__file__, needs.__file__):
+        shutil.copy(file, tests)
+    config = (
+        "[pytest]\npythonpath = .\naddopts = --import-mode=importlib -p no:cacheprovider\nmarkers = need: x\n"
+    )
+    (tmp_path / "pytest.ini").write_text(config)
+    return tmp_path
+
+
+def run(suite: Path, body: str, **env: str) -> conftest.Outcome:
+    (suite / "tests" / "test_it.py").write_text("import pytest\n" + body)
+    command = [sys.executable, "-I", "-m", "pytest", "-q"]
+    return conftest.run_command(
+        command, suite, conftest.scrubbed(suite, DOCKER_HOST=NOWHERE, **env), stdin="", timeout=60
+    )
+
+
+NEEDS_DOCKER = '@pytest.mark.need("docker")\ndef test_it(): raise AssertionError("ran")\n'
+
+
+def test_a_missing_need_is_left_out_and_named_in_the_last_line(suite: Path) -> None:
+    done = run(suite, NEEDS_DOCKER + "def test_other(): pass\n")
+    assert done.code == 0, done.stdout
+    last = done.stdout.splitlines()[-1]
+    assert last.startswith("left out: docker (1 test); bring it: ")
+    assert last.endswith("LAUNCHER_TEST_NEED=docker ./launch test")
+
+
+def test_a_demanded_need_that_is_missing_is_a_failure(suite: Path) -> None:
+    done = run(suite, NEEDS_DOCKER, LAUNCHER_TEST_NEED="docker")
+    assert done.code == 1
+    assert "docker was demanded: " in done.stdout
+
+
+def test_nothing_left_out_is_said_too(suite: Path) -> None:
+    done = run(suite, "def test_it(): pass\n")
+    assert (done.code, done.stdout.splitlines()[-1]) == (0, "left out: nothing")
+
+
+@pytest.mark.parametrize(
+    "body", ["def test_it(): pytest.skip('no')\n", "pytest.importorskip('no_such_module')\n"]
+)
+def test_any_other_skip_is_a_failure(suite: Path, body: str) -> None:
+    done = run(suite, body)
+    assert done.code != 0
+    assert "nobody would count it" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("body", "demanded"), [(NEEDS_DOCKER.replace("docker", "dcoker"), ""), (NEEDS_DOCKER, "dcoker")]
+)
+def test_a_misspelt_need_stops_the_run(suite: Path, body: str, demanded: str) -> None:
+    done = run(suite, body, LAUNCHER_TEST_NEED=demanded)
+    assert done.code == pytest.ExitCode.USAGE_ERROR
+    assert "dcoker" in done.stderr
+
+
+def test_the_line_to_paste_installs_only_what_is_absent(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for program in ("dockerd", "debootstrap"):
+        (tmp_path / program).touch(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert needs.last_line({"docker": 2}) == (
+        "left out: docker (2 tests); bring it: LAUNCHER_TEST_NEED=docker ./launch test"
+    )
+
+
+def test_an_engine_that_is_no_engine_is_not_taken_for_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOCKER_HOST", NOWHERE)
+    assert NOWHERE in str(needs.docker_missing())
+    monkeypatch.setenv("DOCKER_HOST", "nonsense")
+    assert needs.docker_missing() is not None
