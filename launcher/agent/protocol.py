@@ -1,0 +1,265 @@
+"""The agent's own words: what it is told, what it sees, what it decides to do.
+
+Plain records. Nothing here knows a clock, a disk or a process, and nothing imports anything of ours.
+Times without a name are seconds since the boot guard began.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from math import isfinite
+from typing import Any
+
+PROTOCOL = 1
+Event = dict[str, Any]
+
+
+class BadCommand(Exception):
+    """A command that cannot be meant: named in a `warned` event, never a crash."""
+
+
+def number(data: Event, key: str, default: float | None = None) -> float:
+    """A finite number that is not negative; anything else is refused by name."""
+    value = data.get(key, default)
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not isfinite(value) or value < 0:
+        raise BadCommand(f"{key} must be a number of at least 0, not {value!r}")
+    return float(value)
+
+
+def text(data: Event, key: str, default: str | None = None) -> str:
+    value = data.get(key, default)
+    if not isinstance(value, str) or "\0" in value:
+        raise BadCommand(f"{key} must be a text, not {value!r}")
+    return value
+
+
+def inside(data: Event, key: str, default: str) -> str:
+    """A path below the spool folder."""
+    path = text(data, key, default)
+    if path.startswith("/") or ".." in path.split("/"):
+        raise BadCommand(f"{key} must lie in the spool folder, not at {path!r}")
+    return path
+
+
+def words(data: Event, key: str) -> tuple[str, ...]:
+    value = data.get(key)
+    if not isinstance(value, list) or not all(isinstance(w, str) and "\0" not in w for w in value):
+        raise BadCommand(f"{key} must be a list of texts")
+    return tuple(value)
+
+
+def pairs(data: Event, key: str) -> tuple[tuple[str, str], ...]:
+    value = data.get(key) or {}
+    if not isinstance(value, dict) or not all(isinstance(v, str) for v in value.values()):
+        raise BadCommand(f"{key} must map names to texts")
+    if any(not name or "=" in name or "\0" in name or "\0" in v for name, v in value.items()):
+        raise BadCommand(f"{key} holds a name or value that no environment can carry")
+    return tuple(value.items())
+
+
+@dataclass(frozen=True)
+class Boot:
+    """What is known when the agent begins: who it is and until when it may live."""
+
+    token: str
+    ends_at: float  # D as given at create, epoch seconds; infinite when only the duration was given
+    ends_in: float  # the same D on the boot clock
+    boot_limit: float
+    hold: float
+    boot: str = ""  # boot id and start of this process: changes when the machine was restarted
+    pid: int = 0
+    python: str = ""
+    platform: str = ""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One trainer's run; paths are relative to the spool folder."""
+
+    argv: tuple[str, ...]
+    cwd: str
+    env: tuple[tuple[str, str], ...]
+    secret_file: str | None
+    output: str
+    checkpoint: str | None
+    max_time_s: float
+    salvage_s: float
+    grace_s: float
+    require_gpu: bool
+    idle_s: float | None
+    checkpoint_every_s: float
+    keep_s: float
+
+    @staticmethod
+    def parse(data: object) -> Job:
+        if not isinstance(data, dict):
+            raise BadCommand("job must be a record")
+        no_checkpoint = data.get("checkpoint", "") is None
+        return Job(
+            argv=words(data, "argv"),
+            cwd=inside(data, "cwd", "."),
+            env=pairs(data, "env"),
+            secret_file=None if data.get("secret_file") is None else inside(data, "secret_file", ""),
+            output=inside(data, "output", "output"),
+            checkpoint=None if no_checkpoint else inside(data, "checkpoint", "checkpoint"),
+            max_time_s=number(data, "max_time_s"),
+            salvage_s=number(data, "salvage_s"),
+            grace_s=number(data, "grace_s", 10),
+            require_gpu=data.get("require_gpu") is True,
+            idle_s=None if data.get("idle_s") is None else number(data, "idle_s"),
+            checkpoint_every_s=max(1.0, number(data, "checkpoint_every_s", 300)),
+            keep_s=number(data, "keep_s", 0),
+        )
+
+
+# ── what is seen ──────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True)
+class Running:
+    pid: int
+
+
+@dataclass(frozen=True)
+class Exited:
+    pid: int
+    code: int | None  # None when a signal ended it
+    signal: int | None = None
+
+
+@dataclass(frozen=True)
+class Refused:
+    """The trainer could not be started."""
+
+    why: str  # gpu-missing | no-command | no-secret | ...
+    message: str
+
+
+@dataclass(frozen=True)
+class Prepared:
+    exit_code: int  # negative: ended by that signal
+    seconds: float
+    tail: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One child of the checkpoint folder as a look found it."""
+
+    name: str
+    fingerprint: str  # equal = nothing of it changed
+    marked: bool  # it holds a file `complete`
+
+
+@dataclass(frozen=True)
+class File:
+    path: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Hashed:
+    """The answer to HashCheckpoint; files None = it changed or went away meanwhile."""
+
+    name: str
+    fingerprint: str
+    files: tuple[File, ...] | None
+
+
+@dataclass(frozen=True)
+class Sealed:
+    digest: str
+    count: int
+    bytes: int
+    skipped: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class SealFailed:
+    message: str
+
+
+@dataclass
+class Sight:
+    """What the world looks like at one wake. States (trainer, tree_empty, activity) stay until they
+    change; all others are handed over exactly once."""
+
+    wall: float  # epoch seconds
+    commands: tuple[Event, ...] = ()
+    trainer: Running | Exited | Refused | None = None
+    prepared: Prepared | None = None
+    tree_empty: bool = False  # the newest Look or kill found no process of ours
+    sealed: Sealed | SealFailed | None = None
+    activity: bool | None = None  # since the wake before: False = idle, None = unreadable
+    checkpoints: tuple[Seen, ...] | None = None  # the answer to ScanCheckpoints
+    hashed: tuple[Hashed, ...] = ()
+    term: bool = False  # the agent itself was asked to leave (SIGTERM)
+    warnings: tuple[tuple[str, str], ...] = ()  # (code, message) from whoever looked
+
+
+# ── what is decided ───────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True)
+class Emit:
+    """One line of events.jsonl. `sync` = it must survive a power cut before anything follows."""
+
+    event: Event = field(hash=False)
+    sync: bool = False
+
+
+@dataclass(frozen=True)
+class Prepare:
+    argv: tuple[str, ...]
+    cwd: str
+    env: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Start:
+    job: Job
+
+
+@dataclass(frozen=True)
+class Signal:
+    """term: the trainer's group and every group led by a descendant. kill: every process of ours."""
+
+    kind: str  # term | kill
+
+
+@dataclass(frozen=True)
+class Look:
+    """Find out whether any process of ours is left."""
+
+
+@dataclass(frozen=True)
+class ScanCheckpoints:
+    pass
+
+
+@dataclass(frozen=True)
+class HashCheckpoint:
+    name: str
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class Seal:
+    pass
+
+
+@dataclass(frozen=True)
+class Rate:
+    """Sample telemetry each `interval_s` for `for_s` seconds."""
+
+    interval_s: float
+    for_s: float
+
+
+@dataclass(frozen=True)
+class Leave:
+    why: str
+
+
+Action = Emit | Prepare | Start | Signal | Look | ScanCheckpoints | HashCheckpoint | Seal | Rate | Leave
