@@ -159,7 +159,8 @@ class Book:
             named = bool(wish) and not _CLASS.fullmatch(wish)
             reason = self._unfit(price, need, terms, named)
             if reason is not None:
-                refused += [Refusal(_offer_id(price), reason)] if named else []
+                if named and all(reason != r.reason for r in refused):
+                    refused.append(Refusal(_offer_id(price), reason))
                 continue
             offer = self._offer(price, need, terms)
             if price.gpu not in best or offer.usd_per_hour < best[price.gpu].usd_per_hour:

@@ -1,0 +1,369 @@
+"""The decision: which offers are tried, in which order, within which limits, and what that costs.
+
+Pure: everything it weighs is in the Ask, the moment is handed in. It knows no provider by name; what a
+target can do and whether this build can use it is said by whoever asks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from datetime import datetime
+from decimal import ROUND_CEILING, Decimal
+
+from launcher import guard
+from launcher.ask import Ask, Decision, Target, Way, Wishes
+from launcher.errors import Exit, LauncherError, usage
+from launcher.estimate import HOUR_S, Past, estimate, trainer_hours
+from launcher.models import (
+    Choice,
+    DeviceWish,
+    Estimate,
+    Job,
+    Limits,
+    Need,
+    Offer,
+    Plan,
+    Range,
+    Refusal,
+    RuntimeKind,
+)
+from launcher.values import written_duration
+
+__all__ = ["Ask", "Decision", "Past", "Target", "Way", "Wishes", "make", "requires_gpu"]
+
+CPU = "cpu"
+ANY_GPU = "gpu"
+MILL = Decimal("0.001")
+LEAST_TIME_S = 60  # the shortest T that is chosen for a job of unknown length
+
+
+def make(ask: Ask, now: datetime) -> Decision:
+    asked = _asked(ask)
+    _refuse_careless(ask, asked)
+    ways, refused = _affordable_per_hour(asked, ask.need)
+    problem = None
+    if not ways:
+        problem = _no_offer(ask, asked, refused)
+        if ask.targets:
+            raise problem
+    limits, ways, dear = _limits(ask, ways)
+    others, also_refused = _comparison(ask, asked)
+    if unusable := [target for target in asked if not target.runnable]:
+        problem = _not_available(ask, unusable[0])
+    tried = [way for target, way in ways if target.runnable]
+    unused = [way for target, way in ways if not target.runnable]
+    choices = _ordered(_choice(ask, way, limits) for way in tried)
+    others = (*_ordered(_choice(ask, way, limits) for way in unused), *others)
+    plan = Plan(
+        run=ask.run,
+        label=ask.label,
+        trainer=ask.trainer,
+        project=ask.project,
+        created_at=now,
+        job=_job(ask, choices),
+        limits=limits,
+        choices=choices,
+        refused=(*refused, *dear, *also_refused),
+        version=ask.version,
+        profile=ask.profile,
+        settings=ask.settings,
+        code=ask.code,
+        allow_cpu=ask.allow_cpu,
+        need=ask.need,
+    )
+    ends_by = _ends_by(plan, tried, now)
+    return Decision(plan, others, ends_by, problem, _notes(asked, plan), _warnings(ask, plan))
+
+
+def requires_gpu(plan: Plan, offer: Offer) -> bool:
+    """A GPU that is paid for must be used, unless the user said that a CPU will do."""
+    return plan.job.require_gpu or (offer.bills and offer.gpu is not None and not plan.allow_cpu)
+
+
+# --- which targets -------------------------------------------------------------------------------
+
+
+def _asked(ask: Ask) -> tuple[Target, ...]:
+    """The user's targets in the user's order; without one, this machine: in the trainer's image when that
+    is already here, else as a process."""
+    if ask.targets:
+        by_name = {target.name: target for target in ask.offered}
+        return tuple(by_name[name] for name in dict.fromkeys(ask.targets))
+    free = [target for target in ask.offered if target.runnable and not target.bills]
+    ready = [target for target in free if any(_image_is_here(way) for way in target.ways)]
+    return tuple((ready or [target for target in free if target.here] or free)[:1])
+
+
+def _image_is_here(way: Way) -> bool:
+    return way.runtime.kind is not RuntimeKind.ENV and way.runtime.prepare_s == 0
+
+
+def _refuse_careless(ask: Ask, asked: Sequence[Target]) -> None:
+    """What would spend money without a bound that the user set."""
+    paid = [target.name for target in asked if target.bills]
+    if not paid:
+        return
+    if ask.yes and ask.wishes.max_cost is None:
+        raise usage(
+            "yes-needs-ceiling",
+            f"--yes on {paid[0]}, which costs money, needs a ceiling: --max-cost USD",
+            hint=f"run {_what(ask)} --on {paid[0]} --yes --max-cost 1",
+        )
+    if ask.trainer is not None:
+        return
+    if not ask.need.gpus:
+        raise usage(
+            "project-needs-gpu",
+            f"a project of your own on {paid[0]} needs --gpu: nothing here says which GPU it is made for",
+            hint=f"plan {_what(ask)} --on {paid[0]} --gpu any-24gb --max-cost 1",
+        )
+    if ask.wishes.max_cost is None and ask.wishes.max_time_s is None:
+        raise usage(
+            "project-needs-limit",
+            f"a project of your own on {paid[0]} needs --max-cost or --max-time: its length is unknown",
+            hint=f"plan {_what(ask)} --on {paid[0]} --gpu '{ask.need.gpus[0]}' --max-cost 1",
+        )
+
+
+def _affordable_per_hour(
+    targets: Iterable[Target], need: Need
+) -> tuple[list[tuple[Target, Way]], tuple[Refusal, ...]]:
+    """The ways whose price per GPU-hour the user accepts, and what is refused with its reason."""
+    kept: list[tuple[Target, Way]] = []
+    refused: list[Refusal] = []
+    for target in targets:
+        refused += target.refused
+        for way in target.ways:
+            price = _per_gpu(way.offer)
+            if need.max_price is not None and price > need.max_price:
+                kind = "as spot" if way.offer.spot else "on demand"
+                what = way.offer.gpu or way.offer.instance_type or target.name
+                reason = f"{what} costs ${usd(price, MILL)}/h {kind}, above ${usd(need.max_price, MILL)}"
+                refused.append(Refusal(way.offer.id, reason))
+            else:
+                kept.append((target, way))
+    return kept, tuple(refused)
+
+
+def _per_gpu(offer: Offer) -> Decimal:
+    """What --max-price speaks of: one GPU for one hour, without disks and address."""
+    return (offer.usd_per_hour - offer.disk_usd_per_hour) / max(1, offer.gpu_count)
+
+
+def _comparison(ask: Ask, asked: Sequence[Target]) -> tuple[tuple[Choice, ...], tuple[Refusal, ...]]:
+    rest = [target for target in ask.offered if target not in asked]
+    ways, refused = _affordable_per_hour(rest, ask.need)
+    choices = _ordered(_choice(ask, way, _with_time(ask, _default_time_s(ask, [way]))) for _, way in ways)
+    return choices, refused
+
+
+# --- limits --------------------------------------------------------------------------------------
+
+
+def _limits(
+    ask: Ask, ways: list[tuple[Target, Way]]
+) -> tuple[Limits, list[tuple[Target, Way]], tuple[Refusal, ...]]:
+    """T and what follows from it, the ways that the ceiling covers, and those that it does not."""
+    time_s = _default_time_s(ask, [way for _, way in ways])
+    ceiling = ask.wishes.max_cost
+    paid = [way for _, way in ways if way.offer.bills]
+    if ceiling is None:
+        limits = _with_time(ask, time_s)
+        worst = [
+            guard.smallest_ceiling(w.offer.usd_per_hour, limits, w.overrun_s, w.billing_step_s) for w in paid
+        ]
+        return replace(limits, max_cost=max(worst, default=None)), ways, ()
+    least = {id(way): _with_time(ask, _least_time_s(ask, way, time_s)) for way in paid}
+    needed = {
+        id(w): guard.smallest_ceiling(w.offer.usd_per_hour, least[id(w)], w.overrun_s, w.billing_step_s)
+        for w in paid
+    }
+    dear = [way for way in paid if needed[id(way)] > ceiling]
+    kept = [(target, way) for target, way in ways if way not in dear]
+    if dear and not kept:
+        cheapest = min(dear, key=lambda way: needed[id(way)])
+        raise _too_small(ask, cheapest, least[id(cheapest)], needed[id(cheapest)], ceiling)
+    for way in paid:
+        if way not in dear:
+            time_s = min(time_s, _longest_time_s(ask, way, time_s, ceiling))
+    refused = tuple(
+        Refusal(way.offer.id, f"needs a ceiling of at least ${usd(needed[id(way)])}, above ${usd(ceiling)}")
+        for way in dear
+    )
+    return replace(_with_time(ask, time_s), max_cost=ceiling), kept, refused
+
+
+def _default_time_s(ask: Ask, ways: Sequence[Way]) -> int:
+    """T: what the user says, else twice the high estimate and never less than the recipe's own bound
+    (other arguments than in past runs may need it), a day at the most."""
+    if ask.wishes.max_time_s is not None:
+        return ask.wishes.max_time_s
+    foreseen = [hours.high for way in ways if (hours := _hours(ask, way)) is not None]
+    time_s = max(_in_seconds(2 * max(foreseen, default=Decimal(0))), ask.bound_s or 0)
+    return min(time_s or guard.MAX_TIME_S, guard.MAX_TIME_S)
+
+
+def _least_time_s(ask: Ask, way: Way, time_s: int) -> int:
+    """How far a ceiling may shorten T: a T that the user set not at all, ours down to the high estimate."""
+    if ask.wishes.max_time_s is not None:
+        return time_s
+    hours = _hours(ask, way)
+    return min(time_s, LEAST_TIME_S if hours is None else max(1, _in_seconds(hours.high)))
+
+
+def _longest_time_s(ask: Ask, way: Way, time_s: int, ceiling: Decimal) -> int:
+    """The longest T up to `time_s` that the ceiling pays for."""
+    fits, tried = 1, time_s
+    while fits < tried:
+        middle = (fits + tried + 1) // 2
+        limits = _with_time(ask, middle)
+        rate, overrun = way.offer.usd_per_hour, way.overrun_s
+        if guard.may_ask(Decimal(0), rate, limits, overrun, ceiling, way.billing_step_s):
+            fits = middle
+        else:
+            tried = middle - 1
+    return fits
+
+
+def _with_time(ask: Ask, time_s: int) -> Limits:
+    wishes = ask.wishes
+    return Limits(
+        max_time_s=time_s,
+        salvage_s=guard.salvage_s(time_s),
+        boot_limit_s=wishes.boot_limit_s,
+        ready_within_s=wishes.ready_within_s,
+        hold_s=wishes.hold_s,
+        keep_s=wishes.keep_s,
+        idle_s=wishes.idle_s,
+        checkpoint_every_s=wishes.checkpoint_every_s,
+        max_cost=wishes.max_cost,
+        max_attempts=wishes.max_attempts,
+    )
+
+
+def _ends_by(plan: Plan, tried: Sequence[Way], now: datetime) -> datetime | None:
+    """When the chosen machine is gone at the latest."""
+    for way in tried:
+        if plan.choices and way.offer == plan.choices[0].offer:
+            rate, limits = way.offer.usd_per_hour, plan.limits
+            return guard.ends_at_create(now, limits, rate, limits.max_cost, way.overrun_s, way.billing_step_s)
+    return None
+
+
+# --- choices -------------------------------------------------------------------------------------
+
+
+def _choice(ask: Ask, way: Way, limits: Limits) -> Choice:
+    forecast: Estimate = estimate(way.offer, way.runtime, _hours(ask, way), ask.need, limits)
+    return Choice(way.offer, way.runtime, forecast)
+
+
+def _hours(ask: Ask, way: Way) -> Range | None:
+    bounds = dict(ask.bounds)
+    gpu = None if ask.job.device is DeviceWish.CPU else way.offer.gpu
+    device = gpu or CPU
+    bound = bounds.get(device) or (bounds.get(ANY_GPU) if gpu else None) or bounds.get(CPU)
+    return trainer_hours(ask.pasts, ask.label, device, ask.job.argv, bound)
+
+
+def _ordered(choices: Iterable[Choice]) -> tuple[Choice, ...]:
+    """Cheapest first; what costs the same stays in the order in which it came."""
+    return tuple(sorted(choices, key=lambda choice: choice.estimate.usd.likely))
+
+
+def _job(ask: Ask, choices: Sequence[Choice]) -> Job:
+    """Require-gpu for all when every machine that may be tried is paid for its GPU; where free and paid
+    ones are mixed, requires_gpu says it for each."""
+    paid_gpu = [choice.offer.bills and choice.offer.gpu is not None for choice in choices]
+    if choices and all(paid_gpu) and not ask.allow_cpu:
+        return replace(ask.job, require_gpu=True)
+    return ask.job
+
+
+# --- words ---------------------------------------------------------------------------------------
+
+
+def usd(amount: Decimal, finest: Decimal = guard.CENT) -> str:
+    """Dollars, never understated: cents, or a finer last digit where a rate has one."""
+    written = f"{amount.quantize(finest, ROUND_CEILING):f}"
+    whole, _, digits = written.partition(".")
+    return f"{whole}.{digits.rstrip('0'):0<2}"
+
+
+def _in_seconds(hours: Decimal) -> int:
+    return int((hours * HOUR_S).to_integral_value(ROUND_CEILING))
+
+
+def _what(ask: Ask) -> str:
+    return ask.trainer or f"--project {ask.project}"
+
+
+def _no_offer(ask: Ask, asked: Sequence[Target], refused: Sequence[Refusal]) -> LauncherError:
+    names = " or ".join(target.name for target in asked) or "this machine"
+    wanted = " or ".join(ask.need.gpus) or "offer for this need"
+    limit = ask.need.max_price
+    below = f" at or below ${usd(limit, MILL)}/h" if limit is not None else ""
+    return LauncherError(
+        "no-offer",
+        f"{names} has no {wanted}{below}",
+        exit=Exit.NO_OFFER,
+        hint=f"plan {_what(ask)} --gpu any-24gb",
+        details=tuple(f"{refusal.offer}: {refusal.reason}" for refusal in refused),
+    )
+
+
+def _not_available(ask: Ask, target: Target) -> LauncherError:
+    return usage(
+        "target-not-available",
+        f"this build cannot run anything on {target.name} yet; `plan` shows its prices",
+        hint=f"plan {_what(ask)} --on {target.name}",
+    )
+
+
+def _too_small(ask: Ask, way: Way, limits: Limits, needed: Decimal, ceiling: Decimal) -> LauncherError:
+    offer = way.offer
+    what = f"{offer.gpu} on {offer.target}" if offer.gpu else offer.target
+    phases = (
+        (limits.boot_limit_s, "to start"),
+        (limits.max_time_s, "to train"),
+        (limits.salvage_s, "to save"),
+        (way.overrun_s, "until it is surely gone"),
+    )
+    parts = ", ".join(f"{written_duration(seconds)} {purpose}" for seconds, purpose in phases)
+    return LauncherError(
+        "ceiling-too-small",
+        f"${usd(ceiling)} does not cover {what} at ${usd(offer.usd_per_hour, MILL)}/h: the smallest ceiling "
+        f"that does is ${usd(needed)}",
+        exit=Exit.LIMIT,
+        hint=f"plan {_what(ask)} --on {offer.target} --max-cost {usd(needed)}",
+        details=(f"It must cover {parts}.",),
+    )
+
+
+def _notes(asked: Sequence[Target], plan: Plan) -> tuple[str, ...]:
+    """What can be lost, and until when results wait."""
+    notes = []
+    for target in asked:
+        storage = max(
+            (c.offer.storage_usd_per_day for c in plan.choices if c.offer.target == target.name),
+            default=Decimal(0),
+        )
+        cost = f" at ${usd(storage)} a day" if storage else ""
+        if target.keeps_output:
+            notes.append(f"{target.name}: results wait there{cost} until they are pulled")
+        else:
+            notes.append(f"{target.name}: results that were not pulled are lost when the machine ends")
+    return tuple(notes)
+
+
+def _warnings(ask: Ask, plan: Plan) -> tuple[str, ...]:
+    bound = Decimal(plan.limits.max_time_s)
+    for choice in plan.choices:
+        hours = _hours(ask, Way(choice.offer, choice.runtime))
+        if hours is not None and hours.likely * HOUR_S > bound:
+            likely = _in_seconds(hours.likely)
+            return (
+                f"the trainer is likely to need {likely} s and is stopped after {plan.limits.max_time_s} s",
+            )
+    return ()
