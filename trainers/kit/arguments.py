@@ -17,7 +17,8 @@ class Arguments(argparse.ArgumentParser):
     def read(self, argv: Sequence[str]) -> argparse.Namespace:
         known, unknown = self.parse_known_args([dashed(word) for word in argv])
         if unknown:
-            self.error("; ".join(self._unknown(word) for word in unknown))
+            options = [word for word in unknown if word.startswith("-")]  # the others may be their values
+            self.error("; ".join(self._unknown(word) for word in options or unknown))
         return known
 
     def error(self, message: str) -> NoReturn:
@@ -25,7 +26,7 @@ class Arguments(argparse.ArgumentParser):
         sys.exit(2)
 
     def _unknown(self, word: str) -> str:
-        name = word.split("=")[0]
+        name = word.partition("=")[0]
         options = [one for one in self._option_string_actions if one.startswith("--")]
         near = difflib.get_close_matches(name, options, n=2, cutoff=0.5)
         if not name.startswith("-"):

@@ -80,7 +80,7 @@ class EventFile:
         stamp = f"events.out.tfevents.{int(at):010d}.trainer"
         number = sum(1 for _ in folder.glob("events.out.tfevents.*"))
         self.path = folder / f"{stamp}.{number}"
-        self._out: BinaryIO = open(self.path, "xb")  # noqa: SIM115: closed by close()
+        self._out: BinaryIO = open(self.path, "xb")  # noqa: SIM115 (close() closes it)
         self._out.write(record(version_event(at)))
 
     def scalar(self, at: float, step: int, tag: str, value: float) -> None:

@@ -43,7 +43,7 @@ class Metrics:
         self._clock = clock
         path = output / "metrics.jsonl"
         write(path, "".join(map(_line, self.points)).encode())
-        self._lines = open(path, "a", encoding="utf-8")  # noqa: SIM115: closed by close()
+        self._lines = open(path, "a", encoding="utf-8")  # noqa: SIM115 (close() closes it)
         folder = output / "tensorboard"
         for stale in folder.glob("events.out.tfevents.*"):
             stale.unlink()  # its points after the checkpoint would be shown twice

@@ -1,70 +1,14 @@
-"""The command line: says its first word, checks its arguments, and only then loads numpy and scikit-learn."""
+"""`python -m trainers.quickstart`: the first word comes before anything else is loaded."""
 
-from __future__ import annotations
-
-import os
 import sys
-import time
-from collections.abc import Sequence
-
-from trainers.kit.arguments import Arguments, number, whole
-from trainers.kit.device import DeviceRefused, choose
-from trainers.kit.session import Leave, Log, Place
-
-USAGE = 2
-NO_DEVICE = 1
 
 
-def arguments() -> Arguments:
-    """What trainer.yaml lists under args, with the same defaults and bounds; a test compares them."""
-    flags = Arguments("quickstart", "Boosted trees on a bundled table of shots at a goal.")
-    flags.add_argument("--rounds", type=whole(1, 5000), default=120, help="trees to grow")
-    flags.add_argument("--learning-rate", type=number(0.001, 1), default=0.1, help="share of each tree that counts")
-    flags.add_argument("--depth", type=whole(1, 12), default=3, help="questions from a tree's root to a leaf")
-    flags.add_argument("--batch-size", type=whole(50, 1_000_000), default=1024, help="rows drawn for each tree")
-    flags.add_argument("--min-leaf", type=whole(1, 10_000), default=15, help="rows a leaf must hold")
-    flags.add_argument("--checkpoint-every", type=whole(1, 5000), default=20, help="rounds between checkpoints")
-    flags.add_argument("--data", help="another table with the same columns (default: the bundled one)")
-    flags.add_argument("--seed", type=whole(0, 2**32 - 1), help="default: LAUNCHER_SEED, else 7")
-    flags.add_argument("--device", choices=("auto", "cpu", "cuda"), help="default: DEVICE, else auto")
-    flags.add_argument("--require-gpu", action="store_true", help="fail where no GPU can be used")
-    flags.add_argument("--output", help="folder for results (default: LAUNCHER_OUTPUT)")
-    flags.add_argument("--checkpoint", help="folder for checkpoints (default: LAUNCHER_CHECKPOINT)")
-    return flags
+def main() -> int:
+    print(f"quickstart: boosted trees, python {sys.version.split()[0]}", flush=True)
+    from trainers.quickstart.command import run
 
-
-def main(argv: Sequence[str]) -> int:
-    began = time.monotonic()
-    log = Log()
-    log.say(f"quickstart: boosted trees, python {sys.version.split()[0]}")
-    leave = Leave()
-    flags = arguments().read(argv)
-    try:
-        place = Place.find(os.environ, output=flags.output, checkpoint=flags.checkpoint, seed=flags.seed)
-        device = choose(flags.device, flags.require_gpu, os.environ, None, log.say)  # no GPU code in these trees
-    except ValueError as wrong:
-        print(f"error: quickstart: {wrong}", file=sys.stderr)
-        return USAGE
-    except DeviceRefused as refused:
-        print(f"error: quickstart: {refused}", file=sys.stderr)
-        return NO_DEVICE
-    from trainers.quickstart import train  # noqa: PLC0415: costs seconds, which the first line must not wait for
-
-    settings = train.Settings(
-        rounds=flags.rounds,
-        learning_rate=flags.learning_rate,
-        depth=flags.depth,
-        batch_size=flags.batch_size,
-        min_leaf=flags.min_leaf,
-        checkpoint_every=flags.checkpoint_every,
-        seed=place.seed,
-    )
-    try:
-        return train.run(settings, flags.data, place, device, log, leave, began)
-    except train.Unusable as wrong:
-        print(f"error: quickstart: {wrong}", file=sys.stderr)
-        return USAGE
+    return run(sys.argv[1:])
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

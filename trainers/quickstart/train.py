@@ -76,7 +76,7 @@ def find_table(data: str | None, place: Place) -> Path:
 
 
 def read_table(path: Path) -> Table:
-    """Three fifths to learn from, one to choose the best round by, one to judge by; the rows' order is kept."""
+    """Three fifths to learn from, one to choose the best round by, one to judge by; order is kept."""
     try:
         text = path.read_bytes()
         header, *lines = text.decode().splitlines()
@@ -181,7 +181,7 @@ def save(keeper: Checkpoints, state: State, metrics: Metrics, course: dict[str, 
 
 
 def resume(keeper: Checkpoints, same: dict[str, Any], rounds: int) -> tuple[State, list[Point], float] | None:
-    """The newest checkpoint's state, the points up to it and the seconds spent; refuses another training's."""
+    """The newest checkpoint's state, its points and the seconds spent; refuses another training's."""
     newest = keeper.newest(up_to=rounds)
     if newest is None:
         return None
@@ -207,7 +207,8 @@ def run(
     path = find_table(data, place)
     table = read_table(path)
     log.open(place.output)
-    log.say(f"table {path.name}: {len(table.train.goal)} + {len(table.valid.goal)} + {len(table.test.goal)} rows")
+    sizes = " + ".join(str(len(part.goal)) for part in (table.train, table.valid, table.test))
+    log.say(f"table {path.name}: {sizes} rows")
     keeper = Checkpoints(place.checkpoint, goal="max", say=log.say)
     fixed = {key: value for key, value in dataclasses.asdict(settings).items() if key not in MAY_CHANGE}
     same = fixed | {"table": table.digest}
