@@ -1,0 +1,188 @@
+"""The tables of the house: which room is where, who may know what, and the exceptions with their reasons.
+
+A new file of the launcher needs a line here: that is where its room is decided.
+"""
+
+from __future__ import annotations
+
+# Lower rooms first; a room imports from its own floor and from those above it in this list.
+FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
+    (
+        "words",
+        (
+            "launcher",
+            "launcher.models",
+            "launcher.errors",
+            "launcher.values",
+            "launcher.keys",
+            "launcher.codec",
+            "launcher.agent",
+        ),
+    ),
+    (
+        "decisions",
+        (
+            "launcher.plan",
+            "launcher.ask",
+            "launcher.arguments",
+            "launcher.estimate",
+            "launcher.runstate",
+            "launcher.guard",
+        ),
+    ),
+    (
+        "disk",
+        (
+            "launcher.files",
+            "launcher.store",
+            "launcher.journal",
+            "launcher.bundled",
+            "launcher.yamlfile",
+            "launcher.profiles",
+            "launcher.settings",
+            "launcher.recipe",
+            "launcher.catalogue",
+        ),
+    ),
+    ("promises", ("launcher.providers.base", "launcher.remote.base")),
+    (
+        "effects",
+        (
+            "launcher.providers",
+            "launcher.remote",
+            "launcher.images",
+            "launcher.artifacts",
+            "launcher.agentpack",
+        ),
+    ),
+    (
+        "top",
+        (
+            "launcher.engine",
+            "launcher.steps",
+            "launcher.world",
+            "launcher.telemetry",
+            "launcher.report",
+            "launcher.driver",
+            "launcher.planning",
+            "launcher.pushset",
+        ),
+    ),
+    ("cli", ("launcher.cli", "launcher.__main__")),
+)
+
+# The only rooms whose files may know their own neighbours on the floor of effects.
+NEIGHBOURS_ALLOWED = frozenset({"launcher.providers.wrap", "launcher.providers.registry"})
+
+# Decisions, and the agent's mind, see these modules and nothing else that is not ours.
+PURE = frozenset(
+    {
+        "__future__",
+        "abc",
+        "bisect",
+        "collections",
+        "collections.abc",
+        "dataclasses",
+        "datetime",
+        "decimal",
+        "enum",
+        "fractions",
+        "functools",
+        "heapq",
+        "itertools",
+        "math",
+        "operator",
+        "re",
+        "statistics",
+        "string",
+        "types",
+        "typing",
+    }
+)
+PURE_ROOMS = (
+    "launcher.plan",
+    "launcher.ask",
+    "launcher.arguments",
+    "launcher.estimate",
+    "launcher.runstate",
+    "launcher.guard",
+    "launcher.agent.mind",
+    "launcher.agent.protocol",
+    "launcher.agent.watchbook",
+)
+IMPURE_CALLS = frozenset({"open", "print", "input", "now", "utcnow", "today"})
+
+# The engine and its steps reach these only through the world they are given.
+WORLDLY = frozenset(
+    {
+        "asyncio",
+        "concurrent",
+        "multiprocessing",
+        "os",
+        "random",
+        "secrets",
+        "select",
+        "selectors",
+        "signal",
+        "socket",
+        "subprocess",
+        "threading",
+        "time",
+        "uuid",
+    }
+)
+
+# A library of a vendor or of one purpose, and who may know it.
+LIBRARIES: dict[str, tuple[str, ...]] = {
+    "docker": ("launcher.providers.docker", "launcher.remote.container", "launcher.images"),
+    "boto3": ("launcher.providers.aws",),
+    "botocore": ("launcher.providers.aws",),
+    "runpod": ("launcher.providers.runpod",),
+    "paramiko": ("launcher.remote.ssh",),
+    "fabric": ("launcher.remote.ssh",),
+    "requests": ("launcher.providers", "launcher.remote.container"),
+    "click": ("launcher.cli",),
+    "rich_click": ("launcher.cli",),
+    "rich": ("launcher.cli.show",),
+    "pydantic": ("launcher.yamlfile",),
+    "ruamel": ("launcher.yamlfile",),
+}
+
+# Importing these costs more than a quick command may take: only inside the function that needs them.
+HEAVY = frozenset(
+    {
+        "boto3",
+        "botocore",
+        "docker",
+        "fabric",
+        "jinja2",
+        "numpy",
+        "paramiko",
+        "pandas",
+        "pydantic",
+        "requests",
+        "rich",
+        "rich_click",
+        "ruamel",
+        "runpod",
+        "sklearn",
+        "torch",
+        "xgboost",
+    }
+)
+
+VENDORS = ("runpod", "aws", "docker")
+
+FILE_LINES = 400
+FUNCTION_LINES = 60
+FUNCTION_LINES_P90 = 25
+
+# law -> where -> reason. An exception that nothing needs any more is a breach itself.
+EXCEPTIONS: dict[str, dict[str, str]] = {
+    "a provider is named in its own file and the registry": {
+        "launcher.models": "RuntimeKind.DOCKER is a runtime that machines of any provider have",
+    },
+    "only the command line and the agent end a process": {
+        "launcher.remote.courier": "is a program of its own inside the container",
+    },
+}
