@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 
 from launcher import runstate
-from launcher.errors import Stopped
+from launcher.errors import LauncherError, Stopped
 from launcher.runstate import RunState, Step
 from launcher.steps import connect, provision, pull, push, release, start, watch
 from launcher.world import World
@@ -50,7 +50,7 @@ def _decide(world: World) -> Step | None:
 
 
 def _own_fault(world: World, step: Step, error: Exception, trouble: int) -> None:
-    why = f"internal: {type(error).__name__}: {error}"
+    why = error.message if isinstance(error, LauncherError) else f"internal: {type(error).__name__}: {error}"
     a = world.state.attempt
     disk = isinstance(error, OSError)
     if step is Step.PULL and (disk or trouble > 1):

@@ -52,6 +52,10 @@ def sync_folder(path: Path) -> None:
         os.close(fd)
 
 
+def _raise(error: OSError) -> None:
+    raise error
+
+
 class Disk:
     """The real one."""
 
@@ -74,6 +78,7 @@ class Disk:
             return ()
 
     def append(self, path: Path, data: bytes, *, sync: bool) -> None:
+        fresh = not path.exists()
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         try:
             view = memoryview(data)
@@ -83,6 +88,8 @@ class Disk:
                 os.fsync(fd)
         finally:
             os.close(fd)
+        if sync and fresh:  # a new name lasts only with its folder
+            sync_folder(path.parent)
 
     def cut(self, path: Path, size: int) -> None:
         with path.open("rb+") as f:
@@ -97,13 +104,13 @@ class Disk:
             while view:
                 view = view[os.write(fd, view) :]
             os.fsync(fd)
+            os.rename(beside, path)
         except BaseException:
             with suppress(OSError):  # the first error is the one to tell
                 os.unlink(beside)
             raise
         finally:
             os.close(fd)
-        os.rename(beside, path)
         sync_folder(path.parent)
 
     def move(self, source: Path, to: Path) -> None:
@@ -115,7 +122,7 @@ class Disk:
         sync_folder(source.parent)
 
     def sync_tree(self, path: Path) -> None:
-        for folder, _, names in os.walk(path):
+        for folder, _, names in os.walk(path, onerror=_raise):
             for name in names:
                 fd = os.open(os.path.join(folder, name), os.O_RDONLY | os.O_NOFOLLOW)
                 try:
@@ -125,7 +132,17 @@ class Disk:
             sync_folder(Path(folder))
 
     def make_folder(self, path: Path) -> None:
-        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        """With its parents, each of them lasting: what is synced below would be lost with its folder."""
+        made: list[Path] = []
+        while not path.is_dir():
+            made.append(path)
+            path = path.parent
+        for folder in reversed(made):
+            with suppress(FileExistsError):  # by another process, this very moment
+                folder.mkdir(mode=0o700 if folder is made[0] else 0o777)
+            sync_folder(folder.parent)
+        if made and not made[0].is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, "in the way", str(made[0]))
 
     def remove(self, path: Path) -> None:
         if path.is_dir() and not path.is_symlink():
@@ -141,6 +158,25 @@ class Disk:
         except BlockingIOError:
             os.close(fd)
             return None
-        os.ftruncate(fd, 0)
-        os.write(fd, note.encode())
+        try:
+            os.ftruncate(fd, 0)
+            os.write(fd, note.encode())
+        except OSError:
+            os.close(fd)  # a full disk: the lock must not stay with whoever was refused
+            raise
         return DiskLock(fd)
+
+
+def held(path: Path) -> bool:
+    """Whether a process holds the lock. A look that does not hinder other looks, and a taker only for a moment."""
+    try:
+        fd = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return False

@@ -1,0 +1,153 @@
+"""Showing a run while its engine works: terminals only look. Leaving the view never ends paid work unseen.
+
+First Ctrl-C before the trainer started: undo. After it: leave, and say how to come back. A second one
+within two seconds stops the run.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from types import FrameType
+from typing import TextIO
+
+from launcher.cli import requests
+from launcher.cli.live import Block, Lines
+from launcher.models import State
+from launcher.report import lines
+from launcher.report.view import LogTail, RunView
+
+SLICE_S = 0.15
+SECOND_PRESS_S = 2.0
+ENGINE_START_S = 10.0
+FINAL = {State.DONE, State.FAILED, State.STOPPED, State.LIMIT}
+
+
+class Interrupts:
+    """Counts Ctrl-C instead of dying of it, while a view is open."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._before: object = None
+
+    def __enter__(self) -> Interrupts:
+        self._before = signal.signal(signal.SIGINT, self._press)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        signal.signal(signal.SIGINT, self._before)  # type: ignore[arg-type]  # what signal() gave us
+
+    def _press(self, number: int, frame: FrameType | None) -> None:
+        self.count += 1
+
+
+class Follower:
+    def __init__(self, view: RunView, prog: str, out: TextIO, *, board: bool = False) -> None:
+        self._view = view
+        self._prog = prog
+        self._out = out
+        self._block = Block()
+        self._lines = Lines()
+        self._tail = LogTail(view.folder)
+        self._board = board
+        self._said: str | None = None
+        self._interrupts = 0
+        self.left = False  # the person went, the run goes on
+
+    def run(self, until: Callable[[RunView, State], bool] | None = None) -> State:
+        """Until the run's end, or `until`, or until the person leaves. Returns what was shown last."""
+        began = time.monotonic()
+        with Interrupts() as presses:
+            while True:
+                now = datetime.now(UTC)
+                self._view.refresh()
+                state = self._view.shown(now)
+                self._show(state, now)
+                if self._over(state, time.monotonic() - began) or (until is not None and until(self._view, state)):
+                    break
+                if presses.count > self._interrupts:
+                    self._interrupts = presses.count
+                    if self._pressed(presses):
+                        break
+                time.sleep(SLICE_S)
+        self._show(self._view.shown(datetime.now(UTC)), datetime.now(UTC))
+        self._block.clear()
+        for line in self._lines.flush():
+            print(line, file=self._out)
+        return self._view.shown(datetime.now(UTC))
+
+    def _over(self, state: State, waited: float) -> bool:
+        if state in FINAL:
+            return True
+        if state is State.MAYBE_BILLING:
+            return True
+        return not self._view.engine_alive and (self._view.state.engines > 0 or waited > ENGINE_START_S)
+
+    # --- what is seen ------------------------------------------------------------------------
+
+    def _show(self, state: State, now: datetime) -> None:
+        _touch(self._view)
+        while data := self._tail.read(len(self._view.state.attempts)):
+            for line in self._lines.feed(data):
+                self._block.above(line, self._out)
+        if state.value != self._said and state not in FINAL:
+            self._said = state.value
+            if not self._block.moving:
+                self._block.above(f"· {self._phase(state)}", sys.stderr)
+        board = lines.board(self._view, now) if self._board else [lines.meter(self._view, now)]
+        self._block.update(board, lines.meter(self._view, now))
+
+    def _phase(self, state: State) -> str:
+        told = {
+            State.PREPARING: "preparing: project and environment",
+            State.RUNNING: "running",
+            State.PULLING: "fetching and checking the results",
+            State.RENTING: f"asking {self._view.offer.target} for a machine",
+        }
+        return told.get(state, state.value)
+
+    # --- Ctrl-C ------------------------------------------------------------------------------
+
+    def _pressed(self, presses: Interrupts) -> bool:
+        """True = the view ends here."""
+        if self._view.state.started_at is None:
+            if self._view.state.stop is None:
+                self._block.above("stopping: nothing has started yet, undoing what was asked for", sys.stderr)
+                requests.write(self._view.folder, "stop", now=True)
+            return False
+        self._block.clear()
+        print(self.leaving(), file=sys.stderr)
+        end = time.monotonic() + SECOND_PRESS_S
+        while time.monotonic() < end:
+            if presses.count > self._interrupts:
+                self._interrupts = presses.count
+                requests.write(self._view.folder, "stop", now=False)
+                print("stopping the run: checkpoint, fetch, end", file=sys.stderr)
+                return False
+            time.sleep(0.05)
+        self.left = True
+        return True
+
+    def leaving(self) -> str:
+        """Rate, end, and the lines to come back and to stop."""
+        view, prog = self._view, self._prog
+        a = view.attempt
+        rate = f"{lines.money(a.usd_per_hour)}/h" if a is not None and view.offer.bills else "$0"
+        end = f", ends by {lines.clock(a.d)} at the latest" if a is not None else ""
+        return (
+            f"left the view; {view.plan.run} goes on ({rate}{end})\n"
+            f"  come back: {prog} watch {view.plan.run}\n"
+            f"  stop it:   {prog} stop {view.plan.run}    (or press Ctrl-C again now)"
+        )
+
+
+def _touch(view: RunView) -> None:
+    """Somebody looks: the agent samples each second while this is fresh."""
+    try:
+        os.utime(view.folder.watched)
+    except FileNotFoundError:
+        view.folder.watched.touch()

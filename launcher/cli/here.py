@@ -1,0 +1,39 @@
+"""What nearly every command begins with: the data folder, the folder we stand in, the run that is meant."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+from click.shell_completion import CompletionItem
+
+from launcher.report.view import RunView, find
+from launcher.store import Home, open_home
+
+
+def home() -> Home:
+    return open_home(dict(os.environ))
+
+
+def project() -> Path:
+    return Path.cwd()
+
+
+def the_run(name: str | None) -> RunView:
+    return find(home(), name, project())
+
+
+def _complete(_c: click.Context, _p: click.Parameter, begun: str) -> list[CompletionItem]:
+    return [CompletionItem(n) for n in home().names() if n.startswith(begun)]
+
+
+def run_argument(command: Callable[..., Any]) -> Callable[..., Any]:
+    """RUN: a name or a unique prefix; left out, the newest run of this project."""
+    return click.argument("run", required=False, shell_complete=_complete)(command)
+
+
+def json_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    return click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")(command)

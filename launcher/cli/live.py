@@ -1,0 +1,84 @@
+"""A terminal that moves: log lines flow by above a few lines that are drawn again in place.
+
+Standard library only. When the stream is no terminal the moving lines become one plain line a minute.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import sys
+import time
+from typing import TextIO
+
+PLAIN_EVERY_S = 60.0
+MAX_LINE = 64 * 1024
+_ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[PX^_][^\x1b]*(?:\x1b\\)?|[@-Z\\-_])")
+_BIDI = {c: None for c in (*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x200E, 0x200F)}
+
+
+def harmless(text: str) -> str:
+    """A line from elsewhere, unable to move the cursor, rename the window or reorder what is read."""
+    text = _ANSI.sub("", text[:MAX_LINE]).translate(_BIDI)
+    return "".join(c if c == "\t" or c >= " " and not "\x7f" <= c < "\xa0" else "·" for c in text)
+
+
+class Lines:
+    """Bytes to whole lines, whatever the cut. A progress bar's carriage returns leave the last state."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    def feed(self, data: bytes) -> list[str]:
+        *whole, self._rest = (self._rest + data).split(b"\n")
+        return [self._clean(line) for line in whole]
+
+    def flush(self) -> list[str]:
+        rest, self._rest = self._rest, b""
+        return [self._clean(rest)] if rest else []
+
+    @staticmethod
+    def _clean(line: bytes) -> str:
+        return harmless(line.rstrip(b"\r").rsplit(b"\r", 1)[-1].decode("utf-8", "replace"))
+
+
+class Block:
+    """The lines that are drawn again in place, at the bottom, on stderr."""
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self._out = stream or sys.stderr
+        self.moving = self._out.isatty() and os.environ.get("TERM") != "dumb"
+        self._drawn: list[str] = []
+        self._plain_at = -PLAIN_EVERY_S
+
+    def above(self, text: str, stream: TextIO) -> None:
+        """A line that stays, over the block. `stream` may be stdout: the block steps aside for it."""
+        drawn = self._drawn
+        self.clear()
+        stream.write(text + "\n")
+        stream.flush()
+        self._draw(drawn)
+
+    def update(self, lines: list[str], plain: str) -> None:
+        if self.moving:
+            if lines != self._drawn:
+                self.clear()
+                self._draw(lines)
+        elif (now := time.monotonic()) - self._plain_at >= PLAIN_EVERY_S:
+            self._plain_at = now
+            self._out.write(plain + "\n")
+            self._out.flush()
+
+    def clear(self) -> None:
+        if self._drawn:
+            self._out.write("\r" + "\x1b[A" * (len(self._drawn) - 1) + "\x1b[J")
+            self._out.flush()
+            self._drawn = []
+
+    def _draw(self, lines: list[str]) -> None:
+        if self.moving and lines:
+            width = shutil.get_terminal_size().columns - 1
+            self._out.write("\n".join(line[:width] for line in lines))
+            self._out.flush()
+            self._drawn = lines

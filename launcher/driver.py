@@ -1,0 +1,161 @@
+"""One engine process per run: started by the command, gone when the run is gone. No server.
+
+`spawn` starts it in a session of its own; `python -m launcher.driver RUN` is it. It holds the run's lock
+for all of its life, so a second one leaves at once. Here, and only here, the engine's World gets its
+real clock, disk, providers and hosts.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+
+from launcher import agentpack, engine, pushset
+from launcher.codec import load
+from launcher.errors import LauncherError, usage
+from launcher.files import Disk, Files
+from launcher.models import Plan, SecretRef
+from launcher.providers import registry
+from launcher.providers.base import Provider
+from launcher.providers.wrap import Wrapped
+from launcher.remote import open_host
+from launcher.store import Home, RunFolder, Versions, open_home
+from launcher.world import Parts, World
+
+WATCHED_S = 3.0
+LOCK_TRIES = 20
+
+
+class RealClock:
+    def now(self) -> datetime:
+        return datetime.now(UTC)
+
+    def wait(self, seconds: float) -> None:
+        time.sleep(max(0.0, seconds))
+
+
+@dataclass(frozen=True)
+class Owner:
+    """Who holds a run, as the lock's note tells it."""
+
+    pid: int
+    since: str
+
+
+def read_plan(files: Files, folder: RunFolder) -> Plan:
+    return load(Plan, json.loads(files.read(folder.plan)))
+
+
+def spawn(folder: RunFolder, environ: Mapping[str, str]) -> None:
+    """Start the run's engine. It inherits the caller's environment: that is the trainer's on this machine."""
+    with open(folder.engine_log, "ab") as out:
+        subprocess.Popen(
+            [sys.executable, "-I", "-m", "launcher.driver", str(folder.root)],
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=out,
+            env=dict(environ),
+            start_new_session=True,
+        )
+
+
+def secret_values(refs: tuple[SecretRef, ...], environ: Mapping[str, str]) -> dict[str, str]:
+    """Looked up at the last moment; the values live in memory and in one 0600 file on the host."""
+    found: dict[str, str] = {}
+    for ref in refs:
+        if ref.source == "env":
+            if ref.place not in environ:
+                raise usage("secret-missing", f"the secret {ref.name} is to come from ${ref.place}, which is not set")
+            found[ref.name] = environ[ref.place]
+        else:
+            try:
+                found[ref.name] = Path(ref.place).expanduser().read_text().rstrip("\n")
+            except OSError as e:
+                raise usage(
+                    "secret-missing", f"the secret {ref.name} is to come from {ref.place}: {e.strerror}"
+                ) from e
+    return found
+
+
+def real_world(home: Home, folder: RunFolder, environ: Mapping[str, str]) -> World:
+    files, clock = Disk(), RealClock()
+    plan = read_plan(files, folder)
+    log = logging.getLogger("launcher.calls")
+
+    @cache
+    def provider(choice: int) -> Provider:
+        inner = registry.load(plan.choices[choice].offer.provider)
+        return Wrapped(inner, clock, lambda verb, text: log.info("%s %s", verb, text))
+
+    return World(
+        plan=plan,
+        folder=folder,
+        versions=Versions(Path(plan.project)),
+        files=files,
+        clock=clock,
+        provider=provider,
+        open_host=open_host,
+        push_set=lambda: pushset.gather(plan.job),
+        secrets=lambda refs: secret_values(refs, environ),
+        token=lambda: secrets.token_hex(16),
+        parts=Parts(agentpack.agent_bytes(), agentpack.boot_guard()),
+        owner=home.owner(),
+        envs=str(home.envs),
+        watched=lambda: _watched(folder),
+    )
+
+
+def _watched(folder: RunFolder) -> bool:
+    try:
+        return time.time() - os.stat(folder.watched).st_mtime < WATCHED_S
+    except FileNotFoundError:
+        return False
+
+
+def main(argv: list[str]) -> int:
+    """The engine process. Ctrl-C in a terminal is the view's matter, a hang-up is nobody's."""
+    folder = RunFolder(Path(argv[1]))
+    home = open_home(dict(os.environ))
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s", stream=sys.stderr)
+    files = Disk()
+    lock = None
+    for _ in range(LOCK_TRIES):  # a view that looks holds the lock for a moment
+        lock = files.lock(folder.lock, json.dumps({"pid": os.getpid(), "since": datetime.now(UTC).isoformat()}))
+        if lock is not None:
+            break
+        time.sleep(0.025)
+    if lock is None:
+        return 0
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        engine.drive(real_world(home, folder, os.environ), {"pid": os.getpid()})
+    except LauncherError as e:
+        logging.getLogger("launcher.engine").error("%s: %s", e.code, e.message)
+        return int(e.exit)
+    finally:
+        lock.release()
+    return 0
+
+
+def holder(folder: RunFolder) -> Owner | None:
+    with suppress(OSError, ValueError, KeyError):
+        note = json.loads(folder.lock.read_bytes())
+        return Owner(int(note["pid"]), str(note["since"]))
+    return None
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))

@@ -1,0 +1,110 @@
+"""What `--json` says, by the design's contract: money in USD as a number, time in ISO 8601 with Z, unknown null."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from decimal import Decimal
+from pathlib import Path
+
+from launcher.models import Json
+from launcher.report.view import RunView
+from launcher.telemetry import Sample
+
+
+def time(at: datetime | None) -> str | None:
+    return at.strftime("%Y-%m-%dT%H:%M:%SZ") if at is not None else None
+
+
+def usd(amount: Decimal | None) -> float | None:
+    return float(round(amount, 6)) if amount is not None else None
+
+
+def manifest(view: RunView) -> Json:
+    if view.state.version_path is None:
+        return {}
+    try:
+        value = json.loads((Path(view.state.version_path) / "manifest.json").read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def run(view: RunView, now: datetime) -> Json:
+    """`run --json`, `resume --json`."""
+    s = view.state
+    a = s.attempt
+    return {
+        "run": view.plan.run,
+        "version": s.version,
+        "state": view.shown(now).value,
+        "exit_code": s.sealed.exit_code if s.sealed is not None else None,
+        "target": view.offer.target,
+        "instance": a.instance if a is not None else None,
+        "device": manifest(view).get("device"),
+        "usd": usd(view.usd(now)),
+        "seconds": view.seconds(now),
+        "artifacts": s.version_path,
+    }
+
+
+def row(view: RunView, now: datetime) -> Json:
+    """One line of `ps --json`."""
+    a = view.state.attempt
+    live = a is not None and a.open
+    return {
+        "run": view.plan.run,
+        "state": view.shown(now).value,
+        "target": view.offer.target,
+        "instance": a.instance if a is not None else None,
+        "usd": usd(view.usd(now)),
+        "usd_per_hour": usd(a.usd_per_hour) if a is not None and live else 0.0,
+        "started": time(view.state.started_at),
+        "deadline": time(a.d) if a is not None and live else None,
+    }
+
+
+def status(view: RunView, now: datetime) -> Json:
+    a = view.state.attempt
+    live = a is not None and a.open
+    return {
+        **row(view, now),
+        "version": view.state.version,
+        "artifacts": view.state.version_path,
+        "why": view.why(),
+        "telemetry": sample(view.sample()),
+        "guard": {
+            "armed": bool(a is not None and live and a.armed),
+            "deadline": time(a.d) if a is not None and live else None,
+            "layers": list(a.armed) if a is not None else [],
+        },
+    }
+
+
+def sample(s: Sample | None) -> Json | None:
+    if s is None:
+        return None
+    gpus = [
+        {
+            "name": g.name,
+            "util": g.util,
+            "mem_used_gb": g.mem_used_gb,
+            "mem_gb": g.mem_gb,
+            "power_w": g.power_w,
+            "temp_c": g.temp_c,
+            **({"mig": g.mig} if g.mig is not None else {}),
+        }
+        for g in s.gpu
+    ]
+    return {
+        "at": s.at,
+        "gpu": gpus,
+        "cpu": s.cpu,
+        "ram_gb": s.ram_used_gb,
+        "rss_gb": s.rss_gb,
+        "disk_free_gb": s.disk_free_gb,
+        "step": s.step,
+        "metrics": s.metrics,
+    }
+
+

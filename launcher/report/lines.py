@@ -1,0 +1,97 @@
+"""The words of a view: a run's present state as short texts, the same for the meter, `watch` and a pipe."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from decimal import Decimal
+
+from launcher import guard, telemetry
+from launcher.models import State
+from launcher.report.view import RunView
+
+
+def money(usd: Decimal | float) -> str:
+    return f"${usd:.2f}" if usd == 0 or usd >= Decimal("0.01") else f"${usd:.4f}"
+
+
+def duration(seconds: float) -> str:
+    whole = round(seconds)
+    if whole < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"
+
+
+def clock(at: datetime) -> str:
+    return at.astimezone().strftime("%H:%M")
+
+
+def number(value: float) -> str:
+    return f"{value:.4g}"
+
+
+def progress(sample: telemetry.Sample | None) -> list[str]:
+    """What the trainer says of itself: the step and up to three of its metrics."""
+    if sample is None:
+        return []
+    step = [f"step {number(sample.step)}"] if sample.step is not None else []
+    return step + [f"{k} {number(v) if v is not None else 'NaN'}" for k, v in list(sample.metrics.items())[:3]]
+
+
+def device(sample: telemetry.Sample | None) -> list[str]:
+    if sample is None:
+        return []
+    parts = []
+    for gpu in sample.gpu:
+        if gpu.util is not None:
+            parts.append(f"GPU {gpu.util:.0f} %")
+        if gpu.mem_used_gb is not None and gpu.mem_gb is not None:
+            parts.append(f"{gpu.mem_used_gb:.1f}/{gpu.mem_gb:.0f} GB")
+    if sample.cpu is not None:
+        parts.append(f"CPU {sample.cpu:.0f} %")
+    if sample.ram_used_gb is not None and sample.ram_gb is not None:
+        parts.append(f"RAM {sample.ram_used_gb:.1f}/{sample.ram_gb:.0f} GB")
+    return parts
+
+
+def cost(view: RunView, now: datetime) -> list[str]:
+    """So far, the forecast for the time that is still allowed, and the ceiling."""
+    a = view.attempt
+    if a is None or not view.offer.bills:
+        return ["$0.00"]
+    so_far = view.usd(now)
+    forecast = so_far + (guard.spent(a.usd_per_hour, now, a.d, 1) if a.open and now < a.d else Decimal(0))
+    ceiling = f" of {money(view.state.max_cost)}" if view.state.max_cost is not None else ""
+    return [f"{money(so_far)}{ceiling}", f"at most {money(forecast)}", f"{money(a.usd_per_hour)}/h"]
+
+
+def end(view: RunView) -> list[str]:
+    a = view.attempt
+    return [f"ends by {clock(a.d)}"] if a is not None and a.open else []
+
+
+def meter(view: RunView, now: datetime) -> str:
+    """One line that says it all."""
+    state = view.shown(now)
+    if state is State.RUNNING:
+        sample = view.sample()
+        parts = [*progress(sample), *device(sample)[:3], *cost(view, now)[:1], *end(view)]
+    else:
+        parts = [state.value, *cost(view, now)[:1], *end(view)]
+    return " · ".join([view.plan.run, *parts])
+
+
+def board(view: RunView, now: datetime) -> list[str]:
+    """`watch`: a few labelled lines."""
+    sample = view.sample()
+    seconds = view.seconds(now)
+    rows = [
+        ("run", f"{view.plan.run}  {view.shown(now).value}  on {view.offer.target}"),
+        ("progress", " · ".join(progress(sample)) or "nothing said yet"),
+        ("machine", " · ".join(device(sample)) or "no sample yet"),
+        ("money", " · ".join(cost(view, now))),
+        ("time", " · ".join([*([duration(seconds)] if seconds is not None else []), *end(view)]) or "not started"),
+    ]
+    return [f"  {name:<9} {text}" for name, text in rows]

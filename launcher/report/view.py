@@ -1,0 +1,153 @@
+"""A run as a person sees it: plan, facts and streams of one run folder, read and never written.
+
+Reading is by offset, so a view that stays open reads only what is new.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+from pathlib import Path
+
+from launcher import journal, runstate, telemetry
+from launcher.codec import load
+from launcher.errors import usage
+from launcher.files import held
+from launcher.models import Json, Offer, Plan, State
+from launcher.runstate import Attempt, RunState
+from launcher.steps.link import parse_events
+from launcher.store import Home, RunFolder
+
+
+@dataclass
+class RunView:
+    folder: RunFolder
+    plan: Plan = field(init=False)
+    state: RunState = field(init=False)
+    _good: int = 0
+    _crc: int = 0
+
+    def __post_init__(self) -> None:
+        self.plan = load(Plan, json.loads(self.folder.plan.read_bytes()))
+        self.state = runstate.fold(self.plan, ())
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Fold what was appended since the last look. A torn tail is the writer's to repair."""
+        try:
+            with self.folder.journal.open("rb") as f:
+                f.seek(self._good)
+                data = f.read()
+        except FileNotFoundError:
+            return
+        reading = journal.read(data, self._crc)
+        self._good += reading.good
+        self._crc = reading.crc
+        for fact in reading.facts:
+            self.state = runstate.apply(self.state, fact)
+
+    @property
+    def engine_alive(self) -> bool:
+        return held(self.folder.lock)
+
+    @property
+    def attempt(self) -> Attempt | None:
+        return self.state.attempt
+
+    @property
+    def offer(self) -> Offer:
+        """Of the attempt that counts, or the one that would be tried first."""
+        a = self.state.attempt
+        return self.plan.choices[a.choice if a is not None else 0].offer
+
+    def shown(self, now: datetime) -> State:
+        return runstate.shown(self.state, engine_alive=self.engine_alive, now=now)
+
+    def events(self) -> list[Json]:
+        a = self.state.attempt
+        if a is None:
+            return []
+        try:
+            return list(parse_events(self.folder.attempt(a.n).events.read_bytes().split(b"\n")[:-1]))
+        except FileNotFoundError:
+            return []
+
+    def sample(self) -> telemetry.Sample | None:
+        a = self.state.attempt
+        return telemetry.last(self.folder.attempt(a.n).telemetry) if a is not None else None
+
+    def why(self) -> str | None:
+        """The last thing that went wrong, in its own words."""
+        s = self.state
+        if s.pull_failed is not None:
+            return s.pull_failed
+        if s.sealed is not None and s.sealed.refused is not None:
+            return s.sealed.refused
+        return next((a.over for a in reversed(s.attempts) if a.over and a.receipt_at is None), None)
+
+    def seconds(self, now: datetime) -> float | None:
+        """The trainer's time, over all machines."""
+        total, seen = 0.0, False
+        for a in self.state.attempts:
+            if a.started_at is not None:
+                end = a.sealed.at if a.sealed else a.gone_at or now
+                total, seen = total + (end - a.started_at).total_seconds(), True
+        return round(total, 3) if seen else None
+
+    def usd(self, now: datetime) -> Decimal:
+        return self.state.spent(now)
+
+
+def by_age(home: Home) -> list[RunView]:
+    """Every run that can be read, oldest first."""
+    return [RunView(home.run(name)) for name in home.names()]
+
+
+def find(home: Home, wanted: str | None, project: Path) -> RunView:
+    """By name or unique prefix; left out = the newest run of this project."""
+    names = home.names()
+    if wanted is None:
+        for name in reversed(names):
+            view = RunView(home.run(name))
+            if Path(view.plan.project) == project:
+                return view
+        raise usage("no-run", f"there is no run of {project} yet", hint="run")
+    if wanted in names:
+        return RunView(home.run(wanted))
+    hits = [n for n in names if n.startswith(wanted)]
+    if len(hits) == 1:
+        return RunView(home.run(hits[0]))
+    if hits:
+        raise usage("ambiguous-run", f"{wanted!r} could be {', '.join(hits[:5])}", hint="ps")
+    from difflib import get_close_matches
+
+    near = get_close_matches(wanted, names, n=1)
+    raise usage(
+        "unknown-run", f"there is no run {wanted!r}" + (f", did you mean {near[0]}?" if near else ""), hint="ps"
+    )
+
+
+@dataclass
+class LogTail:
+    """The trainer's output by byte offset, over all attempts: leaving and coming back loses and repeats nothing."""
+
+    folder: RunFolder
+    attempt: int = 1
+    offset: int = 0
+
+    def read(self, attempts: int, limit: int = 1 << 20) -> bytes:
+        """What is new; goes on to the next attempt's log once this one's is read and a newer one exists."""
+        while True:
+            path = self.folder.attempt(self.attempt).log
+            try:
+                with path.open("rb") as f:
+                    f.seek(self.offset)
+                    data = f.read(limit)
+            except FileNotFoundError:
+                data = b""
+            self.offset += len(data)
+            if data or self.attempt >= attempts:
+                return data
+            self.attempt, self.offset = self.attempt + 1, 0
