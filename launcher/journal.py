@@ -1,14 +1,16 @@
 """One file, one line a fact, appended and synced before anybody acts on it. It knows no meanings.
 
 A line is `<crc> <json>\\n`. The checksum covers the line before it too, so a lost or swapped line is
-seen. Only the last line can be torn, because each append is synced before the next: a torn tail is
-cut before anything is written; damage anywhere else is an error, never guessed around.
+seen. Only the last line can be torn, because each append is synced before the next: it lacks its end,
+or a block of it never reached the disk and reads as zeros. A torn tail is cut before anything is
+written; damage anywhere else, or of any other kind, is an error, never guessed around.
 """
 
 from __future__ import annotations
 
 import json
 import zlib
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -65,7 +67,7 @@ def read(data: bytes, before: int = 0) -> Reading:
         line = data[good : end or len(data)]
         decoded = _decode(line, crc)
         if decoded is None:
-            if end and end < len(data):
+            if end and (end < len(data) or b"\0" not in line):
                 raise LauncherError(
                     "journal-corrupt",
                     f"the journal is damaged at byte {good}: the line there is not what was written",
@@ -93,19 +95,29 @@ class Journal:
         self.facts: list[Fact] = list(reading.facts)
         self._crc = reading.crc
         self._good = reading.good
+        self._torn = False
 
     def append(self, kind: str, at: datetime, **data: Any) -> Fact:
         """The fact as it will be read back: what is in memory is what is on disk."""
         line, crc = encode(Fact(kind, at, data), self._crc)
         decoded = _decode(line, self._crc)
         assert decoded is not None
+        if self._torn:
+            self._mend()
         try:
             self._files.append(self._path, line, sync=True)
         except OSError:
-            # A full disk may have taken half the line: the next append must not stand behind it.
-            self._files.cut(self._path, self._good)
+            self._torn = True
+            with suppress(OSError):  # the first error is the one to tell; the next append tries again
+                self._mend()
             raise
         self._crc = crc
         self._good += len(line)
         self.facts.append(decoded[0])
         return decoded[0]
+
+    def _mend(self) -> None:
+        """A full disk may have taken half a line: nothing may ever stand behind it."""
+        if self._files.exists(self._path):
+            self._files.cut(self._path, self._good)
+        self._torn = False
