@@ -12,7 +12,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from launcher.errors import Corrupt
 from launcher.files import Files
@@ -28,11 +28,34 @@ def parse_sealed(data: bytes, digest: str) -> tuple[Listed, ...]:
     """The sealed list, believed only when it is the one that was announced."""
     if hashlib.sha256(data).hexdigest() != digest:
         raise Corrupt("the sealed list is not the one that was announced")
-    listed = tuple(Listed(str(f["path"]), int(f["size"]), str(f["sha256"])) for f in json.loads(data)["files"])
+    try:
+        listed = tuple(_listed(f) for f in json.loads(data)["files"])
+    except (ValueError, KeyError, TypeError) as e:
+        raise Corrupt(f"the sealed list is none: {e!r}") from e
     for f in listed:
         if f.path == MANIFEST or f.path.split("/")[0] == OWN:
             raise Corrupt(f"the output holds {f.path}, a name that is reserved")
     return listed
+
+
+def _listed(entry: Json) -> Listed:
+    return Listed(str(entry["path"]), int(entry["size"]), str(entry["sha256"]))
+
+
+def drop_unlisted(files: Files, partial: Path, listed: tuple[Listed, ...]) -> None:
+    """What an earlier, half-done pull of another list left behind must not become part of this version."""
+    wanted = {f.path for f in listed}
+    folders = {str(above) for path in wanted for above in PurePosixPath(path).parents}
+
+    def clear(below: str) -> None:
+        for name in files.names(partial / below):
+            path = f"{below}/{name}" if below else name
+            if path in folders:
+                clear(path)
+            elif path not in wanted:
+                files.remove(partial / path)
+
+    clear("")
 
 
 def manifest(files: tuple[Listed, ...], facts: Mapping[str, object]) -> bytes:
@@ -56,7 +79,9 @@ def add_own(files: Files, partial: Path, own: Mapping[str, bytes]) -> tuple[List
     )
 
 
-def finish(files: Files, versions: Versions, partial: Path, names: Callable[[int], str], manifest: bytes) -> str:
+def finish(
+    files: Files, versions: Versions, partial: Path, names: Callable[[int], str], manifest: bytes
+) -> str:
     """Sync, then one rename under the first free name. Returns the name taken."""
     files.write(partial / MANIFEST, manifest, 0o644)
     files.sync_tree(partial)
@@ -114,7 +139,7 @@ class Fault:
 def verify(folder: Path) -> tuple[Fault, ...]:
     """Every file against the manifest, by size and sha256, and nothing besides. Empty = sound."""
     try:
-        listed = {f["path"]: f for f in json.loads((folder / MANIFEST).read_bytes())["files"]}
+        listed = {f.path: f for f in map(_listed, json.loads((folder / MANIFEST).read_bytes())["files"])}
     except (OSError, ValueError, KeyError, TypeError) as e:
         return (Fault(MANIFEST, f"cannot be read: {e}"),)
     faults: list[Fault] = []
@@ -122,18 +147,18 @@ def verify(folder: Path) -> tuple[Fault, ...]:
         p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_symlink() or not p.is_dir()
     } - {MANIFEST}
     faults += [Fault(path, "is not in the manifest") for path in sorted(here - listed.keys())]
-    for path, entry in sorted(listed.items()):
-        faults += _check(folder / path, path, entry)
+    for path in sorted(listed):
+        faults += _check(folder / path, listed[path]) if path in here else [Fault(path, "is missing")]
     return tuple(faults)
 
 
-def _check(file: Path, path: str, entry: Json) -> list[Fault]:
+def _check(file: Path, entry: Listed) -> list[Fault]:
     if file.is_symlink() or not file.is_file():
-        return [Fault(path, "is missing")]
+        return [Fault(entry.path, "is not a plain file")]
     size = file.stat().st_size
-    if size != entry["size"]:
-        return [Fault(path, f"has {size} bytes instead of {entry['size']}")]
+    if size != entry.size:
+        return [Fault(entry.path, f"has {size} bytes instead of {entry.size}")]
     with file.open("rb") as f:
-        if hashlib.file_digest(f, "sha256").hexdigest() != entry["sha256"]:
-            return [Fault(path, "has other contents")]
+        if hashlib.file_digest(f, "sha256").hexdigest() != entry.sha256:
+            return [Fault(entry.path, "has other contents")]
     return []

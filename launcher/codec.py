@@ -10,7 +10,7 @@ import dataclasses
 import types
 import typing
 from datetime import UTC, datetime
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from enum import Enum
 from functools import cache
 from typing import Any, TypeVar
@@ -23,7 +23,11 @@ def iso(at: datetime) -> str:
 
 
 def parse_iso(text: str) -> datetime:
-    return datetime.fromisoformat(text.replace("Z", "+00:00"))
+    """A moment; a time of day without its zone is none, and raises ValueError like any other text."""
+    at = datetime.fromisoformat(text.replace("Z", "+00:00"))
+    if at.tzinfo is None:
+        raise ValueError(f"{text!r} does not say its time zone")
+    return at.astimezone(UTC)
 
 
 def dump(value: Any) -> Any:
@@ -46,7 +50,7 @@ def dump(value: Any) -> Any:
 
 
 def load(kind: type[T], value: Any) -> T:
-    """A record of `kind` out of plain JSON values; raises KeyError, TypeError or ValueError when it is none."""
+    """A record of `kind` out of plain JSON values; raises TypeError or ValueError when it is none."""
     return typing.cast(T, _load(kind, value))
 
 
@@ -66,16 +70,18 @@ def _load(kind: Any, value: Any) -> Any:
         if value not in typing.get_args(kind):
             raise ValueError(f"{value!r} is none of {typing.get_args(kind)}")
         return value
-    if origin is tuple:
-        return _load_tuple(typing.get_args(kind), value)
-    if origin is frozenset:
-        return frozenset(value)
+    if origin in (tuple, frozenset):
+        _must_be(list, value)
+        return _load_tuple(typing.get_args(kind), value) if origin is tuple else frozenset(value)
     if origin is dict:
+        _must_be(dict, value)
         return {k: _load(typing.get_args(kind)[1], v) for k, v in value.items()}
     if dataclasses.is_dataclass(kind):
-        hints = _fields(kind)
-        known = {f.name for f in dataclasses.fields(kind)}
-        return typing.cast(Any, kind)(**{k: _load(hints[k], v) for k, v in value.items() if k in known})
+        _must_be(dict, value)
+        record: Any = kind
+        hints = _fields(record)
+        known = {f.name for f in dataclasses.fields(record)}
+        return record(**{k: _load(hints[k], v) for k, v in value.items() if k in known})
     return _load_leaf(kind, value)
 
 
@@ -89,13 +95,28 @@ def _load_leaf(kind: Any, value: Any) -> Any:
     if kind is Any:
         return value
     if kind is Decimal:
-        return Decimal(str(value))
+        return _decimal(value)
     if kind is datetime:
+        _must_be(str, value)
         return parse_iso(value)
     if isinstance(kind, type) and issubclass(kind, Enum):
         return kind(value)
     if kind is float and isinstance(value, int):
         return float(value)
+    _must_be(kind, value)
+    return value
+
+
+def _must_be(kind: type, value: Any) -> None:
     if not isinstance(value, kind):
         raise TypeError(f"{value!r} is not a {kind.__name__}")
-    return value
+
+
+def _decimal(value: Any) -> Decimal:
+    try:
+        number = Decimal(str(value))
+    except InvalidOperation as e:
+        raise ValueError(f"{value!r} is not a number") from e
+    if not number.is_finite():
+        raise ValueError(f"{value!r} is not an amount")
+    return number

@@ -45,6 +45,7 @@ def _bring(w: World, a: Attempt, sealed: Sealed) -> None:
     if name is None:
         files = _fetch(w, a, sealed)
         partial = versions.partial(w.plan.run)
+        artifacts.drop_unlisted(w.files, partial, files)
         own = artifacts.add_own(w.files, partial, _own(w, a))
         body = artifacts.manifest((*files, *own), _facts(w, a, sealed, files))
         name = artifacts.finish(w.files, versions, partial, lambda k: _name(w, sealed, k), body)
