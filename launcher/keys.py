@@ -47,7 +47,7 @@ def _asis(word: str) -> str:
 
 
 def _entry(name: str, value: object) -> object:
-    if isinstance(value, bool | int | float | str) or value is None:
+    if isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, list | tuple):
         return [_entry(name, item) for item in value]
@@ -281,11 +281,11 @@ _TABLE: tuple[Key, ...] = (
 
 KEYS: dict[str, Key] = {key.name: key for key in _TABLE}
 
-# What the launcher tells a trainer, or reads for itself: never settings, however alike they look.
-CONTRACT = frozenset(
-    PREFIX + word
-    for word in (
-        *("RUN", "OUTPUT", "CHECKPOINT", "INPUT", "SEED"),
-        *("HOME", "TEST_NEED", "INSTANCE", "OWNER", "SPOOL", "CONSOLE"),
-    )
-)
+
+def _variables(*words: str) -> frozenset[str]:
+    return frozenset(PREFIX + word for word in words)
+
+
+# Never settings, however alike they look: what a trainer is told (inside a run only) and the launcher's own.
+TOLD_TO_TRAINERS = _variables("RUN", "OUTPUT", "CHECKPOINT", "INPUT", "SEED")
+OWN_VARIABLES = _variables("HOME", "TEST_NEED", "INSTANCE", "OWNER", "SPOOL", "CONSOLE")

@@ -78,9 +78,10 @@ class Profiles:
             return None
         parsed, faults = check(document, FIELDS, _unknown)
         self.faults += faults
-        base = parsed.pop("extends", None)
+        # Even with faults the chain is followed: what is wrong further down is told at the same time.
+        base = parsed.pop("extends", document.data.get("extends"))
         self.layers.append({name: _from_file(KEYS[name], value, document) for name, value in parsed.items()})
-        return self._base(document, base, chain) if base is not None else None
+        return self._base(document, base, chain) if base and isinstance(base, str) else None
 
     def _base(self, document: Document, base: str, chain: list[Path]) -> Path | None:
         found = _look_up(base, document.path.parent, self.cwd, asking=document.path)

@@ -17,7 +17,7 @@ from typing import Any
 
 from launcher import values
 from launcher.errors import usage
-from launcher.keys import CONTRACT, KEYS, PREFIX, Key, Kind
+from launcher.keys import KEYS, OWN_VARIABLES, PREFIX, TOLD_TO_TRAINERS, Key, Kind
 from launcher.models import SecretRef
 from launcher.profiles import Layer, Profiles, Value, find
 from launcher.values import Faults, nearest
@@ -118,7 +118,7 @@ def _from_flags(flags: Mapping[str, object], faults: list[str]) -> Layer:
 def _from_environment(environ: Mapping[str, str], faults: list[str]) -> tuple[Layer, list[str]]:
     """Inside a run the words of the trainer contract are the run's, not settings of a run within it."""
     inside = f"{PREFIX}RUN" in environ
-    contract = CONTRACT if inside else CONTRACT - {key.variable for key in KEYS.values()}
+    contract = OWN_VARIABLES | TOLD_TO_TRAINERS if inside else OWN_VARIABLES
     known = {key.variable: key for key in KEYS.values() if key.variable not in contract}
     layer: Layer = {}
     warnings: list[str] = []

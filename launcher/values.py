@@ -69,6 +69,8 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 def _said(raw: object) -> str:
     """A short quotation of what was written."""
+    if raw is None:
+        return "nothing"
     if isinstance(raw, Mapping):
         return "a mapping"
     if isinstance(raw, list | tuple):

@@ -1,0 +1,71 @@
+"""The options of `run`, `plan` and `rerun`, made from the table of settings.
+
+It must not know what a setting means; values travel as they were typed, and settings.py reads them, so that
+a flag, a variable and a profile are refused in the same words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import click
+from click.shell_completion import CompletionItem
+
+from launcher.keys import KEYS, Group, Key, Kind
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+Complete = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
+
+
+def run_options(command: Command) -> Command:
+    """Adds one option per setting that has a flag, in the table's order."""
+    for key in reversed([key for key in KEYS.values() if key.flags]):
+        command = _option(key)(command)
+    return command
+
+
+def flags(params: Mapping[str, object]) -> dict[str, object]:
+    """What `settings.resolve` takes, out of a command's parameters."""
+    return {name: value for name, value in params.items() if name in KEYS}
+
+
+def option_groups() -> list[dict[str, Any]]:
+    """The headings of the help page, as rich-click takes them in OPTION_GROUPS."""
+    groups: list[dict[str, Any]] = []
+    for group in Group:
+        shown = [key.flag for key in KEYS.values() if key.group is group and key.flag]
+        if shown:
+            groups.append({"name": group.value, "options": shown})
+    return groups
+
+
+def _option(key: Key) -> Callable[[Command], Command]:
+    help_text = f"{key.help[:-1]} [{_default(key)}]." if _default(key) else key.help
+    if key.kind is Kind.BOOL:
+        # Three answers: a flag that was left out must not overrule a profile.
+        return click.option(*key.flags, key.name, is_flag=True, default=None, help=help_text)
+    return click.option(
+        *key.flags,
+        key.name,
+        type=str,
+        multiple=key.several,
+        metavar="|".join(key.choices) or key.metavar,
+        help=help_text,
+        shell_complete=_completer(key.choices) if key.choices else None,
+    )
+
+
+def _default(key: Key) -> str:
+    from launcher.values import written_duration
+
+    if key.kind is Kind.DURATION and key.default:
+        return f"default {written_duration(key.default)}"
+    return f"default {key.default}" if key.kind in (Kind.CHOICE, Kind.INT) and key.default is not None else ""
+
+
+def _completer(choices: tuple[str, ...]) -> Complete:
+    def complete(_context: click.Context, _parameter: click.Parameter, begun: str) -> list[CompletionItem]:
+        return [CompletionItem(choice) for choice in choices if choice.startswith(begun)]
+
+    return complete
