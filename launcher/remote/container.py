@@ -1,0 +1,282 @@
+"""A container as a host, and the volume that outlives it.
+
+One courier process per connection answers every call over an attached stream, so that a read costs a
+round trip and not a new process. When the container is gone, a helper container with the same volume,
+read-only and without network, serves reads; it ends when the connection does. Knows the engine's API,
+nothing of runs beyond the labels it copies onto the helper.
+"""
+
+from __future__ import annotations
+
+import errno
+import importlib.resources
+import posixpath
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+from uuid import uuid4
+
+from launcher.errors import Corrupt, HostDiskFull, HostError, HostUnreachable, NoFile
+from launcher.models import Access, Json
+from launcher.remote.base import Done, Listed, Sending, Tick
+from launcher.remote.channel import Broken, Channel, Pipe
+from launcher.remote.fetching import fetch, name_fault
+from launcher.remote.sending import batches
+
+if TYPE_CHECKING:
+    from docker import APIClient
+
+CONTROL_S = 25  # one call to the engine
+ANSWER_S = 30  # one answer of the courier
+CHUNK = 1 << 20
+TOKEN = "LAUNCHER_INSTANCE"  # noqa: S105 - a label, not a secret
+_ENDED = "the container has ended; its files can only be read"
+
+
+class ContainerHost:
+    def __init__(self, access: Access) -> None:
+        self.root = access.root
+        self._access = access
+        self._client: APIClient | None = None
+        self._channel: Channel | None = None
+        self._reading_only = False
+
+    # The verbs of a host.
+
+    def run(self, argv: Sequence[str], *, stdin: bytes = b"", cwd: str = ".", timeout: float = 30) -> Done:
+        ask = {"verb": "run", "argv": list(argv), "cwd": cwd, "timeout": timeout}
+        reply, data = self._call(ask, stdin, timeout=timeout + 5, changes=True)
+        if reply.get("error") == "timeout":
+            raise HostError(f"{argv[0]} did not end within {timeout:g} s")
+        if reply.get("errno") in (errno.ENOENT, errno.EACCES):  # what a shell would answer
+            status = 127 if reply["errno"] == errno.ENOENT else 126
+            return Done(status, b"", f"{reply['name']}: {reply['text']}\n".encode())
+        _sort(reply)
+        return Done(reply["exit_code"], data[: reply["out"]], data[reply["out"] :])
+
+    def start(self, argv: Sequence[str], *, cwd: str = ".") -> None:
+        # By the engine and not by the courier, whose children would end with their stdout.
+        with _engine("start a process"):
+            client = self._connected()
+            made = client.exec_create(
+                self._access.address,
+                list(argv),
+                stdout=False,
+                stderr=False,
+                workdir=posixpath.normpath(posixpath.join(self.root, cwd)),
+            )
+            client.exec_start(made["Id"], detach=True)
+
+    def read(self, path: str, offset: int = 0, limit: int = 1 << 20) -> bytes:
+        return self._read({"verb": "read", "path": path, "offset": offset, "limit": limit})
+
+    def write(self, path: str, data: bytes, mode: int = 0o600) -> None:
+        ask = {"verb": "write", "path": _checked(path), "mode": mode}
+        reply, _ = self._call(ask, data, timeout=ANSWER_S, again=True, changes=True)
+        _sort(reply)
+
+    def put(self, files: Iterable[Sending], tick: Tick) -> None:
+        for items, payload in batches(_vetted(files), CHUNK):
+            tick()
+            ask = {"verb": "put", "items": items}
+            reply, _ = self._call(ask, payload, timeout=ANSWER_S, tick=tick, changes=True)
+            _sort(reply)
+        tick()
+
+    def get(self, base: str, listing: Sequence[Listed], staging: Path, tick: Tick) -> None:
+        def read(path: str, offset: int, limit: int) -> bytes:
+            ask = {"verb": "read", "path": path, "base": base, "offset": offset, "limit": limit}
+            return self._read(ask, tick)
+
+        fetch(read, base, listing, staging, tick, chunk=CHUNK)
+
+    def forward(self, port: int) -> int:
+        raise HostError(f"port {port} of a container cannot be led here yet")
+
+    def close(self) -> None:
+        if self._channel is not None:
+            self._channel.close()
+            self._channel = None
+        if self._client is not None:
+            self._client.close()
+            self._client = None
+
+    # The way there.
+
+    def _read(self, ask: Json, tick: Tick | None = None) -> bytes:
+        reply, data = self._call(ask, b"", timeout=ANSWER_S, again=True, tick=tick)
+        if reply.get("error") == "link":
+            raise Corrupt(f"{ask['path']!r} is a link or lies behind one")
+        _sort(reply)
+        return data
+
+    def _call(
+        self,
+        ask: Json,
+        payload: bytes,
+        *,
+        timeout: float,
+        tick: Tick | None = None,
+        again: bool = False,
+        changes: bool = False,
+    ) -> tuple[Json, bytes]:
+        """`again`: repeating it does no harm, so a courier that died is replaced once."""
+        channel = self._open_channel(changes)
+        try:
+            return channel.call(ask, payload, timeout=timeout, tick=tick)
+        except Broken:
+            if not again:
+                raise
+        return self._open_channel(changes).call(ask, payload, timeout=timeout, tick=tick)
+
+    def _open_channel(self, changes: bool) -> Channel:
+        if self._channel is None or not self._channel.open:
+            with _engine("reach the container"):
+                self._channel = self._into_container() or self._into_volume()
+        if changes and self._reading_only:
+            raise HostUnreachable(_ENDED)
+        return self._channel
+
+    def _connected(self) -> APIClient:
+        if self._client is None:
+            from docker import APIClient
+            from docker.utils import kwargs_from_env
+
+            self._client = APIClient(timeout=CONTROL_S, **kwargs_from_env())
+        return self._client
+
+    def _into_container(self) -> Channel | None:
+        """A courier in the container, or None when it no longer runs."""
+        from docker.errors import NotFound
+
+        client, name = self._connected(), self._access.address
+        try:
+            facts = client.inspect_container(name)
+        except NotFound:
+            return None
+        if facts["State"]["Status"] in ("created", "restarting", "paused"):
+            raise HostUnreachable(f"the container {name} is {facts['State']['Status']}")
+        if not facts["State"]["Running"]:
+            return None
+        token = (facts["Config"]["Labels"] or {}).get("launcher.token", "")
+        # Without our token in its environment, or the agent would end it among the trainer's strays.
+        made = client.exec_create(name, _courier(self.root, token), stdin=True, environment={TOKEN: ""})
+        socket = client.exec_start(made["Id"], socket=True)
+        self._reading_only = False
+        return Channel(_pipe(socket), socket.close)
+
+    def _into_volume(self) -> Channel:
+        """A courier in a helper container over what the container left; it ends with the connection."""
+        from docker.errors import APIError, NotFound
+
+        client, access = self._connected(), self._access
+        if access.volume is None or access.image is None:
+            raise HostUnreachable(f"the container {access.address} is gone and left no volume")
+        try:
+            labels: dict[str, str] = client.inspect_volume(access.volume)["Labels"] or {}
+        except NotFound as why:
+            raise HostUnreachable(f"the container {access.address} and its volume are gone") from why
+        name = f"{access.address}-reader-{uuid4().hex[:8]}"
+        client.create_container(
+            access.image,
+            _courier(self.root, ""),
+            name=name,
+            user="0:0",
+            entrypoint=[""],
+            stdin_open=True,
+            labels={**labels, "launcher.kind": "volume-reader"},
+            host_config=client.create_host_config(
+                auto_remove=True,
+                mounts=[_mount(self.root, access.volume)],
+                network_mode="none",
+                read_only=True,
+                cap_drop=["ALL"],
+                cap_add=["DAC_READ_SEARCH"],
+                security_opt=["no-new-privileges:true"],
+            ),
+        )
+
+        def remove() -> None:
+            with _engine("remove the helper container"):
+                try:
+                    client.remove_container(name, force=True)
+                except NotFound:
+                    pass
+                except APIError as why:
+                    if why.status_code != 409:  # 409: its own removal is under way
+                        raise
+
+        streams = {"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1}
+        socket = client.attach_socket(name, params=streams)
+        try:
+            client.start(name)
+        except APIError:
+            socket.close()
+            remove()
+            raise
+        self._reading_only = True
+
+        def let_go() -> None:
+            socket.close()
+            remove()
+
+        return Channel(_pipe(socket), let_go)
+
+
+def _courier(root: str, token: str) -> list[str]:
+    source = importlib.resources.files("launcher.remote").joinpath("courier.py").read_text("utf-8")
+    return ["python3", "-I", "-c", source, root, token]
+
+
+def _mount(root: str, volume: str) -> Any:
+    from docker.types import Mount
+
+    return Mount(target=root, source=volume, type="volume", read_only=True, no_copy=True)
+
+
+def _pipe(stream: Any) -> Pipe:
+    """The socket itself: over plain ways the SDK hands out a file over it, which keeps no deadline."""
+    return cast(Pipe, getattr(stream, "_sock", stream))
+
+
+def _checked(path: str) -> str:
+    fault = name_fault(path, controls=True)
+    if fault is not None:
+        raise HostError(f"{path!r} cannot be sent: {fault}")
+    return path
+
+
+def _vetted(files: Iterable[Sending]) -> Iterator[Sending]:
+    for file in files:
+        _checked(file.to)
+        yield file
+
+
+def _sort(reply: Json) -> None:
+    """The courier's refusals as the closed set of hosts."""
+    error = reply.get("error")
+    if error is None:
+        return
+    name, text = reply.get("name", ""), reply.get("text", error)
+    kinds: dict[int, Callable[[str], HostError]] = {
+        errno.ENOENT: NoFile,
+        errno.ENOTDIR: NoFile,
+        errno.ENOSPC: HostDiskFull,
+        errno.EDQUOT: HostDiskFull,
+    }
+    raise kinds.get(reply.get("errno", 0), HostError)(f"{name}: {text}")
+
+
+@contextmanager
+def _engine(doing: str) -> Iterator[None]:
+    """The SDK's errors as the closed set of hosts."""
+    from docker.errors import APIError, DockerException
+    from requests.exceptions import RequestException
+
+    try:
+        yield
+    except APIError as why:
+        raise HostUnreachable(f"the Docker engine refused to {doing}: {why.explanation or why}") from why
+    except (DockerException, RequestException, OSError) as why:
+        raise HostUnreachable(f"the Docker engine does not answer ({doing}): {why}") from why
