@@ -6,6 +6,7 @@ one truth. Unknown kinds of facts are skipped: an older journal, or a newer one,
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
@@ -16,6 +17,8 @@ from launcher import guard
 from launcher.codec import load, parse_iso
 from launcher.errors import Exit
 from launcher.models import Access, Fact, Plan, State
+
+MOST_IN_VAIN = 10  # create calls that were lost and made nothing: then the provider is at fault
 
 
 class Step(StrEnum):
@@ -96,6 +99,7 @@ class RunState:
     engines: int = 0
     stop: StopWish | None = None
     answered: frozenset[str] = field(default_factory=frozenset)
+    extended: frozenset[str] = field(default_factory=frozenset)  # by which requests: each counts once
     max_time_s: int = 0
     max_cost: Decimal | None = None
     checkpoints: tuple[Checkpoint, ...] = ()  # verified here, oldest first
@@ -134,7 +138,8 @@ class RunState:
 
     def spent(self, now: datetime) -> Decimal:
         """What all attempts cost until now, by their own rates."""
-        return sum((guard.spent(a.usd_per_hour, a.asked_at, a.gone_at or now, 1) for a in self.attempts), Decimal(0))
+        costs = (guard.spent(a.usd_per_hour, a.asked_at, a.gone_at or now, 1) for a in self.attempts)
+        return sum(costs, Decimal(0))
 
 
 def fold(plan: Plan, facts: list[Fact] | tuple[Fact, ...]) -> RunState:
@@ -182,13 +187,18 @@ def _sealed(fact: Fact) -> dict[str, Any]:
 
 
 # What each fact about one attempt changes in it.
-_ATTEMPT_FACTS = {
+_ATTEMPT_FACTS: dict[str, Callable[[Fact], dict[str, Any]]] = {
     "created": lambda f: {
         "instance": f.data["instance"],
         "usd_per_hour": Decimal(f.data["usd_per_hour"]),
         "access": load(Access, f.data["access"]) if f.data.get("access") else None,
     },
-    "not-created": lambda f: {"gone_at": f.at, "over": f.data["reason"], "blame": f.data["blame"]},
+    "not-created": lambda f: {
+        "gone_at": f.at,
+        "over": f.data["reason"],
+        "blame": f.data["blame"],
+        "usd_per_hour": Decimal(0),  # what never was costs nothing
+    },
     "connected": lambda f: {
         "boot": f.data["boot"],
         "access": load(Access, f.data["access"]),
@@ -206,11 +216,12 @@ _ATTEMPT_FACTS = {
 }
 
 # What each fact about the run changes in it.
-_RUN_FACTS = {
+_RUN_FACTS: dict[str, Callable[[RunState, Fact], dict[str, Any]]] = {
     "engine": lambda s, f: {"engines": s.engines + 1},
     "stop": lambda s, f: {"stop": StopWish(f.data["id"], bool(f.data["now"]))},
     "answered": lambda s, f: {"answered": s.answered | {f.data["id"]}},
     "extended": lambda s, f: {
+        "extended": s.extended | {f.data.get("id", "")},
         "max_time_s": f.data["max_time_s"],
         "max_cost": Decimal(f.data["max_cost"]) if f.data["max_cost"] is not None else None,
     },
@@ -289,8 +300,12 @@ def may_try_again(state: RunState) -> bool:
     """Whether another machine is to be asked for: wanted, allowed, and something is left to try."""
     if state.stop is not None or state.sealed is not None:
         return False
-    tried = [a for a in state.attempts[state.floor :] if a.instance is not None]
-    return len(tried) < state.plan.limits.max_attempts and next_choice(state) is not None
+    attempts = state.attempts[state.floor :]
+    tried = sum(a.instance is not None for a in attempts)
+    in_vain = sum(a.instance is None and not a.blame for a in attempts)
+    if tried >= state.plan.limits.max_attempts or in_vain >= MOST_IN_VAIN:
+        return False
+    return next_choice(state) is not None
 
 
 def next_choice(state: RunState) -> int | None:
@@ -333,7 +348,7 @@ def exit_status(state: RunState, shown: State) -> Exit:
 def shown(state: RunState, *, engine_alive: bool, now: datetime) -> State:
     """One word for a person. What may still bill beats everything else."""
     a = state.attempt
-    if a is not None and a.open and a.end_asked_at is not None and (now - a.end_asked_at).total_seconds() > 60:
+    if a is not None and _unconfirmed(state, a, now):
         return State.MAYBE_BILLING
     if state.wants_pull and not engine_alive:
         return State.WAITING
@@ -341,8 +356,19 @@ def shown(state: RunState, *, engine_alive: bool, now: datetime) -> State:
         return state.ended
     if not engine_alive:
         return State.INTERRUPTED if state.engines else State.PLANNED
-    if a is None or a.instance is None:
+    if a is None:
         return State.RENTING if state.engines else State.PLANNED
-    if state.wants_pull or (a.sealed is not None and a.receipt_at is None):
+    if state.wants_pull:
+        return State.PULLING
+    if a.instance is None or (not a.open and may_try_again(state)):
+        return State.RENTING
+    if a.sealed is not None and a.receipt_at is None:
         return State.PULLING
     return State.PREPARING if a.started_at is None else State.RUNNING
+
+
+def _unconfirmed(state: RunState, a: Attempt, now: datetime) -> bool:
+    """Its end was asked for a minute ago, nobody has said yes, and its meter may run."""
+    if not a.open or a.end_asked_at is None or not state.plan.choices[a.choice].offer.bills:
+        return False
+    return (now - a.end_asked_at).total_seconds() > 60

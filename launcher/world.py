@@ -11,10 +11,11 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any, Protocol
 
 from launcher import guard, runstate
+from launcher.codec import load
 from launcher.errors import Stopped
 from launcher.files import Files
 from launcher.journal import Journal
@@ -71,7 +72,7 @@ class World:
     state: RunState = field(init=False)
     pull_now: bool = False
     hosts: dict[str, Host] = field(default_factory=dict)
-    memory: dict[str, Any] = field(default_factory=dict)  # what a step keeps between its calls in this process
+    memory: dict[str, Any] = field(default_factory=dict)  # what a step keeps between its calls, here
 
     def __post_init__(self) -> None:
         self.journal = Journal(self.files, self.folder.journal)
@@ -152,19 +153,23 @@ class World:
         elif verb == "pull":
             self.pull_now = True
             self.record("pull-asked", id=id)
+        elif verb == "resume":
+            # A run that ended without all of its work goes on from its newest checkpoint.
+            if self.state.ended is not None:
+                self.record("reopened", id=id)
         elif verb == "extend":
-            outcome = self._extend(request)
+            outcome = "done" if id in self.state.extended else self._extend(id, request)
         else:
             outcome = f"no such request: {verb!r}"
         self.record("answered", id=id, verb=str(verb), outcome=outcome)
 
-    def _extend(self, request: Json) -> str:
+    def _extend(self, id: str, request: Json) -> str:
         """More time only inside the consent, or with a new ceiling that the person just agreed to."""
         try:
             max_time_s = self.state.max_time_s + int(request.get("add_s", 0))
             cost = request.get("max_cost")
-            max_cost = Decimal(str(cost)) if cost is not None else self.state.max_cost
-        except (ValueError, InvalidOperation):
+            max_cost = load(Decimal, cost) if cost is not None else self.state.max_cost
+        except (ValueError, TypeError, OverflowError):
             return "refused: not a time or an amount"
         if not 0 < max_time_s <= 24 * 3600:
             return "refused: the trainer's time would be above 24h"
@@ -175,5 +180,5 @@ class World:
             total = self.state.spent(self.clock.now()) + add + more
             if total > max_cost:
                 return f"refused: that could cost ${total:.2f}, above the ceiling of ${max_cost:.2f}"
-        self.record("extended", max_time_s=max_time_s, max_cost=max_cost)
+        self.record("extended", id=id, max_time_s=max_time_s, max_cost=max_cost)
         return "done"

@@ -30,6 +30,9 @@ class LocalProvider:
     name = "local"
     traits = Traits(boots="here", bills=False, keeps_output=True, overrun_s=5)
 
+    def __init__(self) -> None:
+        self._children: list[subprocess.Popen[bytes]] = []  # ours to reap, not to list
+
     def check(self) -> tuple[Check, ...]:
         free_gb = shutil.disk_usage(Path.home()).free / 1e9
         return (
@@ -57,6 +60,8 @@ class LocalProvider:
         )
 
     def create(self, order: Order) -> Resource:
+        with suppress(Gone):
+            return self.get(order.token)
         folder = Path(order.folder)
         folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         try:
@@ -71,7 +76,8 @@ class LocalProvider:
             )
         except OSError as e:
             raise BadOrder(f"no process could be started here: {e.strerror}") from e
-        return _resource(order.token, {**_labels(order)}, process.pid, ResourceState.RUNNING, order.folder)
+        self._children.append(process)
+        return _resource(order.token, _labels(order))
 
     def get(self, id: str) -> Resource:
         for resource in self.list():
@@ -87,11 +93,12 @@ class LocalProvider:
             if run_id is not None and env.get("LAUNCHER_RUN") != run_id:
                 continue
             if token not in found or _is_guard(pid, token):
-                found[token] = _resource(token, env, pid, ResourceState.RUNNING, env.get("LAUNCHER_SPOOL", ""))
+                found[token] = _resource(token, env)
+        self._children = [child for child in self._children if child.poll() is None]
         return tuple(found.values())
 
     def terminate(self, id: str) -> None:
-        """Descendants first: a guard that dies before them would leave them to init, unlabelled ones unseen."""
+        """Descendants first: a guard that dies before them would leave unlabelled ones to init, unseen."""
         tree: list[int] = []
         for pid, env in _labelled():
             if env[LABEL] == id:
@@ -123,9 +130,11 @@ def _environment(order: Order) -> dict[str, str]:
     """The caller's own, without our keys to clouds and without our own Python."""
     env = {k: v for k, v in os.environ.items() if not k.startswith(PROVIDER_KEYS)}
     env = {k: v for k, v in env.items() if not k.startswith("LAUNCHER_") and k != "PYTHONPATH_LAUNCHER"}
-    own = os.path.join(sys.prefix, "bin")
-    env["PATH"] = os.pathsep.join(p for p in env.get("PATH", os.defpath).split(os.pathsep) if p != own)
-    if env.get("VIRTUAL_ENV") == sys.prefix:
+    own = os.path.realpath(os.path.join(sys.prefix, "bin"))
+    if sys.prefix != sys.base_prefix:  # a launcher without an environment of its own hides nothing
+        words = env.get("PATH", os.defpath).split(os.pathsep)
+        env["PATH"] = os.pathsep.join(p for p in words if os.path.realpath(p) != own)
+    if os.path.realpath(os.path.join(env.get("VIRTUAL_ENV", ""), "bin")) == own:
         del env["VIRTUAL_ENV"]
     return {
         **env,
@@ -172,15 +181,15 @@ def _descendants(pid: int) -> list[int]:
         return []
 
 
-def _resource(token: str, env: dict[str, str], pid: int, state: ResourceState, folder: str) -> Resource:
-    ends = env.get("LAUNCHER_ENDS_AT", "")
+def _resource(token: str, env: dict[str, str]) -> Resource:
+    ends, folder = env.get("LAUNCHER_ENDS_AT", ""), env.get("LAUNCHER_SPOOL", "")
     return Resource(
         id=token,
         kind="instance",
         run=env.get("LAUNCHER_RUN", ""),
         token=token,
         owner=env.get("LAUNCHER_OWNER", ""),
-        state=state,
+        state=ResourceState.RUNNING,
         usd_per_hour=FREE,
         created_at=None,
         ends_at=datetime.fromisoformat(ends.replace("Z", "+00:00")) if ends else None,
@@ -196,9 +205,8 @@ def _gpu_name() -> str | None:
     if tool is None:
         return None
     try:
-        done = subprocess.run(
-            [tool, "--query-gpu=name", "--format=csv,noheader"], capture_output=True, text=True, timeout=5, check=False
-        )
+        question = [tool, "--query-gpu=name", "--format=csv,noheader"]
+        done = subprocess.run(question, capture_output=True, text=True, timeout=5, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return None
     name = done.stdout.strip().splitlines()
