@@ -80,19 +80,12 @@ def test_core_stays_small() -> None:
 @pytest.mark.slow
 @pytest.mark.need("network")
 def test_the_wheel_brings_trainers_images_and_profiles(tmp_path: Path) -> None:
-    command = [
-        sys.executable,
-        "-I",
-        "-m",
-        "pip",
-        "wheel",
-        "-qq",
-        "--no-deps",
-        "--wheel-dir",
-        str(tmp_path),
-        ".",
-    ]
-    subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=100)
+    if shutil.which("uv"):
+        command = ["uv", "build", "--wheel", "--out-dir"]
+    else:
+        command = [sys.executable, "-I", "-m", "pip", "wheel", "--no-deps", "--wheel-dir"]
+    done = subprocess.run([*command, tmp_path, "."], cwd=ROOT, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr
     (wheel,) = tmp_path.glob("launcher-*.whl")
     names = zipfile.ZipFile(wheel).namelist()
     shipped = {name.split("/")[2] for name in names if name.startswith("launcher/shipped/")}
