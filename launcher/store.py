@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import secrets
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from launcher.errors import usage
-from launcher.files import Disk
+from launcher.files import Disk, sync_folder
 
 SCHEMA = "1"
 
@@ -137,17 +138,24 @@ class Home:
 
     def names(self) -> tuple[str, ...]:
         """Every run's name, oldest first by the time its plan was written."""
-        try:
-            entries = [e for e in os.scandir(self.runs) if e.is_dir() and os.path.exists(e.path + "/plan.json")]
-        except FileNotFoundError:
-            return ()
-        return tuple(e.name for e in sorted(entries, key=lambda e: (os.stat(e.path + "/plan.json").st_mtime_ns, e.name)))
+        written: list[tuple[int, str]] = []
+        with suppress(FileNotFoundError):
+            for name in os.listdir(self.runs):
+                with suppress(FileNotFoundError, NotADirectoryError):  # no run, or removed this very moment
+                    written.append((os.stat(self.run(name).plan).st_mtime_ns, name))
+        return tuple(name for _, name in sorted(written))
 
     def owner(self) -> str:
         """Random, once per data folder: tells ours from others' in a shared account."""
         path = self.root / "owner"
         if not path.exists():
-            Disk().write(path, secrets.token_hex(8).encode())
+            word = secrets.token_hex(8)
+            own = self.root / f".owner.{word}"
+            Disk().write(own, word.encode())
+            with suppress(FileExistsError):  # of two that start together, one names both
+                os.link(own, path)
+            own.unlink()
+            sync_folder(self.root)
         return path.read_text().strip()
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import signal
+import stat
 import subprocess
 import time
 from collections.abc import Iterable, Sequence
@@ -20,6 +22,9 @@ from launcher.remote.fetching import fetch, name_fault
 COPY_CHUNK = 1 << 20
 TICK_EVERY_S = 0.25
 
+# What was started to outlive us is still our child: it is reaped when it ends before we do.
+_DETACHED: list[subprocess.Popen[bytes]] = []
+
 
 class ProcessHost:
     def __init__(self, root: str) -> None:
@@ -29,52 +34,71 @@ class ProcessHost:
         fault = None if path == "." else name_fault(path, controls=True)
         if fault is not None:
             raise HostError(f"{path!r} is no path on the host: {fault}")
-        return Path(self.root) / path
+        full = Path(self.root) / path
+        root, folder = os.path.realpath(self.root), os.path.realpath(full.parent)
+        if path != "." and folder != root and not folder.startswith(root + os.sep):
+            raise HostError(f"{path!r} leads out of the host's folder by a link")
+        return full
 
     def run(self, argv: Sequence[str], *, stdin: bytes = b"", cwd: str = ".", timeout: float = 30) -> Done:
+        pipe, folder = subprocess.PIPE, self._inside(cwd)
         try:
-            done = subprocess.run(
-                list(argv), input=stdin, capture_output=True, cwd=self._inside(cwd), timeout=timeout, check=False
+            process = subprocess.Popen(
+                list(argv), cwd=folder, stdin=pipe, stdout=pipe, stderr=pipe, start_new_session=True
             )
-        except subprocess.TimeoutExpired as e:
-            raise HostError(f"{argv[0]} did not end within {timeout:g} s") from e
-        except FileNotFoundError as e:
-            return Done(127, b"", f"{e.filename}: not found\n".encode())
-        return Done(done.returncode, done.stdout, done.stderr)
+        except OSError as e:
+            return Done(127, b"", f"{e.filename}: {e.strerror}\n".encode())
+        with process:
+            try:
+                out, err = process.communicate(stdin, timeout)
+            except subprocess.TimeoutExpired as e:
+                raise HostError(f"{argv[0]} did not end within {timeout:g} s") from e
+            finally:
+                if process.returncode is None:  # with all that it started: they hold our pipes
+                    os.killpg(process.pid, signal.SIGKILL)
+        return Done(process.returncode, out, err)
 
     def start(self, argv: Sequence[str], *, cwd: str = ".") -> None:
-        subprocess.Popen(
-            list(argv),
-            cwd=self._inside(cwd),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+        void = subprocess.DEVNULL
+        folder = self._inside(cwd)
+        try:
+            process = subprocess.Popen(
+                list(argv), cwd=folder, stdin=void, stdout=void, stderr=void, start_new_session=True
+            )
+        except OSError as e:
+            raise HostError(f"{argv[0]} could not be started: {e.strerror}") from e
+        _DETACHED[:] = [p for p in (*_DETACHED, process) if p.poll() is None]
 
     def read(self, path: str, offset: int = 0, limit: int = 1 << 20) -> bytes:
         try:
-            fd = os.open(self._inside(path), os.O_RDONLY | os.O_NOFOLLOW)
-        except FileNotFoundError as e:
+            # A pipe in place of a file would wait for its other end.
+            fd = os.open(self._inside(path), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        except (FileNotFoundError, NotADirectoryError) as e:
             raise NoFile(path) from e
         except OSError as e:
             raise HostError(f"{path}: {e.strerror}") from e
         try:
+            if not stat.S_ISREG(os.fstat(fd).st_mode):
+                raise HostError(f"{path} is no plain file")
             return os.pread(fd, limit, offset)
         finally:
             os.close(fd)
 
     def write(self, path: str, data: bytes, mode: int = 0o600) -> None:
         to = self._inside(path)
-        beside = to.with_name(f".{to.name}.new")
-        with _disk(path):
+        beside = to.with_name(f".launcher-part-{os.getpid()}")
+        with _Disk(path):
             to.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             beside.unlink(missing_ok=True)
             fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-            with os.fdopen(fd, "wb") as f:
-                f.write(data)
-            os.chmod(beside, mode)
-            os.rename(beside, to)
+            try:
+                with os.fdopen(fd, "wb") as f:
+                    f.write(data)
+                os.chmod(beside, mode)
+                os.rename(beside, to)
+            except OSError:
+                beside.unlink()
+                raise
 
     def put(self, files: Iterable[Sending], tick: Tick) -> None:
         last = 0.0
@@ -83,7 +107,7 @@ class ProcessHost:
             if now - last >= TICK_EVERY_S:
                 tick()
                 last = now
-            with _disk(sending.to):
+            with _Disk(sending.to):
                 self._put_one(sending, tick)
 
     def _put_one(self, sending: Sending, tick: Tick) -> None:
@@ -93,13 +117,14 @@ class ProcessHost:
             to.unlink(missing_ok=True)
             os.symlink(sending.link, to)
         elif sending.source is not None:
+            to.unlink(missing_ok=True)  # a link or a read-only file of an earlier try gives way
             _copy(sending.source, to, tick)
             os.chmod(to, sending.mode)
         elif sending.data is not None:
             self.write(sending.to, sending.data, sending.mode)
         else:
             to.mkdir(exist_ok=True)
-            os.chmod(to, sending.mode)
+            os.chmod(to, sending.mode | (sending.mode & 0o444) >> 2)  # who may read it must be able to enter
 
     def get(self, base: str, listing: Sequence[Listed], staging: Path, tick: Tick) -> None:
         fetch(self.read, base, listing, staging, tick)
@@ -111,7 +136,7 @@ class ProcessHost:
         pass  # nothing is held
 
 
-class _disk:
+class _Disk:
     """A disk's refusal in the words that the engine knows."""
 
     def __init__(self, what: str) -> None:

@@ -112,7 +112,11 @@ def _facts(w: World, a: Attempt, sealed: Sealed, files: tuple[Listed, ...]) -> M
         "command": list(plan.job.argv),
         "settings": dict(plan.settings),
         "code": dict(plan.code),
-        "runtime": {"kind": choice.runtime.kind.value, "digest": choice.runtime.digest, "image": choice.runtime.image},
+        "runtime": {
+            "kind": choice.runtime.kind.value,
+            "digest": choice.runtime.digest,
+            "image": choice.runtime.image,
+        },
         "profile": plan.profile,
         "inputs": {i.name or Path(i.path).name: i.digest for i in plan.job.inputs},
         "pushed": a.pushed,
@@ -142,5 +146,3 @@ def _confirm(w: World, a: Attempt, sealed: Sealed) -> None:
     """Local rename and sync lie behind us: now, and only now, the machine may let go of it."""
     link(w, a).send("receipt", digest=sealed.digest)
     w.about(a, "receipt")
-
-
