@@ -50,6 +50,7 @@ class Target:
     here: bool = False  # this machine itself
     runnable: bool = True  # this build can carry a run out there
     keeps_output: bool = True  # output outlives the machine's end until it is pulled
+    fault: LauncherError | None = None  # it was asked and could not answer
 
 
 @dataclass(frozen=True)

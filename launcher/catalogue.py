@@ -54,6 +54,7 @@ class Terms:
     address_usd_per_hour: Decimal
     per_gpu: bool  # a price counts for one GPU, any number up to most_gpus can be had
     most_gpus: int = 8
+    keeps_output: bool = False  # what was not pulled outlives the machine's end, for money
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,8 @@ def make(ask: Ask, now: datetime) -> Decision:
     ways, refused = _affordable_per_hour(asked, ask.need)
     problem = None
     if not ways:
-        problem = _no_offer(ask, asked, refused)
+        faults = [target.fault for target in asked if target.fault is not None]
+        problem = faults[0] if faults else _no_offer(ask, asked, refused)
         if ask.targets:
             raise problem
     limits, ways, dear = _limits(ask, ways)

@@ -1,0 +1,306 @@
+"""Gathers what a plan is made from: settings, recipe, offers, prices, past runs, the state of the code.
+
+All effects of a dry run are here, and none of them spends, asks a network or needs a key. The decision
+itself is plan.make's. No provider is named: what there is comes from the registry and the price list.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from decimal import Decimal
+from pathlib import Path
+
+from launcher import catalogue, jobs, plan, recipe, runtimes
+from launcher.arguments import checked
+from launcher.ask import Ask, Decision, Target, Way, Wishes
+from launcher.catalogue import Book
+from launcher.errors import LauncherError, ProviderError, usage
+from launcher.estimate import Past
+from launcher.models import DeviceWish, Job, Json, Need, Offer, Range, Refusal
+from launcher.providers.base import Provider
+from launcher.recipe import Recipe
+from launcher.settings import Settings
+from launcher.store import Home, Versions
+from launcher.values import did_you_mean
+
+PASTS = 40  # the newest versions of a project that are looked at
+TALK = frozenset({"json", "yes", "detach", "dry_run", "args", "profile", "name", "version"})
+
+
+@dataclass(frozen=True)
+class House:
+    """The world a plan is gathered from."""
+
+    home: Home
+    cwd: Path
+    environ: Mapping[str, str]
+    now: datetime
+    letters: Callable[[], str]  # four small letters, other ones each time
+    runnable: tuple[str, ...]  # targets this build can run on
+    priced: tuple[str, ...]  # targets it only knows prices of
+    provider: Callable[[str], Provider]
+    image: runtimes.Image = runtimes.image_unknown
+
+
+@dataclass(frozen=True)
+class What:
+    """The job with what is known of it."""
+
+    label: str
+    recipe: Recipe | None
+    project: Path  # where models/ lies
+    job: Job
+    args: tuple[tuple[str, str], ...] = ()
+
+
+def plan_for(
+    settings: Settings, trainer: str | None, command: Sequence[str], house: House, *, for_run: bool = True
+) -> Decision:
+    """The decision for what the user typed. Without `for_run` nothing big is read: inputs stay unhashed."""
+    what = _what(settings, trainer, command, house, for_run)
+    book = catalogue.load(house.home.prices)
+    need = _need(settings, what.recipe, book)
+    asked = _known_targets(settings.get("on"), house)
+    ask = Ask(
+        run=_name(settings, what.label, house),
+        label=what.label,
+        trainer=what.recipe.name if what.recipe else None,
+        project=str(what.project),
+        job=what.job,
+        need=need,
+        offered=tuple(_targets(settings, what, need, book, house)),
+        targets=asked,
+        wishes=_wishes(settings),
+        bounds=_bounds(what.recipe, book),
+        bound_s=what.recipe.max_time_s if what.recipe else None,
+        pasts=tuple(_pasts(what.project, book)),
+        yes=bool(settings.get("yes")),
+        allow_cpu=bool(settings.get("allow_cpu")),
+        version=settings.get("version"),
+        profile=settings.profile,
+        settings=_compared(settings, what),
+        code=jobs.code_of(Path(what.job.folder)),
+    )
+    decision = plan.make(ask, house.now)
+    more = (*settings.warnings, *book.warnings, *_missing_paths(ask, what), *_old(decision, house.now))
+    return replace(decision, warnings=(*decision.warnings, *more))
+
+
+# --- what runs -----------------------------------------------------------------------------------
+
+
+def _what(
+    settings: Settings, trainer: str | None, command: Sequence[str], house: House, digests: bool
+) -> What:
+    folder = settings.get("project")
+    if folder is not None:
+        if trainer is not None:
+            raise usage(
+                "trainer-and-project",
+                f"either the trainer '{trainer}' or --project {folder} can run, not both",
+                hint=f"run --project {folder} -- {' '.join(command) or 'CMD'}",
+            )
+        root = Path(folder)
+        job = jobs.of_project(root, command, settings, digests=digests)
+        return What(jobs.label(root), None, root, job)
+    wanted = recipe.load(trainer or settings.get("trainer"), house.cwd)
+    job = jobs.of_trainer(wanted, command, settings, digests=digests)
+    given = checked(wanted.name, wanted.args, settings.get("args"), command)
+    args = {name: given.get(name, spec.default) for name, spec in wanted.args.items()}
+    shown = tuple((f"args.{name}", str(value)) for name, value in args.items() if value is not None)
+    return What(wanted.name, wanted, house.cwd, job, shown)
+
+
+def _name(settings: Settings, label: str, house: House) -> str:
+    wanted: str | None = settings.get("name")
+    taken = set(house.home.names())
+    if wanted is not None:
+        if wanted in taken:
+            raise usage(
+                "run-name-taken", f"there is a run called '{wanted}' already", hint=f"status {wanted}"
+            )
+        return wanted
+    while (name := f"{label}-{house.letters()}") in taken:
+        pass
+    return name
+
+
+def _need(settings: Settings, wanted: Recipe | None, book: Book) -> Need:
+    """The recipe's need; a GPU that the user names is the user's own judgement of what suffices."""
+    need = wanted.need if wanted else Need()
+    if settings.given("gpu"):
+        need = replace(need, gpus=settings.get("gpu"), vram_gb=None)
+    return replace(
+        need,
+        gpus=tuple(dict.fromkeys(book.wished(name) for name in need.gpus)),
+        gpu_count=settings.get("gpus") if settings.given("gpus") else need.gpu_count,
+        regions=tuple(settings.get("region")),
+        spot=bool(settings.get("spot")),
+        max_price=settings.get("max_price"),
+    )
+
+
+def _wishes(settings: Settings) -> Wishes:
+    return Wishes(
+        max_time_s=settings.get("max_time"),
+        max_cost=settings.get("max_cost"),
+        boot_limit_s=settings.get("boot_limit"),
+        ready_within_s=settings.get("ready_within"),
+        hold_s=settings.get("hold"),
+        keep_s=settings.get("keep"),
+        idle_s=settings.get("idle"),
+        checkpoint_every_s=settings.get("checkpoint_every"),
+    )
+
+
+def _compared(settings: Settings, what: What) -> tuple[tuple[str, str], ...]:
+    """What `models diff` sets side by side: arguments with defaults, every setting that was said."""
+    said = {one.name: one.text for one in settings.shown() if one.origin != "default"}
+    said = {name: text for name, text in said.items() if name.partition(".")[0] not in TALK}
+    return (*what.args, *sorted(said.items()))
+
+
+# --- where it could run --------------------------------------------------------------------------
+
+
+def _known_targets(names: Sequence[str], house: House) -> tuple[str, ...]:
+    known = (*house.runnable, *house.priced)
+    for name in names:
+        if name not in known:
+            raise usage(
+                "unknown-target",
+                f"there is no target '{name}'{did_you_mean(name, known)}",
+                hint="plan",
+                details=(f"Targets are {', '.join(known)}.",),
+            )
+    return tuple(names)
+
+
+def _targets(settings: Settings, what: What, need: Need, book: Book, house: House) -> Iterator[Target]:
+    image = settings.get("image") or (what.recipe.image if what.recipe else None)
+    away = runtimes.with_found_requirements(what.job)
+    for name in house.runnable:
+        yield _runnable(name, image, what, need, book, house)
+    for name in house.priced:
+        found = book.find(need, name, house.now)
+        terms = book.terms[name]
+        runtime = runtimes.away(
+            away,
+            image,
+            terms.image_s,
+            boots_image=terms.boots == "image",
+            no_image=bool(settings.get("no_image")),
+        )
+        ways = tuple(Way(offer, runtime, terms.overrun_s, terms.billing_step_s) for offer in found.offers)
+        yield Target(name, ways, found.refused, bills=True, runnable=False, keeps_output=terms.keeps_output)
+
+
+def _runnable(name: str, image: str | None, what: What, need: Need, book: Book, house: House) -> Target:
+    """What a provider of this build offers now; one that cannot answer is a reason, not an end."""
+    try:
+        provider = house.provider(name)
+        offers = [_named(offer, book) for offer in provider.offers(need)]
+    except ProviderError as e:
+        return Target(name, (), (Refusal(name, e.reason),), fault=_fault(name, e))
+    except ImportError as e:
+        return Target(
+            name, (), (Refusal(name, f"needs the Python package {e.name}, which is not installed"),)
+        )
+    traits = provider.traits
+    refused = tuple(
+        Refusal(o.id, why) for o in offers if (why := _lacks(o, need, what.job, book)) is not None
+    )
+    refused_ids = {refusal.offer for refusal in refused}
+    at_home = traits.boots == "here"
+    job = what.job if at_home else runtimes.with_found_requirements(what.job)
+    runtime = runtimes.here(job, house.home) if at_home else house.image(image, job)
+    ways = tuple(
+        Way(offer, runtime, traits.overrun_s, traits.billing_step_s)
+        for offer in offers
+        if offer.id not in refused_ids
+    )
+    return Target(name, ways, refused, traits.bills, at_home, keeps_output=traits.keeps_output)
+
+
+def _fault(name: str, error: ProviderError) -> LauncherError:
+    return LauncherError(
+        "target-unreachable", f"{name} does not answer: {error.reason}", exit=error.exit, hint="doctor"
+    )
+
+
+def _named(offer: Offer, book: Book) -> Offer:
+    """The offer with its GPU by the catalogue's name."""
+    if offer.gpu is None:
+        return offer
+    name = book.device_name(offer.gpu)
+    known = book.gpus.get(name)
+    return replace(offer, gpu=name, vram_gb=offer.vram_gb or (known.vram_gb if known else None))
+
+
+def _lacks(offer: Offer, need: Need, job: Job, book: Book) -> str | None:
+    """Why a machine that costs nothing does not do; what is rented was chosen by the need itself."""
+    if offer.bills or not need.gpus or job.device is DeviceWish.CPU:
+        return None
+    wanted = " or ".join(need.gpus)
+    if offer.gpu is None:
+        return f"{wanted} is asked for, and there is no GPU"
+    if not any(book.fits(wish, offer.gpu, offer.vram_gb, offer.instance_type) for wish in need.gpus):
+        return f"{wanted} is asked for, and the GPU is {offer.gpu}"
+    if offer.gpu_count < need.gpu_count:
+        return f"{need.gpu_count} GPUs are asked for, and there are {offer.gpu_count}"
+    return None
+
+
+# --- what is known from before -------------------------------------------------------------------
+
+
+def _bounds(wanted: Recipe | None, book: Book) -> tuple[tuple[str, Range], ...]:
+    hours = wanted.hours if wanted else {}
+    return tuple((book.device_name(device), Range(*three)) for device, three in hours.items())
+
+
+def _pasts(project: Path, book: Book) -> Iterator[Past]:
+    """Runs of this project that ended by themselves, from their versions' manifests, the newest first."""
+    versions = Versions(project)
+    names = sorted((p.name for p in versions.root.glob("[!.]*") if p.is_dir()), reverse=True)
+    for name in names[:PASTS]:
+        held = runtimes.read_json(versions.manifest(name))
+        seconds, command = held.get("seconds"), held.get("command")
+        if (
+            held.get("state") != "done"
+            or not isinstance(seconds, int | float)
+            or not isinstance(command, list)
+        ):
+            continue
+        label = held.get("trainer") or jobs.label(project)
+        yield Past(str(label), _device(held, book), Decimal(str(seconds)), tuple(map(str, command)))
+
+
+def _device(held: Json, book: Book) -> str:
+    """What it really ran on; a program that does not say so is taken to have used the processor."""
+    device = held.get("device")
+    if not isinstance(device, dict) or device.get("used") in (None, "cpu"):
+        return plan.CPU
+    return book.device_name(str(device.get("name") or plan.ANY_GPU))
+
+
+# --- what has to be said -------------------------------------------------------------------------
+
+
+def _missing_paths(ask: Ask, what: What) -> Iterator[str]:
+    paid = {target.name for target in ask.offered if target.bills}
+    if what.recipe is None and paid & set(ask.targets):
+        for path in jobs.left_at_home(what.job):
+            yield f"the command names {path}, which git ignores: without --input {path} it stays here"
+
+
+def _old(decision: Decision, now: datetime) -> Iterator[str]:
+    """One warning per list of prices that is too old to be trusted."""
+    offers = [choice.offer for choice in (*decision.plan.choices, *decision.others)]
+    for target in dict.fromkeys(offer.target for offer in offers):
+        old = [o for o in offers if o.target == target and catalogue.is_old(o.price_as_of, now)]
+        if old:
+            age = catalogue.age_words(old[0].price_as_of, now)
+            yield f"the prices of {target} are {age} ({old[0].price_source}): today's may differ"

@@ -1,0 +1,88 @@
+"""How a job's software gets onto a machine: the caller's own environment, one made from a requirement
+set, or an image. It must not know prices, nor any provider.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path
+
+from launcher import jobs
+from launcher.agent import reqset
+from launcher.errors import usage
+from launcher.models import Job, Json, Runtime, RuntimeKind
+from launcher.store import Home
+
+ENV_S = 60  # making an environment that is not there yet: assumed, not measured
+UNKNOWN_IMAGE_S = 120  # fetching or building an image: assumed, not measured
+DIGEST_LENGTH = 16
+
+Image = Callable[[str | None, Job], Runtime]  # the wished image's name and the job -> how it runs in it
+
+
+def image_unknown(wish: str | None, job: Job) -> Runtime:
+    """Nobody was asked whether the image is here: it is taken as not."""
+    why = "nobody was asked whether the image is here"
+    return Runtime(RuntimeKind.IMAGE, None, why, wish, prepare_s=UNKNOWN_IMAGE_S)
+
+
+def here(job: Job, home: Home) -> Runtime:
+    """Here a project runs in the caller's own environment, unless it asks for one of its own."""
+    if job.requirements is None and not job.setup:
+        return Runtime(RuntimeKind.ENV, None, "your own environment")
+    digest, ready = _environment(job, home)
+    return Runtime(
+        RuntimeKind.ENV,
+        digest,
+        "its environment is here" if ready else "its environment is made first",
+        requirements=job.requirements,
+        setup=job.setup,
+        prepare_s=0 if ready else ENV_S,
+    )
+
+
+def away(job: Job, image: str | None, image_s: int, *, boots_image: bool, no_image: bool) -> Runtime:
+    """On a rented machine: the image, or an environment where the user wants no image. An image holds what
+    a bundled trainer needs; a project's own requirements come on top."""
+    extra_s = ENV_S if job.push is None and (job.requirements or job.setup) else 0
+    if no_image:
+        return Runtime(RuntimeKind.ENV, None, "no image is wanted", None, job.requirements, job.setup, ENV_S)
+    kind = RuntimeKind.IMAGE if boots_image else RuntimeKind.DOCKER
+    why = "the machine is the image" if boots_image else "the machine runs the image"
+    return Runtime(kind, None, why, image, job.requirements, job.setup, image_s + extra_s)
+
+
+def with_found_requirements(job: Job) -> Job:
+    """Away from here a project's own description of its environment counts, if it has one."""
+    if job.push is not None or job.requirements is not None:
+        return job
+    return replace(job, requirements=jobs.found_requirements(Path(job.folder)))
+
+
+def _environment(job: Job, home: Home) -> tuple[str, bool]:
+    """The requirement set's digest, and whether an environment made from it lies here."""
+    source = Path(job.folder, job.requirements) if job.requirements else None
+    try:
+        wanted = reqset.read(source, None)
+    except reqset.EnvError as e:
+        raise usage(e.code, str(e)) from e
+    text = json.dumps([wanted.locked, wanted.identity, job.setup])
+    ready = any(_made_from(mark, wanted.identity, job.setup) for mark in home.envs.glob("*/.complete"))
+    return sha256(text.encode()).hexdigest()[:DIGEST_LENGTH], ready
+
+
+def _made_from(mark: Path, identity: tuple[str, ...], setup: tuple[str, ...]) -> bool:
+    held = read_json(mark)
+    return held.get("wanted") == list(identity) and held.get("setup", []) == list(setup)
+
+
+def read_json(path: Path) -> Json:
+    """A file's mapping; empty when it is not there or not ours to judge: then nothing is known from it."""
+    try:
+        value = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
