@@ -76,8 +76,11 @@ class Profiles:
         except BadFile as bad:
             self.faults += bad.lines
             return None
-        parsed, faults = check(document, FIELDS, _unknown)
-        self.faults += faults
+        try:
+            parsed = check(document, FIELDS, _unknown)
+        except BadFile as bad:
+            self.faults += bad.lines
+            parsed = {}
         # Even with faults the chain is followed: what is wrong further down is told at the same time.
         base = parsed.pop("extends", document.data.get("extends"))
         self.layers.append({name: _from_file(KEYS[name], value, document) for name, value in parsed.items()})

@@ -20,8 +20,8 @@ from launcher.arguments import ArgSpec, checked, parse_specs, written_out
 from launcher.errors import usage
 from launcher.keys import KEYS, Key, Kind
 from launcher.models import Json, Need
-from launcher.values import Collected, did_you_mean, nearest
-from launcher.yamlfile import BadFile, Document, Field, check, read
+from launcher.values import Collected, Field, Place, closed, did_you_mean, nearest
+from launcher.yamlfile import BadFile, check, read
 
 FILE = "trainer.yaml"
 Hours = tuple[Decimal, Decimal, Decimal]  # low, likely, high
@@ -83,10 +83,9 @@ def _read(name: str, root: Path, file: Path) -> Recipe:
     shown = str(file.relative_to(root))
     try:
         document = read(file, shown)
-        said, faults = check(document, FIELDS)
-        faults += () if faults else _misfits(name, root, document, said)
-        if faults:
-            raise BadFile(faults)
+        said = check(document, FIELDS)
+        if misfits := _misfits(name, root, said):
+            raise BadFile(document.lines(misfits))
     except BadFile as bad:
         many = len(bad.lines)
         what = f"{shown} has {'a fault' if many == 1 else f'{many} faults'}"
@@ -110,20 +109,20 @@ def _read(name: str, root: Path, file: Path) -> Recipe:
     )
 
 
-def _misfits(name: str, root: Path, document: Document, said: Json) -> tuple[str, ...]:
+def _misfits(name: str, root: Path, said: Mapping[str, Any]) -> list[tuple[Place, str]]:
     """What each field alone cannot know."""
-    faults: list[str] = []
+    faults: list[tuple[Place, str]] = []
     if "command" not in said:
-        faults.append(document.fault((), "needs a command, such as command: [python, -m, trainers.NAME]"))
+        faults.append(((), "needs a command, such as command: [python, -m, trainers.NAME]"))
     if said.get("name", name) != name:
-        faults.append(document.fault(("name",), f"is '{said['name']}', but the folder is called '{name}'"))
+        faults.append((("name",), f"is '{said['name']}', but the folder is called '{name}'"))
     wanted = said.get("requirements")
     if wanted and not (root / "trainers" / name / wanted).is_file():
-        faults.append(document.fault(("requirements",), f"there is no trainers/{name}/{wanted}"))
+        faults.append((("requirements",), f"there is no trainers/{name}/{wanted}"))
     for index, path in enumerate(said.get("push", ())):
         if not (root / path).exists():
-            faults.append(document.fault(("push", index), f"there is no {path} in {root}"))
-    return tuple(faults)
+            faults.append((("push", index), f"there is no {path} in {root}"))
+    return faults
 
 
 def command_line(
@@ -148,19 +147,6 @@ class _Part:
 
     def schema(self) -> Json:
         return {"type": "object"}
-
-
-def _closed(raw: Mapping[str, Any], fields: Mapping[str, Field]) -> dict[str, Any]:
-    """Parse a small closed mapping."""
-    faults = Collected()
-    said: dict[str, Any] = {}
-    for name, value in raw.items():
-        if name in fields:
-            said[name] = faults.take((name,), partial(fields[name].parse, value), None)
-        else:
-            faults.add((name,), f"unknown key '{name}'{did_you_mean(name, fields)}")
-    faults.done()
-    return said
 
 
 def _by_name(*keys: Key) -> dict[str, Field]:
@@ -197,7 +183,7 @@ _METRIC = _by_name(
 
 
 def _need(raw: Mapping[str, Any]) -> Need:
-    said = _closed(raw, _NEED)
+    said = closed(raw, _NEED)
     return Need(
         gpus=said.get("gpu", ()),
         gpu_count=said.get("gpus", 1),
@@ -208,7 +194,7 @@ def _need(raw: Mapping[str, Any]) -> Need:
 
 
 def _metric(raw: Mapping[str, Any]) -> Metric:
-    said = _closed(raw, _METRIC)
+    said = closed(raw, _METRIC)
     if "name" not in said:
         raise ValueError("needs a name")
     return Metric(said["name"], said.get("split"), said.get("goal", "max"))

@@ -6,14 +6,13 @@ It must not know any setting, file or command by name.
 
 from __future__ import annotations
 
-import difflib
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
 from functools import partial
 from pathlib import PurePosixPath
-from typing import TypeVar
+from typing import Any, Protocol, TypeVar
 
 T = TypeVar("T")
 Place = tuple[str | int, ...]  # where inside a value a fault sits: ("rounds", "min")
@@ -56,7 +55,37 @@ class Collected:
             raise Faults(self.items)
 
 
+class Field(Protocol):
+    """A named value that reads itself."""
+
+    @property
+    def name(self) -> str: ...
+
+    def parse(self, raw: object) -> Any: ...
+
+    def schema(self) -> dict[str, Any]:
+        """How an editor may check it, in the words of JSON Schema."""
+
+
+def closed(
+    raw: Mapping[str, Any], fields: Mapping[str, Field], unknown: Callable[[str], str] | None = None
+) -> dict[str, Any]:
+    """A mapping in which only these fields may stand. `unknown` may know better what a strange key means."""
+    faults = Collected()
+    said: dict[str, Any] = {}
+    for name, value in raw.items():
+        if name in fields:
+            said[name] = faults.take((name,), partial(fields[name].parse, value), None)
+        else:
+            known = unknown(name) if unknown is not None else ""
+            faults.add((name,), known or f"unknown key '{name}'{did_you_mean(name, fields)}")
+    faults.done()
+    return said
+
+
 def nearest(word: str, known: Iterable[str], *, cutoff: float = 0.6) -> str | None:
+    import difflib
+
     close = difflib.get_close_matches(word, list(known), n=1, cutoff=cutoff)
     return close[0] if close else None
 

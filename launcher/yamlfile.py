@@ -1,20 +1,21 @@
 """Reads one YAML file against a table of fields and tells all its faults at once, each with file, line
 and column.
 
-YAML and validation libraries are imported here and only when a file is really read. This room must not
-know what the fields mean: they parse themselves.
+The YAML library is imported only when a file is read. The validation library is imported only to make the
+schema: the fields parse themselves, and loading it would add a tenth of a second to every run with a
+profile; a test holds that its model and `check` agree. This room must not know what the fields mean.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Protocol
+from typing import TYPE_CHECKING, Annotated, Any
 
 from launcher.models import Json
-from launcher.values import Faults, Place, did_you_mean
+from launcher.values import Faults, Field, Place, closed
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -22,15 +23,6 @@ if TYPE_CHECKING:
 
 MAX_BYTES = 256 * 1024
 MAX_NODES = 10_000  # references may make a small file endless
-
-
-class Field(Protocol):
-    @property
-    def name(self) -> str: ...
-
-    def parse(self, raw: object) -> Any: ...
-
-    def schema(self) -> Json: ...
 
 
 class BadFile(Exception):
@@ -59,6 +51,11 @@ class Document:
         return (
             f"{self.shown}:{line}:{column}: {key}: {what}" if key else f"{self.shown}:{line}:{column}: {what}"
         )
+
+    def lines(self, items: Iterable[tuple[Place, str]]) -> tuple[str, ...]:
+        """Faults read from the top of the file down."""
+        ordered = sorted(items, key=lambda item: self.mark(item[0]))
+        return tuple(self.fault(place, what) for place, what in ordered)
 
     def mark(self, place: Place) -> tuple[int, int]:
         """The nearest known place around it."""
@@ -166,30 +163,12 @@ def model(fields: Mapping[str, Field], title: str) -> type[BaseModel]:
 
 def check(
     document: Document, fields: Mapping[str, Field], unknown: Callable[[str], str] | None = None
-) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """The parsed values and every fault. `unknown` may add what it knows of a strange key."""
-    from pydantic import ValidationError
-
-    # Only the fields the file uses: building each costs about a millisecond.
-    used = {name: fields[name] for name in document.data if name in fields}
+) -> dict[str, Any]:
+    """The parsed values, or BadFile with every fault. `unknown` may say what it knows of a strange key."""
     try:
-        parsed = model(used, "File").model_validate(document.data)
-    except ValidationError as refused:
-        found: list[tuple[Place, str]] = []
-        for fault in refused.errors(include_url=False, include_input=False):
-            place: Place = fault["loc"]
-            cause = fault.get("ctx", {}).get("error")
-            if fault["type"] == "extra_forbidden":
-                key = str(place[0])
-                known = unknown(key) if unknown is not None else ""
-                found.append((place, known or f"unknown key '{key}'{did_you_mean(key, fields)}"))
-            elif isinstance(cause, Faults):
-                found += [(place + inner, what) for inner, what in cause.items]
-            else:
-                found.append((place, str(cause or fault["msg"])))
-        found.sort(key=lambda item: document.mark(item[0]))
-        return {}, tuple(document.fault(place, what) for place, what in found)
-    return {name: getattr(parsed, name) for name in used}, ()
+        return closed(document.data, fields, unknown)
+    except Faults as faults:
+        raise BadFile(document.lines(faults.items)) from None
 
 
 def schema(fields: Mapping[str, Field], title: str) -> Json:

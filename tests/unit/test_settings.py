@@ -338,6 +338,33 @@ def test_values_that_cannot_be_meant(key: str, written: object) -> None:
         KEYS[key].parse(written)
 
 
+@pytest.mark.parametrize(
+    ("key", "written"), [(key, bad) for key, all_bad in HOSTILE.items() for bad in all_bad]
+)
+def test_the_schemas_model_refuses_what_the_table_refuses(key: str, written: object) -> None:
+    from pydantic import ValidationError
+
+    from launcher.yamlfile import model
+
+    with pytest.raises(ValidationError):
+        model({key: KEYS[key]}, "One").model_validate({key: written})
+
+
+def test_the_schemas_model_is_closed_and_reads_like_the_table() -> None:
+    from pydantic import ValidationError
+
+    from launcher.profiles import FIELDS
+    from launcher.yamlfile import model
+
+    whole = model(FIELDS, "Profile")
+    written = {"max_cost": "2", "on": "local", "env": {"A": 1}, "hold": "5m"}
+    parsed = whole.model_validate(written)
+    assert {name: getattr(parsed, name) for name in written} == values.closed(written, FIELDS)
+    for strange in ({"max_cots": 1}, {"name": "x"}):
+        with pytest.raises(ValidationError):
+            whole.model_validate(strange)
+
+
 def test_the_table_is_whole() -> None:
     flags = [flag for key in KEYS.values() for flag in key.flags]
     assert len(flags) == len(set(flags))
@@ -390,6 +417,20 @@ def test_run_options_cover_every_flag_and_speak_three_ways() -> None:
     )
     grouped = [flag for group in option_groups() for flag in group["options"]]
     assert sorted(grouped) == sorted(key.flag for key in KEYS.values() if key.flag)
+
+
+def test_a_profile_is_read_without_the_validation_library(tmp_path: Path) -> None:
+    write(tmp_path / "launcher.yaml", "extends: gpu\n")
+    program = (
+        "import sys; from pathlib import Path; from launcher import recipe, settings\n"
+        "settings.resolve({}, cwd=Path(sys.argv[1]), environ={}, user_file=None)\n"
+        "recipe.load('quickstart', Path(sys.argv[1]))\n"
+        "print([m for m in ('pydantic', 'ruamel', 'rich') if m in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "['ruamel']"
 
 
 def test_without_a_file_no_yaml_library_is_loaded(tmp_path: Path) -> None:
