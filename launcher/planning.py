@@ -16,7 +16,7 @@ from launcher import catalogue, jobs, plan, recipe, runtimes
 from launcher.arguments import checked
 from launcher.ask import Ask, Decision, Target, Way, Wishes
 from launcher.catalogue import Book
-from launcher.errors import LauncherError, ProviderError, usage
+from launcher.errors import Exit, LauncherError, ProviderError, usage
 from launcher.estimate import Past
 from launcher.models import DeviceWish, Job, Json, Need, Offer, Range, Refusal
 from launcher.providers.base import Provider
@@ -203,11 +203,13 @@ def _runnable(name: str, image: str | None, what: What, need: Need, book: Book, 
         provider = house.provider(name)
         offers = [_named(offer, book) for offer in provider.offers(need)]
     except ProviderError as e:
-        return Target(name, (), (Refusal(name, e.reason),), fault=_fault(name, e))
+        return Target(name, (), (Refusal(name, e.reason),), fault=_fault(name, e.reason, e.exit))
     except ImportError as e:
         return Target(
             name, (), (Refusal(name, f"needs the Python package {e.name}, which is not installed"),)
         )
+    if not offers:
+        return _nothing(name, provider)
     traits = provider.traits
     refused = tuple(
         Refusal(o.id, why) for o in offers if (why := _lacks(o, need, what.job, book)) is not None
@@ -224,9 +226,21 @@ def _runnable(name: str, image: str | None, what: What, need: Need, book: Book, 
     return Target(name, ways, refused, traits.bills, at_home, keeps_output=traits.keeps_output)
 
 
-def _fault(name: str, error: ProviderError) -> LauncherError:
+def _nothing(name: str, provider: Provider) -> Target:
+    """Why a provider has nothing: it does not work here, or nothing of its fits."""
+    broken = [check for check in provider.check() if not check.ok]
+    if not broken:
+        return Target(name, (), (Refusal(name, "nothing there fits what is asked for"),))
+    reasons = tuple(Refusal(name, f"{check.name}: {check.detail}") for check in broken)
+    words = "; ".join(reason.reason for reason in reasons)
+    fixes = tuple(check.fix for check in broken if check.fix)
+    fault = _fault(name, words, Exit.UNREACHABLE, fixes)
+    return Target(name, (), reasons, provider.traits.bills, fault=fault)
+
+
+def _fault(name: str, reason: str, exit: Exit, fixes: tuple[str, ...] = ()) -> LauncherError:
     return LauncherError(
-        "target-unreachable", f"{name} does not answer: {error.reason}", exit=error.exit, hint="doctor"
+        "target-unreachable", f"{name} cannot be used: {reason}", exit=exit, hint="doctor", details=fixes
     )
 
 

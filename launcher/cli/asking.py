@@ -1,0 +1,83 @@
+"""What `run`, `plan` and `rerun` begin with: the words as typed become settings and a decision.
+
+It must not know what a setting means, nor how anything is rented.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+
+from launcher.ask import Decision
+from launcher.cli.options import flags
+from launcher.settings import Settings
+from launcher.store import Home
+
+AFTER_DASHES = "launcher.after-dashes"
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
+
+
+class Dashed(click.Command):
+    """A command whose words after the first `--` belong to somebody else and are never read as its own."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        at = args.index("--") if "--" in args else len(args)
+        ctx.meta[AFTER_DASHES] = tuple(args[at + 1 :])
+        return super().parse_args(ctx, args[:at])
+
+    def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
+        return [*super().collect_usage_pieces(ctx), "[-- ARGS or CMD]"]
+
+
+@dataclass(frozen=True)
+class Asked:
+    settings: Settings
+    decision: Decision
+    home: Home
+
+
+def after_dashes() -> tuple[str, ...]:
+    """What stood after `--` in the command that is being carried out."""
+    words: tuple[str, ...] = click.get_current_context().meta[AFTER_DASHES]
+    return words
+
+
+def resolve(params: Mapping[str, object]) -> Settings:
+    from launcher import settings
+
+    user_file = settings.default_user_file()
+    return settings.resolve(flags(params), cwd=Path.cwd(), environ=os.environ, user_file=user_file)
+
+
+def decide(
+    settings: Settings,
+    trainer: str | None,
+    words: Sequence[str],
+    *,
+    for_run: bool,
+    now: datetime | None = None,
+) -> Asked:
+    """The decision for these words, in this folder, now."""
+    import secrets
+
+    from launcher import planning
+    from launcher.providers import registry
+    from launcher.store import open_home
+
+    home = open_home(dict(os.environ))
+    house = planning.House(
+        home=home,
+        cwd=Path.cwd(),
+        environ=os.environ,
+        now=now or datetime.now(UTC),
+        letters=lambda: "".join(secrets.choice(LETTERS) for _ in range(4)),
+        runnable=registry.names(),
+        priced=registry.PRICED_ONLY,
+        provider=registry.load,
+    )
+    return Asked(settings, planning.plan_for(settings, trainer, words, house, for_run=for_run), home)

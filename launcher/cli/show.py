@@ -1,0 +1,283 @@
+"""What a person sees: tables, plans, errors, cards. The only file that knows the drawing library, and only
+inside functions, so that scripts and quick commands never pay for it.
+
+On a terminal things are drawn; into a pipe go full values, tab-separated. Texts of users, jobs and
+providers are data, never markup, and cannot move the cursor.
+"""
+
+from __future__ import annotations
+
+import json as jsonlib
+import os
+import sys
+from collections.abc import Sequence
+from datetime import datetime
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, TextIO
+
+from launcher import catalogue
+from launcher.ask import Decision
+from launcher.cli.live import harmless
+from launcher.cli.prog import prog
+from launcher.errors import LauncherError
+from launcher.models import Choice, Json, Offer, Range
+from launcher.plan import MILL, usd
+from launcher.values import written_duration
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+__all__ = ["card", "document", "error", "json", "plan", "prog", "question", "table", "warning"]
+
+DOCS = "docs/errors.md"
+SHORT_S = 120
+Row = Sequence[str]
+
+
+# --- drawing -------------------------------------------------------------------------------------
+
+
+def drawn(stream: TextIO) -> bool:
+    """Whether a person looks at it through something that can draw."""
+    return stream.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def coloured(stream: TextIO) -> bool:
+    return drawn(stream) and not os.environ.get("NO_COLOR")
+
+
+def _console(stream: TextIO) -> Console:
+    from rich.console import Console
+
+    return Console(file=stream, highlight=False, markup=False, no_color=not coloured(stream), soft_wrap=True)
+
+
+def _bold(text: str, stream: TextIO, colour: str = "") -> str:
+    return f"\x1b[1{colour}m{text}\x1b[0m" if coloured(stream) else text
+
+
+def table(columns: Row, rows: Sequence[Row]) -> None:
+    """Drawn on a terminal; else full values, tab-separated, the columns' names first."""
+    if not drawn(sys.stdout):
+        for row in (columns, *rows):
+            print("\t".join(harmless(cell).replace("\t", " ") for cell in row))
+        return
+    from rich.table import Table
+    from rich.text import Text
+
+    picture = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    for name in columns:
+        picture.add_column(Text(name), justify="right" if name.startswith("$") else "left", overflow="fold")
+    for row in rows:
+        picture.add_row(*(Text(harmless(cell)) for cell in row))
+    _console(sys.stdout).print(picture, soft_wrap=False)
+
+
+def card(title: str, rows: Sequence[tuple[str, str]], *, good: bool = True) -> None:
+    """A title and labelled values: how a run ended."""
+    width = max((len(name) for name, _ in rows), default=0)
+    print(_bold(harmless(title), sys.stdout, ";32" if good else ";31"))
+    for name, value in rows:
+        first, *more = harmless_lines(value)
+        print(f"  {name:<{width}}  {first}")
+        for line in more:
+            print(f"  {'':<{width}}  {line}")
+
+
+def harmless_lines(text: str) -> list[str]:
+    return [harmless(line) for line in text.splitlines()] or [""]
+
+
+def json(value: Any) -> None:
+    """One document on stdout: money as numbers, times with Z, unknown as null."""
+    print(jsonlib.dumps(plain(value), ensure_ascii=False, allow_nan=False))
+
+
+def plain(value: Any) -> Any:
+    if isinstance(value, Decimal):
+        return float(value)
+    if isinstance(value, datetime):
+        return iso(value)
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return value
+
+
+def iso(at: datetime) -> str:
+    from datetime import UTC
+
+    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def warning(text: str) -> None:
+    print(f"{_bold('warning:', sys.stderr, ';33')} {harmless(text)}", file=sys.stderr)
+
+
+def error(e: LauncherError) -> None:
+    """A small page: code, what happened, what is still billed, one line to paste, where to read more."""
+    lines = [line for text in (e.message, *e.details) for line in harmless_lines(text)]
+    lines.append(f"still billed: {harmless(e.billed)}")
+    if e.hint:
+        lines.append(f"hint: {prog()} {harmless(e.hint)}")
+    lines.append(f"more: {DOCS}#{e.code}")
+    print(f"{_bold('error:', sys.stderr, ';31')} {e.code}", file=sys.stderr)
+    for line in lines:
+        print(f"  {line}", file=sys.stderr)
+
+
+# --- plans ---------------------------------------------------------------------------------------
+
+
+def plan(decision: Decision) -> None:
+    """What would be tried, what else there is, what bounds it, and what was refused."""
+    made, now = decision.plan, decision.plan.created_at
+    table(
+        ("", "on", "machine", "GPU", "$ per hour", "hours", "$ in all", "price from"),
+        [_plan_row(_mark(at), choice, now) for at, choice in enumerate(made.choices)]
+        + [_plan_row("", choice, now) for choice in decision.others],
+    )
+    if made.choices:
+        print()
+        _chosen(decision, made.choices[0])
+    for refusal in made.refused:
+        print(f"  not {harmless(refusal.offer)}: {harmless(refusal.reason)}")
+    if decision.problem is not None:
+        print(f"  run would stop here: {harmless(decision.problem.message)}")
+        for detail in decision.problem.details:
+            print(f"    {harmless(detail)}")
+    for text in decision.warnings:
+        warning(text)
+
+
+def _mark(at: int) -> str:
+    return "run" if at == 0 else "else"
+
+
+def _plan_row(mark: str, choice: Choice, now: datetime) -> Row:
+    offer, forecast = choice.offer, choice.estimate
+    count = f"{offer.gpu_count}× " if offer.gpu_count > 1 else ""
+    return (
+        mark,
+        offer.target,
+        " ".join(filter(None, (offer.instance_type, offer.region, "spot" if offer.spot else ""))) or "-",
+        f"{count}{offer.gpu}" if offer.gpu else "-",
+        usd(offer.usd_per_hour, MILL) if offer.bills else "0",
+        spread(forecast.hours, hours) if forecast.known else f"at most {hours(forecast.hours.high)}",
+        _money(choice),
+        _origin(offer, now),
+    )
+
+
+def _money(choice: Choice) -> str:
+    if not choice.offer.bills:
+        return "0"
+    money = choice.estimate.usd
+    return spread(money, usd) if choice.estimate.known else f"at most {usd(money.high)}"
+
+
+def _origin(offer: Offer, now: datetime) -> str:
+    age = catalogue.age_words(offer.price_as_of, now)
+    return f"{offer.price_source}, {age}" if age else offer.price_source
+
+
+def spread(what: Range, word: Any) -> str:
+    low, likely, high = (word(part) for part in (what.low, what.likely, what.high))
+    return likely if low == high else f"{likely} ({low}–{high})"
+
+
+def hours(amount: Decimal) -> str:
+    """Short times in seconds and minutes: nobody reads 0.003 h."""
+    seconds = int(amount * 3600)
+    if seconds < SHORT_S:
+        return f"{seconds} s"
+    if seconds < SHORT_S * 60:
+        return f"{round(seconds / 60)} min"
+    return f"{amount:.1f} h"
+
+
+def _chosen(decision: Decision, first: Choice) -> None:
+    made, limits = decision.plan, decision.plan.limits
+    print(_bold(f"{made.run}: {made.label} on {first.offer.target}", sys.stdout))
+    print(f"  software   {first.runtime.why}{f' ({first.runtime.image})' if first.runtime.image else ''}")
+    for line in first.estimate.lines:
+        if line.hours.high or line.usd.high:
+            time = spread(line.hours, hours) if line.hours.high else ""
+            money = f"${spread(line.usd, usd)}" if first.offer.bills else ""
+            print(f"  {line.name:<12}{time:<24}{money}".rstrip())
+    bounds = [f"the trainer runs {written_duration(limits.max_time_s)} at most"]
+    if decision.ends_by is not None:
+        bounds.append(f"everything is ended by {clock(decision.ends_by, made.created_at)}")
+    bounds.append(
+        f"${usd(limits.max_cost)} at most" if first.offer.bills and limits.max_cost else "costs nothing"
+    )
+    print(f"  limits      {'; '.join(bounds)}")
+    for note in decision.notes:
+        print(f"  results     {harmless(note)}")
+
+
+def clock(at: datetime, now: datetime) -> str:
+    """The reader's own time of day, with the date when it is another one."""
+    mine, today = at.astimezone(), now.astimezone()
+    return f"{mine:%H:%M}" if mine.date() == today.date() else f"{mine:%Y-%m-%d %H:%M}"
+
+
+def question(decision: Decision) -> str:
+    """What is asked before money is spent; its figure is the ceiling."""
+    made = decision.plan
+    first, ceiling = made.choices[0], made.limits.max_cost or Decimal(0)
+    likely = f" (likely ${usd(first.estimate.usd.likely)})" if first.estimate.known else ""
+    by = f", ended by {clock(decision.ends_by, made.created_at)}" if decision.ends_by is not None else ""
+    return f"Rent it for at most ${usd(ceiling)}{likely}{by}?"
+
+
+def document(decision: Decision) -> Json:
+    """`plan --json`."""
+    made = decision.plan
+    choices = [_entry(choice) for choice in made.choices]
+    problem = decision.problem
+    return {
+        "run": made.run,
+        "offers": [*choices, *(_entry(choice) for choice in decision.others)],
+        "chosen": choices[0] if choices else None,
+        "refused": [{"offer": refusal.offer, "reason": refusal.reason} for refusal in made.refused],
+        "limits": {
+            "max_cost": made.limits.max_cost,
+            "max_time_s": made.limits.max_time_s,
+            "ends_by": decision.ends_by,
+        },
+        "warnings": list(decision.warnings),
+        "problem": None if problem is None else {"code": problem.code, "message": problem.message},
+    }
+
+
+def _entry(choice: Choice) -> Json:
+    offer, forecast = choice.offer, choice.estimate
+    return {
+        "id": offer.id,
+        "target": offer.target,
+        "provider": offer.provider,
+        "region": offer.region,
+        "instance_type": offer.instance_type,
+        "gpu": offer.gpu,
+        "gpu_count": offer.gpu_count,
+        "vram_gb": offer.vram_gb,
+        "spot": offer.spot,
+        "usd_per_hour": offer.usd_per_hour,
+        "price_source": offer.price_source,
+        "price_as_of": offer.price_as_of,
+        "hours": _range(forecast.hours, forecast.known),
+        "usd": _range(forecast.usd, forecast.known or not offer.bills),
+        "lines": [
+            {"name": line.name, "hours": _range(line.hours, True), "usd": _range(line.usd, True)}
+            for line in forecast.lines
+        ],
+    }
+
+
+def _range(what: Range, known: bool) -> Json:
+    """Where nobody can tell, only the bound is a number."""
+    if not known:
+        return {"low": None, "likely": None, "high": what.high}
+    return {"low": what.low, "likely": what.likely, "high": what.high}
