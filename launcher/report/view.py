@@ -26,6 +26,7 @@ class RunView:
     folder: RunFolder
     plan: Plan = field(init=False)
     state: RunState = field(init=False)
+    answers: dict[str, str] = field(default_factory=dict)  # by request id
     _good: int = 0
     _crc: int = 0
 
@@ -47,6 +48,8 @@ class RunView:
         self._crc = reading.crc
         for fact in reading.facts:
             self.state = runstate.apply(self.state, fact)
+            if fact.kind == "answered":
+                self.answers[fact.data["id"]] = str(fact.data.get("outcome"))
 
     @property
     def engine_alive(self) -> bool:

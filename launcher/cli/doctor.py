@@ -1,0 +1,122 @@
+"""doctor: what works here, the line that mends what does not, and what was left behind."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from datetime import UTC, datetime
+
+import click
+
+from launcher import strays
+from launcher.cli import show
+from launcher.cli.here import home, json_option
+from launcher.errors import Exit, LauncherError, usage
+from launcher.providers import registry
+from launcher.providers.base import Check, Provider
+from launcher.report import documents
+from launcher.report.view import by_age
+from launcher.store import Home
+
+LEAST_FREE_GB = 2.0
+
+
+@click.command("doctor")
+@click.option("--end-orphans", is_flag=True, help="End what no run needs any more.")
+@click.option("--all-owners", is_flag=True, help="Also what another data folder left past its end of life.")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@json_option
+def command(end_orphans: bool, all_owners: bool, yes: bool, as_json: bool) -> None:
+    """What works here and what to type where it does not; strays, and their end."""
+    place = home()
+    providers = [registry.load(name) for name in registry.names()]
+    checks = [*_here(place), *(c for p in providers for c in p.check())]
+    known = strays.wanted(v.state for v in by_age(place))
+    sweep = strays.sweep(providers, place.owner(), known, datetime.now(UTC))
+    if as_json:
+        _document(checks, sweep)
+    else:
+        _page(checks, sweep)
+    if end_orphans:
+        _end(providers, sweep, all_owners, yes)
+
+
+def _here(place: Home) -> list[Check]:
+    free = shutil.disk_usage(place.root).free / 1e9
+    git = shutil.which("git")
+    return [
+        Check("python", True, f"{sys.version.split()[0]}"),
+        Check("git", git is not None, git or "missing", None if git else "apt-get install git"),
+        Check(
+            "data folder",
+            free > LEAST_FREE_GB,
+            f"{place.root}, {free:.0f} GB free",
+            None if free > LEAST_FREE_GB else "free some space, or LAUNCHER_HOME=<a folder on a larger disk>",
+        ),
+    ]
+
+
+def _document(checks: list[Check], sweep: strays.Sweep) -> None:
+    show.json(
+        {
+            "checks": [
+                {"name": c.name, "ok": c.ok, "detail": c.detail, "fix": c.fix} for c in checks
+            ]
+            + [{"name": f"ask {name}", "ok": False, "detail": why, "fix": "see above"} for name, why in sweep.silent],
+            "orphans": [
+                {
+                    "target": s.target,
+                    "instance": s.resource.id,
+                    "kind": s.resource.kind,
+                    "usd_per_hour": documents.usd(s.resource.usd_per_hour),
+                    "since": documents.time(s.resource.created_at),
+                    "owner": s.resource.owner,
+                    "run": s.resource.run,
+                    "why": s.why,
+                }
+                for s in sweep.strays
+            ],
+        }
+    )
+
+
+def _page(checks: list[Check], sweep: strays.Sweep) -> None:
+    for c in checks:
+        print(f"{'ok  ' if c.ok else 'no  '} {c.name}: {c.detail}")
+        if not c.ok and c.fix:
+            print(f"       mend: {c.fix}")
+    for name, why in sweep.silent:
+        print(f"no   {name} could not be asked what it runs: {why}")
+    if not sweep.strays:
+        print("nothing was left behind" if not sweep.silent else "nothing was left behind where we could ask")
+    for s in sweep.strays:
+        r = s.resource
+        whose = "ours" if s.ours else f"owner {r.owner}"
+        print(f"left behind: {s.target} {r.kind} {r.id} of {r.run} ({whose}): {s.why}")
+    if sweep.strays:
+        from launcher.cli.prog import prog
+
+        print(f"end them: {prog()} doctor --end-orphans")
+
+
+def _end(providers: list[Provider], sweep: strays.Sweep, all_owners: bool, yes: bool) -> None:
+    if not sweep.strays:
+        return
+    if not yes:
+        if not sys.stdin.isatty():
+            raise usage("needs-yes", "ending strays without a terminal needs --yes", hint="doctor --end-orphans --yes")
+        click.confirm(f"end {len(sweep.strays)} of them?", abort=True, err=True)
+    ended, failed = strays.end(providers, sweep.strays, all_owners=all_owners)
+    for id in ended:
+        print(f"asked to end: {id}", file=sys.stderr)
+    if failed:
+        raise LauncherError(
+            "not-ended",
+            f"{len(failed)} could not be ended",
+            exit=Exit.MAYBE_BILLING,
+            details=tuple(failed),
+            hint="doctor",
+            billed=", ".join(f.split(":")[0] for f in failed),
+        )
+
+

@@ -1,0 +1,44 @@
+"""extend: more time for the trainer, or a higher ceiling, while the run lives."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from launcher.cli.here import json_option, run_argument, the_run
+from launcher.cli.stop import ask_engine
+from launcher.errors import Exit, LauncherError, usage
+from launcher.report.lines import clock
+from launcher.values import duration, money
+
+
+@click.command("extend")
+@run_argument
+@click.option("--by", "by", default=None, metavar="DUR", help="This much more time: 90s, 30m, 2h.")
+@click.option("--max-cost", default=None, metavar="USD", help="A new ceiling for the whole run.")
+@json_option
+def command(run: str | None, by: str | None, max_cost: str | None, as_json: bool) -> None:
+    """More time or a higher ceiling. Refused where the ceiling would not hold."""
+    view = the_run(run)
+    if by is None and max_cost is None:
+        raise usage("extend-what", "say how much more: --by 30m, --max-cost 5, or both", hint="extend RUN --by 30m")
+    if not view.engine_alive:
+        raise usage("not-running", f"{view.plan.run} does not run", hint=f"resume {view.plan.run}")
+    try:
+        add_s = duration(by, low=1) if by is not None else 0
+        ceiling = str(money(max_cost, low=0)) if max_cost is not None else None
+    except ValueError as e:
+        raise usage("bad-setting", f"{e}") from None
+    before = view.state
+    outcome = ask_engine(view, "extend", add_s=add_s, max_cost=ceiling)
+    if outcome != "done":
+        raise LauncherError(
+            "extend-refused", outcome, exit=Exit.LIMIT, hint=f"extend {view.plan.run} --max-cost USD", billed="the run goes on"
+        )
+    a = view.attempt
+    if as_json:
+        print(json.dumps({"run": view.plan.run, "max_time_s": view.state.max_time_s}))
+    else:
+        more = view.state.max_time_s - before.max_time_s
+        print(f"{view.plan.run}: {more} s more" + (f", ends by {clock(a.d)}" if a is not None and a.open else ""))

@@ -1,0 +1,173 @@
+"""models: the finished versions of this project."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+
+from launcher import artifacts
+from launcher.cli import show
+from launcher.cli.here import json_option, project
+from launcher.errors import Exit, LauncherError
+from launcher.files import Disk
+from launcher.models import Json
+from launcher.report import versions
+from launcher.report.lines import duration, money
+from launcher.report.versions import Version
+from launcher.store import Versions
+
+
+@click.group("models", invoke_without_command=True)
+@json_option
+@click.pass_context
+def command(ctx: click.Context, as_json: bool) -> None:
+    """Versions of this project: list, show, diff, verify, promote."""
+    if ctx.invoked_subcommand is None:
+        ctx.invoke(list_, as_json=as_json)
+
+
+def _versions() -> Versions:
+    return Versions(project())
+
+
+def _argument(name: str, *, required: bool) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    return click.argument(name, required=required)
+
+
+@command.command("list")
+@json_option
+def list_(as_json: bool) -> None:
+    """Every version, oldest first."""
+    found = versions.all_of(_versions())
+    if as_json:
+        show.json([_row(v) for v in found])
+        return
+    if not found:
+        print(f"no versions in {_versions().root} yet")
+        return
+    rows = [
+        (
+            v.name + (" (latest)" if v.latest else ""),
+            str(v.manifest.get("run")),
+            str(v.manifest.get("state")),
+            str(v.manifest.get("device") or "-"),
+            duration(float(v.manifest.get("seconds") or 0)),
+            money(float(v.manifest.get("usd") or 0)),
+            " ".join(f"{k}={x:.4g}" for k, x in (v.manifest.get("metrics") or {}).items() if _is_number(x)),
+        )
+        for v in found
+    ]
+    show.table(("version", "run", "state", "device", "took", "cost", "metrics"), rows)
+
+
+def _is_number(x: object) -> bool:
+    return isinstance(x, (int, float)) and not isinstance(x, bool)
+
+
+def _row(v: Version) -> Json:
+    """`verified` is the state at the time of the pull: `models verify` looks again."""
+    return {
+        "version": v.name,
+        "run": v.manifest.get("run"),
+        "created": v.manifest.get("created"),
+        "verified": True,
+        "metrics": v.manifest.get("metrics"),
+        "latest": v.latest,
+    }
+
+
+@command.command("show")
+@_argument("version", required=False)
+@json_option
+def show_(version: str | None, as_json: bool) -> None:
+    """One version with its lineage and files."""
+    v = versions.find(_versions(), version)
+    if as_json:
+        show.json({**v.manifest, "version": v.name, "path": str(v.path), "latest": v.latest})
+        return
+    print(f"{v.name}{'  (latest)' if v.latest else ''}\n  path      {v.path}")
+    for key, value in v.manifest.items():
+        if key in ("files", "schema") or value in (None, {}, []):
+            continue
+        if isinstance(value, dict):
+            value = "  ".join(f"{k}={x}" for k, x in value.items())
+        print(f"  {key:<9} {value}")
+    for f in v.manifest["files"]:
+        print(f"  {f['sha256'][:12]}  {f['size']:>10}  {f['path']}")
+
+
+@command.command("diff")
+@_argument("a", required=True)
+@_argument("b", required=False)
+@json_option
+def diff(a: str, b: str | None, as_json: bool) -> None:
+    """What changed from A to B (left out: latest): settings, metrics, time, dollars."""
+    place = _versions()
+    first, second = versions.find(place, a), versions.find(place, b)
+    changes = versions.diff(first, second)
+    if as_json:
+        show.json([{"what": c.what, "before": c.before, "after": c.after} for c in changes])
+        return
+    if not changes:
+        print(f"{first.name} and {second.name} do not differ")
+        return
+    show.table(("what", first.name, second.name), [(c.what, _text(c.before), _text(c.after)) for c in changes])
+
+
+def _text(value: object) -> str:
+    if value is None:
+        return "-"
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+@command.command("verify")
+@_argument("version", required=False)
+@json_option
+def verify(version: str | None, as_json: bool) -> None:
+    """Read every file again and hold it against the manifest."""
+    v = versions.find(_versions(), version)
+    faults = artifacts.verify(v.path)
+    if as_json:
+        faulty = [{"path": f.path, "what": f.what} for f in faults]
+        show.json({"version": v.name, "ok": not faults, "files": len(v.manifest["files"]), "faults": faulty})
+    elif not faults:
+        print(f"{v.name}: {len(v.manifest['files'])} files, all as they were sealed")
+    if faults:
+        raise LauncherError(
+            "version-damaged",
+            f"{v.name} is not what was sealed",
+            exit=Exit.PROVIDER,
+            details=tuple(f"{f.path} {f.what}" for f in faults),
+            hint=f"rerun {v.manifest.get('run')}",
+        )
+
+
+@command.command("promote")
+@_argument("version", required=True)
+@click.option("--force", is_flag=True, help="Even a version whose trainer did not end well.")
+def promote(version: str, force: bool) -> None:
+    """Point latest at VERSION, after verifying it."""
+    place = _versions()
+    v = versions.find(place, version)
+    faults = artifacts.verify(v.path)
+    if faults:
+        raise LauncherError(
+            "version-damaged",
+            f"{v.name} is not what was sealed, latest stays where it is",
+            exit=Exit.PROVIDER,
+            details=tuple(f"{f.path} {f.what}" for f in faults),
+            hint=f"models verify {v.name}",
+        )
+    if v.manifest.get("state") != "done" and not force:
+        raise LauncherError(
+            "not-done",
+            f"{v.name} is of a run that ended as {v.manifest.get('state')!r}",
+            exit=Exit.USAGE,
+            hint=f"models promote {v.name} --force",
+        )
+    artifacts.point_latest(Disk(), place, v.name, str(v.manifest.get("run")), datetime.now(UTC))
+    print(f"latest is {v.name}", file=sys.stderr)

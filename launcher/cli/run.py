@@ -1,0 +1,131 @@
+"""run: plan, price, consent, then the run's engine, and a view of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from dataclasses import replace
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+
+import click
+
+from launcher import driver
+from launcher.ask import Decision
+from launcher.cli.asked import Dashed, after_dashes, decide, settle
+from launcher.cli.ending import finish
+from launcher.cli.follow import FINAL, Follower
+from launcher.cli.here import home
+from launcher.cli.options import run_options
+from launcher.cli.prog import prog
+from launcher.codec import dump
+from launcher.errors import Exit, usage
+from launcher.files import Disk
+from launcher.models import Choice, Consent, Plan, State
+from launcher.report import documents, lines
+from launcher.report.view import RunView
+from launcher.settings import Settings
+from launcher.store import Home, RunFolder, Versions
+
+RESERVED = ("latest",)
+
+
+@click.command("run", cls=Dashed)
+@click.argument("trainer", required=False)
+@run_options
+def command(trainer: str | None, **params: object) -> None:
+    """Train TRAINER (default: quickstart), or a project of your own: run --project DIR -- CMD.
+
+    Without --on it runs on this machine and costs nothing.
+    """
+    said = settle(params)
+    decision = decide(said, trainer, after_dashes(), for_run=not said.get("dry_run"))
+    if said.get("dry_run"):
+        from launcher.cli.plan import show_decision
+
+        show_decision(decision, as_json=bool(said.get("json")))
+        return
+    carry_out(decision, said)
+
+
+def carry_out(decision: Decision, said: Settings) -> None:
+    """From a decision to a run: consent, what has to be built, the plan on disk, the engine, the view."""
+    plan = decision.require()
+    as_json = bool(said.get("json"))
+    _check_free(plan)
+    driver.secret_values(plan.job.secrets, os.environ)  # a missing one is said now, not on a rented machine
+    plan = replace(plan, consent=_consent(plan, decision, said))
+    _make_ready(plan, as_json)
+    folder = write_plan(home(), plan)
+    driver.spawn(folder, os.environ)
+    view = RunView(folder)
+    follower = Follower(view, prog(), sys.stderr if as_json else sys.stdout)
+    if said.get("detach"):
+        _detached(view, follower, as_json)
+    state = follower.run()
+    if follower.left:
+        raise click.exceptions.Exit(Exit.VIEW_LEFT)
+    finish(view, state, as_json=as_json, compare=_compare(decision))
+
+
+def _check_free(plan: Plan) -> None:
+    if plan.version is None:
+        return
+    if plan.version in RESERVED:
+        raise usage("version-reserved", f"no version can be called {plan.version!r}", hint="run --version NAME")
+    place = Versions(Path(plan.project)).version(plan.version)
+    if place.exists():
+        raise usage("version-taken", f"there is a version {plan.version!r} already: {place}", hint="models")
+
+
+def _consent(plan: Plan, decision: Decision, said: Settings) -> Consent:
+    """Nothing that bills is asked for without a person's yes, or --yes with a ceiling."""
+    now = datetime.now(UTC)
+    if not any(c.offer.bills for c in plan.choices):
+        return Consent(Decimal(0), now, "free")
+    ceiling = plan.limits.max_cost
+    assert ceiling is not None
+    if said.get("yes"):
+        return Consent(ceiling, now, "yes")
+    if not sys.stdin.isatty():
+        raise usage("needs-yes", "a paid run without a terminal needs --yes and --max-cost", hint="run --yes --max-cost USD")
+    likely = plan.choices[0].estimate.usd.likely
+    by = f", ended by {lines.clock(decision.ends_by)}" if decision.ends_by else ""
+    question = f"Rent it for at most {lines.money(ceiling)} (likely {lines.money(likely)}){by}?"
+    click.confirm(question, abort=True, err=True)
+    return Consent(ceiling, now, "asked")
+
+
+def _make_ready(plan: Plan, as_json: bool) -> None:
+    """The trainer's image is built only here: when a target was chosen that runs in it and it is not there."""
+
+
+def write_plan(place: Home, plan: Plan) -> RunFolder:
+    """The run begins to exist: its folder, and a plan that is never rewritten."""
+    folder, files = place.run(plan.run), Disk()
+    files.make_folder(folder.root)
+    files.make_folder(folder.requests)
+    files.write(folder.plan, json.dumps(dump(plan), indent=1).encode())
+    return folder
+
+
+def _detached(view: RunView, follower: Follower, as_json: bool) -> None:
+    """`-d` answers once the trainer has started, or once it is clear that it will not."""
+    state = follower.run(until=lambda v, s: v.state.started_at is not None or s in FINAL)
+    if follower.left:
+        raise click.exceptions.Exit(Exit.VIEW_LEFT)
+    if state in FINAL:
+        finish(view, state, as_json=as_json)
+    if as_json:
+        print(json.dumps({**documents.run(view, datetime.now(UTC)), "state": State.RUNNING.value}))
+    else:
+        print(f"{view.plan.run} runs on {view.offer.target}\n{prog()} watch {view.plan.run}")
+    raise click.exceptions.Exit(Exit.DONE)
+
+
+def _compare(decision: Decision) -> Choice | None:
+    """The card that people think of first, for the line that says what renting would cost."""
+    rented = [c for c in decision.others if c.offer.bills]
+    return next((c for c in rented if c.offer.gpu == "RTX 4090"), rented[0] if rented else None)

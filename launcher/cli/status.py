@@ -1,0 +1,32 @@
+"""status: one run, as it is now."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+
+import click
+
+from launcher.cli.here import json_option, run_argument, the_run
+from launcher.report import documents, lines
+
+
+@click.command("status")
+@run_argument
+@json_option
+def command(run: str | None, as_json: bool) -> None:
+    """One run: state, device, progress, money, guard."""
+    view, now = the_run(run), datetime.now(UTC)
+    if as_json:
+        print(json.dumps(documents.status(view, now)))
+        return
+    for line in lines.board(view, now):
+        print(line)
+    a = view.attempt
+    if a is not None and a.open:
+        armed = ", ".join(a.armed) if a.armed else "not yet armed"
+        print(f"  guard     {armed}; the machine ends by {lines.clock(a.d)} whatever happens here")
+    if view.state.version_path is not None:
+        print(f"  results   {view.state.version_path}")
+    if why := view.why():
+        print(f"  why       {why}")

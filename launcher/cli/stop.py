@@ -1,0 +1,66 @@
+"""stop: checkpoint, fetch, end. Works with or without a living engine."""
+
+from __future__ import annotations
+
+import os
+import sys
+from datetime import UTC, datetime
+
+import click
+
+from launcher import driver
+from launcher.cli import requests
+from launcher.cli.ending import follow
+from launcher.cli.follow import FINAL
+from launcher.cli.here import json_option, run_argument, the_run
+from launcher.errors import Exit, LauncherError, usage
+from launcher.report.view import RunView
+
+
+@click.command("stop")
+@run_argument
+@click.option("--now", is_flag=True, help="Do not fetch: what the machine still holds is given up.")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask when RUN was left out.")
+@json_option
+def command(run: str | None, now: bool, yes: bool, as_json: bool) -> None:
+    """End a run: checkpoint, fetch what it made, end the machine, prove it."""
+    view = the_run(run)
+    if view.shown(datetime.now(UTC)) in FINAL:
+        print(f"{view.plan.run} has already ended", file=sys.stderr)
+    else:
+        if run is None and not yes:
+            _ask(view)
+        ask_engine(view, "stop", now=now)
+    follow_to_end(view, as_json=as_json)
+
+
+def _ask(view: RunView) -> None:
+    if not sys.stdin.isatty():
+        raise usage("which-run", f"which run? the newest here is {view.plan.run}", hint=f"stop {view.plan.run}")
+    click.confirm(f"stop {view.plan.run}?", abort=True, err=True)
+
+
+def ask_engine(view: RunView, verb: str, **data: object) -> str:
+    """The living engine answers within a second; where none lives, one is started and does it."""
+    id = requests.write(view.folder, verb, **data)
+    if not view.engine_alive:
+        driver.spawn(view.folder, os.environ)
+    if requests.answered(view, id):
+        return view.answers[id]
+    owner = driver.holder(view.folder)
+    who = f"process {owner.pid} (since {owner.since})" if owner else "another process"
+    raise LauncherError(
+        "engine-silent",
+        f"{who} drives {view.plan.run} and has not answered for {requests.ANSWER_S:.0f} s",
+        exit=Exit.PROVIDER,
+        hint=f"status {view.plan.run}",
+        billed=f"its machine ends itself by {view.attempt.d:%H:%M} UTC" if view.attempt else "nothing",
+    )
+
+
+def follow_to_end(view: RunView, *, as_json: bool) -> None:
+    """Like the view of `run`, but an end that was asked for is a success."""
+    try:
+        follow(view, as_json=as_json)
+    except click.exceptions.Exit as e:
+        raise click.exceptions.Exit(Exit.DONE if e.exit_code in (Exit.LIMIT, Exit.TRAINER) else e.exit_code) from None

@@ -1,0 +1,78 @@
+"""What is still there although no run of ours needs it. Only what carries our label is looked at, and only
+what is surely ours is ended.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from launcher.errors import ProviderError
+from launcher.models import Resource, ResourceState
+from launcher.providers.base import Provider
+from launcher.runstate import RunState
+
+
+@dataclass(frozen=True)
+class Stray:
+    target: str
+    resource: Resource
+    why: str
+    ours: bool
+
+
+@dataclass(frozen=True)
+class Sweep:
+    strays: tuple[Stray, ...]
+    silent: tuple[tuple[str, str], ...]  # provider, reason: whom we could not ask
+
+
+def wanted(states: Iterable[RunState]) -> frozenset[str]:
+    """The tokens of machines and of kept outputs that runs of this data folder still count on."""
+    return frozenset(
+        a.token for s in states for a in s.attempts if a.open or (a.kept and s.wants_pull)
+    )
+
+
+def sweep(providers: Iterable[Provider], owner: str, known: frozenset[str], now: datetime) -> Sweep:
+    """An orphan carries our label and is past its end of life, or is this folder's and no run here knows it."""
+    strays: list[Stray] = []
+    silent: list[tuple[str, str]] = []
+    for provider in providers:
+        try:
+            listed = provider.list()
+        except ProviderError as e:
+            silent.append((provider.name, e.reason))
+            continue
+        for r in listed:
+            why = _why(r, owner, known, now, provider.traits.overrun_s)
+            if why is not None:
+                strays.append(Stray(provider.name, r, why, r.owner == owner))
+    return Sweep(tuple(strays), tuple(silent))
+
+
+def _why(r: Resource, owner: str, known: frozenset[str], now: datetime, overrun_s: int) -> str | None:
+    if r.token in known and r.owner == owner:
+        return None
+    if r.owner == owner:
+        return "no run of this data folder knows it"
+    if r.state is not ResourceState.ENDED and r.ends_at is not None and now > r.ends_at + timedelta(seconds=overrun_s):
+        return "past its end of life"
+    return None
+
+
+def end(providers: Iterable[Provider], strays: Iterable[Stray], *, all_owners: bool) -> tuple[list[str], list[str]]:
+    """Ended and not ended, each by id. Instances go before what hangs on them."""
+    by_name = {p.name: p for p in providers}
+    ended: list[str] = []
+    failed: list[str] = []
+    for stray in sorted(strays, key=lambda s: s.resource.kind != "instance"):
+        if not (stray.ours or all_owners):
+            continue
+        try:
+            by_name[stray.target].terminate(stray.resource.id)
+            ended.append(stray.resource.id)
+        except ProviderError as e:
+            failed.append(f"{stray.resource.id}: {e.reason}")
+    return ended, failed
