@@ -1,0 +1,78 @@
+"""The table of settings: what each key takes, what it refuses, and that the schema's model agrees."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from launcher import values
+from launcher.keys import KEYS, Kind
+from launcher.profiles import FIELDS
+from launcher.yamlfile import model
+
+
+@pytest.mark.parametrize(
+    ("written", "seconds"),
+    [("90s", 90), ("30m", 1800), ("2h", 7200), ("1h30m", 5400), ("45", 45), ("1.5h", 5400)],
+)
+def test_durations(written: str, seconds: int) -> None:
+    assert values.duration(written) == seconds
+
+
+@given(st.integers(0, 10**7))
+def test_a_written_duration_reads_back(seconds: int) -> None:
+    assert values.duration(values.written_duration(seconds)) == seconds
+
+
+HOSTILE: dict[str, list[object]] = {
+    "max_time": ["0", "-1s", "900h", "nan", "", "5d", "1.5s", "1e3", "h", True, [1]],
+    "max_cost": ["-1", "NaN", "inf", "1e9", "200000", "€3", "", True, {}],
+    "max_price": ["0", "0.00", "1001"],
+    "gpus": ["0", "17", "1.5", "two", False],
+    "seed": ["-1", str(2**32), 1.5],
+    "output": ["/abs", "../up", "a/../../b", "~/x", "", "a\0b"],
+    "version": ["latest", "LATEST", ".hidden", "a/b", ""],
+    "name": ["Big", "-x", "a b", "a" * 42],
+    "on": ["", "ssh:", "two words", "ssh:a b", ("local", "")],
+    "env": [("A",), ("=1",), ("A=1", "A=2"), ("LAUNCHER_X=1",), {"A": None}, ("A=\0",)],
+    "inputs": [("a=x", "a=y"), ("x", "y"), {"a b": "x"}, ("a=",)],
+    "secret": [("A=b",), ("A=env:",), ("A=file:",), ("1A",), ("A=env:x y",)],
+    "check_ip_url": ["ip.example", "ftp://x"],
+}
+
+
+@pytest.mark.parametrize(
+    ("key", "written"), [(key, bad) for key, all_bad in HOSTILE.items() for bad in all_bad]
+)
+def test_values_that_cannot_be_meant(key: str, written: object) -> None:
+    with pytest.raises(ValueError, match=r"\w"):
+        KEYS[key].parse(written)
+
+
+@pytest.mark.parametrize(
+    ("key", "written"), [(key, bad) for key, all_bad in HOSTILE.items() for bad in all_bad]
+)
+def test_the_schemas_model_refuses_what_the_table_refuses(key: str, written: object) -> None:
+    with pytest.raises(ValidationError):
+        model({key: KEYS[key]}, "One").model_validate({key: written})
+
+
+def test_the_schemas_model_is_closed_and_reads_like_the_table() -> None:
+    whole = model(FIELDS, "Profile")
+    written = {"max_cost": "2", "on": "local", "env": {"A": 1}, "hold": "5m"}
+    parsed = whole.model_validate(written)
+    assert {name: getattr(parsed, name) for name in written} == values.closed(written, FIELDS)
+    for strange in ({"max_cots": 1}, {"name": "x"}):
+        with pytest.raises(ValidationError):
+            whole.model_validate(strange)
+
+
+def test_the_table_is_whole() -> None:
+    flags = [flag for key in KEYS.values() for flag in key.flags]
+    assert len(flags) == len(set(flags))
+    assert {key.name for key in KEYS.values() if key.kind is Kind.CHOICE} == {"cloud", "device"}
+    for key in KEYS.values():
+        assert key.default is None or key.parse(key.default) == key.default
+        assert key.help.endswith(".")
