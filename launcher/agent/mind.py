@@ -39,13 +39,13 @@ RATE_FOR_S = 15.0
 class Mind:
     def __init__(self, boot: Boot) -> None:
         self.course: Course | None = None
+        self.ends = boot.ends_in  # D as it stands
         self._ended = False
         self._boot = boot
         self._voice = Voice()
         self._greeted = False
-        self._taken = 0
+        self._taken = boot.taken
         self._boot_end = min(boot.boot_limit, boot.ends_in)
-        self._ends = boot.ends_in  # D
         self._preparing = False
         self._waiting: Job | None = None  # to be started once the environment is prepared
         self._hold_end = 0.0
@@ -74,10 +74,10 @@ class Mind:
             return []
         self._voice.begin(now, sight.wall)
         if not self._started():  # the wall clock counts only until the trainer's own D replaces it
-            self._ends = min(self._boot.ends_in, now + self._boot.ends_at - sight.wall)
+            self.ends = min(self._boot.ends_in, now + self._boot.ends_at - sight.wall)
         if not self._greeted:
             self._hello()
-        if now >= self._ends:
+        if now >= self.ends:
             self._finish("deadline")
         else:
             self._listen(sight)
@@ -90,7 +90,7 @@ class Mind:
         """When to be woken at the latest: never before now, infinite when all is over."""
         if self._ended:
             return inf
-        at = self._ends
+        at = self.ends
         if not self._started() and self.phase != "starting":
             at = min(at, self._boot_end)
         if self.course is not None:
@@ -130,7 +130,7 @@ class Mind:
     def _lease(self, command: Event) -> None:
         seconds = number(command, "seconds")
         if not self._started():
-            self._boot_end = min(self._voice.now + seconds, self._ends)
+            self._boot_end = min(self._voice.now + seconds, self.ends)
 
     def _prepare(self, command: Event) -> None:
         action = Prepare(words(command, "argv"), inside(command, "cwd", "."), pairs(command, "env"))
@@ -221,7 +221,7 @@ class Mind:
         now = self._voice.now
         if self._started():
             assert self.course is not None
-            self._ends = self.course.ends
+            self.ends = self.course.ends
         elif now >= self._boot_end and self.phase != "starting":
             self._finish("boot-limit")
             return
@@ -258,5 +258,5 @@ class Mind:
             python=boot.python,
             platform=boot.platform,
         )
-        ends, limit = round(self._ends - now, 3), round(min(self._ends, self._boot_end) - now, 3)
+        ends, limit = round(self.ends - now, 3), round(min(self.ends, self._boot_end) - now, 3)
         self._voice.emit("armed", ends_in_s=ends, boot_limit_s=limit, layers=["agent"])

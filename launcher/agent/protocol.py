@@ -7,10 +7,10 @@ Times without a name are seconds since the boot guard began.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from math import isfinite
 from typing import Any
 
 PROTOCOL = 1
+MOST_S = 1e9  # no limit lasts thirty years
 Event = dict[str, Any]
 
 
@@ -21,15 +21,15 @@ class BadCommand(Exception):
 def number(data: Event, key: str, default: float | None = None) -> float:
     """A finite number that is not negative; anything else is refused by name."""
     value = data.get(key, default)
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not isfinite(value) or value < 0:
-        raise BadCommand(f"{key} must be a number of at least 0, not {value!r}")
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= MOST_S:
+        raise BadCommand(f"{key} must be a number from 0 to {MOST_S:.0f}, not {str(value)[:40]}")
     return float(value)
 
 
 def text(data: Event, key: str, default: str | None = None) -> str:
     value = data.get(key, default)
     if not isinstance(value, str) or "\0" in value:
-        raise BadCommand(f"{key} must be a text, not {value!r}")
+        raise BadCommand(f"{key} must be a text, not {str(value)[:40]}")
     return value
 
 
@@ -37,7 +37,7 @@ def inside(data: Event, key: str, default: str) -> str:
     """A path below the spool folder."""
     path = text(data, key, default)
     if path.startswith("/") or ".." in path.split("/"):
-        raise BadCommand(f"{key} must lie in the spool folder, not at {path!r}")
+        raise BadCommand(f"{key} must lie in the spool folder, not at {path[:80]!r}")
     return path
 
 
@@ -70,6 +70,7 @@ class Boot:
     pid: int = 0
     python: str = ""
     platform: str = ""
+    taken: int = 0  # the highest command that an earlier life of this spool took
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ class Voice:
         self.actions += actions
 
     def emit(self, ev: str, sync: bool = False, **rest: object) -> None:
-        at = datetime.fromtimestamp(self.wall, timezone.utc).isoformat(timespec="milliseconds")  # noqa: UP017
+        at = datetime.fromtimestamp(self.wall, timezone.utc).isoformat(timespec="milliseconds")
         event: Event = {"ev": ev, "t": round(self.now, 3), "at": at[:-6] + "Z", **rest}
         self.actions.append(Emit(event, sync))
 
