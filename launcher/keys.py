@@ -46,12 +46,10 @@ def _asis(word: str) -> str:
     return word
 
 
-def _entry(name: str, value: object) -> object:
+def _entry(_name: str, value: object) -> object:
     if isinstance(value, bool | int | float | str):
         return value
-    if isinstance(value, list | tuple):
-        return [_entry(name, item) for item in value]
-    raise ValueError("needs a word, a number, true, false or a list of them")
+    raise ValueError("needs a word, a number, true or false")
 
 
 @dataclass(frozen=True)
@@ -116,7 +114,6 @@ class Key:
         return {}
 
 
-_SCALAR: Json = {"type": ["string", "number", "boolean"]}
 _SHAPES: dict[Kind, Json] = {
     Kind.TEXT: {"type": ["string", "number"]},
     Kind.PATH: {"type": "string"},
@@ -127,7 +124,7 @@ _SHAPES: dict[Kind, Json] = {
     Kind.LIST: {"type": ["array", "string"], "items": {"type": ["string", "number"]}},
     Kind.MAPPING: {
         "type": ["object", "array", "string"],
-        "additionalProperties": {"anyOf": [_SCALAR, {"type": "array", "items": _SCALAR}]},
+        "additionalProperties": {"type": ["string", "number", "boolean"]},
         "items": {"type": "string"},
     },
     Kind.CHOICE: {},

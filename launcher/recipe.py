@@ -19,7 +19,7 @@ from launcher import bundled, values
 from launcher.arguments import ArgSpec, checked, parse_specs, written_out
 from launcher.errors import usage
 from launcher.keys import KEYS, Key, Kind
-from launcher.models import Json, Need
+from launcher.models import Need
 from launcher.values import Collected, Field, Place, closed, did_you_mean, nearest
 from launcher.yamlfile import BadFile, check, read
 
@@ -137,7 +137,6 @@ def command_line(
 class _Part:
     """A field of the file that is a small mapping of its own."""
 
-    name: str
     read: Callable[[Mapping[str, Any]], Any]
 
     def parse(self, raw: object) -> Any:
@@ -145,25 +144,16 @@ class _Part:
             raise ValueError("needs a mapping (key: value)")
         return self.read(raw)
 
-    def schema(self) -> Json:
-        return {"type": "object"}
-
 
 def _by_name(*keys: Key) -> dict[str, Field]:
     return {key.name: key for key in keys}
 
 
-@dataclass(frozen=True)
 class _Amount:
     """A size in GB."""
 
-    name: str
-
     def parse(self, raw: object) -> Decimal:
         return values.decimal(raw, what="a size in GB")
-
-    def schema(self) -> Json:
-        return {"type": "number"}
 
 
 _NEED: dict[str, Field] = {
@@ -172,8 +162,8 @@ _NEED: dict[str, Field] = {
         Key("gpus", Kind.INT, "how many", low=1, high=16),
         Key("disk_gb", Kind.INT, "disk", low=1, high=100_000),
     ),
-    "ram_gb": _Amount("ram_gb"),
-    "vram_gb": _Amount("vram_gb"),
+    "ram_gb": _Amount(),
+    "vram_gb": _Amount(),
 }
 _METRIC = _by_name(
     Key("name", Kind.TEXT, "as in metrics.jsonl"),
@@ -220,19 +210,13 @@ def _three(raw: object) -> Hours:
     return low, likely, high
 
 
-@dataclass(frozen=True)
 class _Command:
     """An argument list; a whole line as one string would need a shell to take it apart."""
-
-    name: str = "command"
 
     def parse(self, raw: object) -> tuple[str, ...]:
         if not isinstance(raw, list) or not raw:
             raise ValueError("needs a list of words, such as [python, -m, trainers.NAME]")
         return tuple(values.text(word) for word in raw)
-
-    def schema(self) -> Json:
-        return {"type": "array", "items": {"type": "string"}}
 
 
 def _inputs(raw: Mapping[str, Any]) -> dict[str, str]:
@@ -254,9 +238,9 @@ FIELDS: dict[str, Field] = {
         KEYS["seed"],
     ),
     "command": _Command(),
-    "need": _Part("need", _need),
-    "hours": _Part("hours", _hours),
-    "metric": _Part("metric", _metric),
-    "args": _Part("args", parse_specs),
-    "inputs": _Part("inputs", _inputs),
+    "need": _Part(_need),
+    "hours": _Part(_hours),
+    "metric": _Part(_metric),
+    "args": _Part(parse_specs),
+    "inputs": _Part(_inputs),
 }

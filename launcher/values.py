@@ -56,15 +56,9 @@ class Collected:
 
 
 class Field(Protocol):
-    """A named value that reads itself."""
-
-    @property
-    def name(self) -> str: ...
+    """A value that reads itself."""
 
     def parse(self, raw: object) -> Any: ...
-
-    def schema(self) -> dict[str, Any]:
-        """How an editor may check it, in the words of JSON Schema."""
 
 
 def closed(

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 from launcher.models import Json
 from launcher.values import Faults, Field, Place, closed
@@ -23,6 +23,11 @@ if TYPE_CHECKING:
 
 MAX_BYTES = 256 * 1024
 MAX_NODES = 10_000  # references may make a small file endless
+
+
+class Described(Field, Protocol):
+    def schema(self) -> Json:
+        """How an editor may check it."""
 
 
 class BadFile(Exception):
@@ -150,7 +155,7 @@ class _Plain:
         return self.convert(node[index], place)
 
 
-def model(fields: Mapping[str, Field], title: str) -> type[BaseModel]:
+def model(fields: Mapping[str, Described], title: str) -> type[BaseModel]:
     """A closed model in which every field parses itself: unknown keys are faults."""
     from pydantic import ConfigDict, PlainValidator, WithJsonSchema, create_model
 
@@ -171,7 +176,7 @@ def check(
         raise BadFile(document.lines(faults.items)) from None
 
 
-def schema(fields: Mapping[str, Field], title: str) -> Json:
+def schema(fields: Mapping[str, Described], title: str) -> Json:
     """JSON Schema for editors, from the same model that validates."""
     document: Json = model(fields, title).model_json_schema()
     for described in document["properties"].values():

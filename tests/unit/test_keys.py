@@ -21,6 +21,14 @@ def test_durations(written: str, seconds: int) -> None:
     assert values.duration(written) == seconds
 
 
+@pytest.mark.parametrize(
+    ("key", "written"),
+    [("version", "v1.2_b"), ("check_ip_url", "http://127.0.0.1:80/ip"), ("on", "ssh:box.lan")],
+)
+def test_names_and_addresses_stay_as_written(key: str, written: str) -> None:
+    assert KEYS[key].parse(written) in (written, (written,))
+
+
 @given(st.integers(0, 10**7))
 def test_a_written_duration_reads_back(seconds: int) -> None:
     assert values.duration(values.written_duration(seconds)) == seconds

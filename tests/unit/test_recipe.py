@@ -69,6 +69,8 @@ def test_everything_a_recipe_says(toy: recipe.Recipe, tmp_path: Path) -> None:
     assert (toy.max_time_s, toy.seed, toy.inputs) == (600, 7, {})
     assert toy.metric == recipe.Metric("auc", "valid", "max")
     assert toy.args["rounds"].described() == "--rounds INT 1..500 (default 60)  how many trees"
+    assert toy.args["loss"].described() == "--loss log|square (default log)"
+    assert toy.args["note"].described() == "--note STR"
     assert toy.args["shuffle"].described() == "--shuffle/--no-shuffle (default True)"
 
 
@@ -115,19 +117,30 @@ push: [../up]
 args:
   rounds: {type: integer, max: x}
   a: {type: choice}
-  b: {type: str, min: 1}
+  b: {type: str, min: 1, mn: 0}
   c: {type: int, default: 9, max: 3}
   No: {type: int}
   d: 5
+  learning-rate: {type: float}
+  learning_rate: {type: float}
+inputs: {data: ../up}
 """
     fault = refused("toy", trainer(tmp_path, bad))
     assert fault.code == "bad-recipe"
     places = [line.split(": ")[0].removeprefix("trainers/toy/trainer.yaml:") for line in fault.details]
     assert places == [
         *("1:1", "2:1", "3:8", "3:17", "4:9", "4:25", "5:10", "6:8"),
-        *("8:12", "8:27", "9:3", "10:7", "11:18", "12:3", "13:3"),
+        *("8:12", "8:27", "9:3", "10:7", "10:26", "11:18", "12:3", "13:3", "15:3", "16:10"),
     ]
     assert "comand: unknown key 'comand', did you mean 'command'?" in fault.details[0]
+
+
+def test_parts_of_a_recipe_are_mappings(tmp_path: Path) -> None:
+    fault = refused("toy", trainer(tmp_path, "command: [x]\nneed: 5\nmetric: {goal: max}\n"))
+    assert [line.partition("trainer.yaml:")[2] for line in fault.details] == [
+        "2:1: need: needs a mapping (key: value)",
+        "3:1: metric: needs a name",
+    ]
 
 
 def test_what_a_recipe_names_must_be_there(tmp_path: Path) -> None:
@@ -163,6 +176,7 @@ def test_arguments_override_the_profile_and_come_out_in_one_spelling(toy: recipe
         (["--rounds", "0"], "--rounds: must be at least 1, and 0 is less"),
         (["--rounds=501"], "--rounds: must be at most 500, and 501 is more"),
         (["--learning-rate", "nan"], "--learning-rate: needs a finite number, not 'nan'"),
+        (["--learning-rate", "fast"], "--learning-rate: needs a number, not 'fast'"),
         (["--loss", "logg"], "--loss: must be log or square, not 'logg', did you mean 'log'?"),
         (["--rounds"], "--rounds: needs a value"),
         (["--rounds", "--note", "x"], "--rounds: needs a value"),
@@ -181,11 +195,14 @@ def test_wrong_arguments(toy: recipe.Recipe, cli: list[str], words: str) -> None
 
 def test_wrong_arguments_are_told_together(toy: recipe.Recipe) -> None:
     with pytest.raises(LauncherError) as caught:
-        recipe.command_line(toy, {"roundz": 1, "rounds": True}, ["--los", "log", "--shift", "x"])
-    assert caught.value.message == "4 arguments of toy are wrong"
-    assert caught.value.details[:4] == (
+        recipe.command_line(
+            toy, {"roundz": 1, "rounds": True, "learning_rate": True}, ["--los", "log", "--shift", "x"]
+        )
+    assert caught.value.message == "5 arguments of toy are wrong"
+    assert caught.value.details[:5] == (
         "args.roundz: unknown argument, did you mean 'rounds'?",
         "args.rounds: needs a whole number, not 'True'",
+        "args.learning_rate: needs a number, not 'True'",
         "--los: unknown argument, did you mean '--loss'?",
         "--shift: needs a whole number, not 'x'",
     )

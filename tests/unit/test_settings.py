@@ -15,6 +15,7 @@ from launcher import settings
 from launcher.errors import Exit, LauncherError
 from launcher.keys import KEYS
 from launcher.models import SecretRef
+from launcher.yamlfile import BadFile, read
 
 
 def resolve(
@@ -64,8 +65,9 @@ def test_first_place_wins(tmp_path: Path) -> None:
 def test_a_profile_replaces_the_folders_own_file(tmp_path: Path) -> None:
     write(tmp_path / "launcher.yaml", "max_cost: 3\nidle: 5m\n")
     write(tmp_path / "fast.yaml", "max_cost: 1\n")
-    for place in ({"flags": {"profile": "fast.yaml"}}, {"environ": {"LAUNCHER_PROFILE": "fast.yaml"}}):
-        held = resolve(tmp_path, **place)  # type: ignore[arg-type]
+    by_flag = resolve(tmp_path, {"profile": "fast.yaml"})
+    by_variable = resolve(tmp_path, environ={"LAUNCHER_PROFILE": "fast.yaml"})
+    for held in (by_flag, by_variable):
         assert (held.get("max_cost"), held.get("idle"), held.profile) == (1, None, "fast.yaml")
 
 
@@ -158,8 +160,8 @@ def test_all_faults_of_all_files_at_once(tmp_path: Path) -> None:
         ("gpus: true\n", "p.yaml:1:1: gpus: needs a whole number, not 'True'"),
         ("env: 5\n", "p.yaml:1:1: env: needs a mapping, not '5'"),
         ("on: {a: 1}\n", "p.yaml:1:1: on: needs a list, not a mapping"),
-        ("args: {b: }\n", "p.yaml:1:8: args.b: needs a word, a number, true, false or a list of them"),
-        ("args: {a: {b: 1}}\n", "p.yaml:1:8: args.a: needs a word, a number, true, false or a list of them"),
+        ("args: {b: }\n", "p.yaml:1:8: args.b: needs a word, a number, true or false"),
+        ("args: {a: {b: 1}}\n", "p.yaml:1:8: args.a: needs a word, a number, true or false"),
     ],
 )
 def test_broken_files(tmp_path: Path, text: str, line: str) -> None:
@@ -174,6 +176,26 @@ def test_files_that_cannot_be_text(tmp_path: Path) -> None:
     assert refused(tmp_path).details == ("launcher.yaml:2:1: is not UTF-8 text",)
     write(tmp_path / "launcher.yaml", "# " + "x" * 300_000)
     assert refused(tmp_path).details == ("launcher.yaml:1:1: is larger than 256 KiB",)
+
+
+def test_a_file_that_cannot_be_read_says_why(tmp_path: Path) -> None:
+    with pytest.raises(BadFile) as caught:
+        read(tmp_path, "p.yaml")
+    assert caught.value.lines == ("p.yaml:1:1: cannot be read: Is a directory",)
+
+
+def test_an_outside_file_is_called_by_its_whole_path(tmp_path: Path) -> None:
+    outside = write(tmp_path / "outside.yaml", "max_cost: 1\n")
+    (tmp_path / "here").mkdir()
+    held = resolve(tmp_path / "here", {"profile": str(outside)})
+    assert held.origin("max_cost") == f"{outside}:1"
+
+
+def test_what_a_merge_key_brings_is_read_and_points_at_its_mapping(tmp_path: Path) -> None:
+    write(tmp_path / "launcher.yaml", "env: &e {A: 1}\nargs:\n  <<: *e\n  B: 2\n")
+    held = resolve(tmp_path)
+    assert held.get("args") == {"A": 1, "B": 2}
+    assert (held.origin("args.A"), held.origin("args.B")) == ("launcher.yaml:2", "launcher.yaml:4")
 
 
 def test_a_bomb_of_references_is_refused_quickly(tmp_path: Path) -> None:
