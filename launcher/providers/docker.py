@@ -13,6 +13,7 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
+from launcher.dockerapi import NoAnswer, answered, connect
 from launcher.errors import (
     AuthRefused,
     BadOrder,
@@ -63,15 +64,8 @@ class DockerProvider:
         return (engine, Check("docker gpu", ok=True, detail=detail))
 
     def offers(self, need: Need) -> tuple[Offer, ...]:
-        try:
-            info = self._info()
-        except ProviderError:
-            return ()  # check() says why
+        info = self._info()
         gpus = forms.gpu_names() if forms.gpu_request(info) is not None else ()
-        if need.gpus and not gpus:
-            return ()
-        if need.ram_gb is not None and need.ram_gb * 10**9 > info["MemTotal"]:
-            return ()
         return (
             Offer(
                 id=self.name,
@@ -180,31 +174,23 @@ class DockerProvider:
     @contextmanager
     def _asking(self, doing: str) -> Iterator[APIClient]:
         """One conversation with the engine, its errors sorted into the closed set."""
-        from docker.errors import APIError, DockerException, NotFound
-        from requests.exceptions import RequestException
-
-        connected = self._connection is not None
         try:
             if self._connection is None:
-                self._connection = _connect()
-                connected = True
-            yield self._connection
-        except NotFound as why:
-            raise Gone(str(why.explanation)) from why
-        except APIError as why:
-            raise _sorted(why, doing) from why
-        except (DockerException, RequestException, OSError) as why:
-            if "Permission denied" in str(why):
-                raise AuthRefused("the Docker engine's socket may not be opened by this user") from why
-            reason = f"the Docker engine does not answer: {_START}"
-            raise Unreachable(reason, surely_no_effect=not connected) from why
+                self._connection = connect(CONTROL_S)
+            from docker.errors import APIError, NotFound
 
-
-def _connect() -> APIClient:
-    from docker import APIClient
-    from docker.utils import kwargs_from_env
-
-    return APIClient(timeout=CONTROL_S, **kwargs_from_env())
+            try:
+                with answered():
+                    yield self._connection
+            except NotFound as why:
+                raise Gone(str(why.explanation)) from why
+            except APIError as why:
+                raise _sorted(why, doing) from why
+        except NoAnswer as why:
+            if why.denied:
+                raise AuthRefused(f"this user may not open the Docker engine's socket: {why.reason}") from why
+            reason = f"the Docker engine does not answer ({why.reason}); {_START}"
+            raise Unreachable(reason, surely_no_effect=not why.asked) from why
 
 
 def _known(client: APIClient, name: str) -> Resource | None:

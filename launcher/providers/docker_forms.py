@@ -90,8 +90,9 @@ def _labels(order: Order) -> dict[str, str]:
         "launcher.run": order.run,
         "launcher.token": order.token,
         "launcher.owner": order.owner,
-        "launcher.ends_at": order.ends_at.isoformat(),
+        "launcher.ends_at": _text(order.ends_at),
         "launcher.attempt": str(order.attempt),
+        "launcher.target": order.offer.target,
         "launcher.image": order.runtime.image or "",
     }
 
@@ -103,7 +104,7 @@ def _environment(order: Order) -> dict[str, str]:
         "LAUNCHER_INSTANCE": order.token,
         "LAUNCHER_RUN": order.run,
         "LAUNCHER_OWNER": order.owner,
-        "LAUNCHER_ENDS_AT": order.ends_at.isoformat(),
+        "LAUNCHER_ENDS_AT": _text(order.ends_at),
         "LAUNCHER_ENDS_IN": str(order.ends_in_s),
         "LAUNCHER_BOOT_LIMIT": str(order.boot_limit_s),
         "LAUNCHER_HOLD": str(order.hold_s),
@@ -148,7 +149,7 @@ def _identity(labels: dict[str, str]) -> dict[str, Any]:
         "owner": labels.get("launcher.owner", ""),
         "ends_at": _time(labels.get("launcher.ends_at")),
         "usd_per_hour": Decimal(0),
-        "target": "docker",
+        "target": labels.get("launcher.target", ""),
     }
 
 
@@ -160,6 +161,10 @@ def _access(name: str, labels: dict[str, str]) -> Access:
         volume=volume_name(name),
         image=labels.get("launcher.image") or None,
     )
+
+
+def _text(at: datetime) -> str:
+    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _time(text: str | None) -> datetime | None:

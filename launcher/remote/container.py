@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 from uuid import uuid4
 
+from launcher.dockerapi import NoAnswer, answered, connect
 from launcher.errors import Corrupt, HostDiskFull, HostError, HostUnreachable, NoFile
 from launcher.models import Access, Json
 from launcher.remote.base import Done, Listed, Sending, Tick
@@ -140,10 +141,7 @@ class ContainerHost:
 
     def _connected(self) -> APIClient:
         if self._client is None:
-            from docker import APIClient
-            from docker.utils import kwargs_from_env
-
-            self._client = APIClient(timeout=CONTROL_S, **kwargs_from_env())
+            self._client = connect(CONTROL_S)
         return self._client
 
     def _into_container(self) -> Channel | None:
@@ -270,13 +268,17 @@ def _sort(reply: Json) -> None:
 
 @contextmanager
 def _engine(doing: str) -> Iterator[None]:
-    """The SDK's errors as the closed set of hosts."""
-    from docker.errors import APIError, DockerException
-    from requests.exceptions import RequestException
-
+    """The engine's errors as the closed set of hosts."""
     try:
-        yield
-    except APIError as why:
-        raise HostUnreachable(f"the Docker engine refused to {doing}: {why.explanation or why}") from why
-    except (DockerException, RequestException, OSError) as why:
-        raise HostUnreachable(f"the Docker engine does not answer ({doing}): {why}") from why
+        with answered():
+            yield
+    except NoAnswer as why:
+        raise HostUnreachable(f"the Docker engine does not answer ({doing}): {why.reason}") from why
+    except _api_error() as why:
+        raise HostUnreachable(f"the Docker engine refused to {doing}: {why}") from why
+
+
+def _api_error() -> type[Exception]:
+    from docker.errors import APIError
+
+    return APIError

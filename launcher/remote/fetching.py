@@ -65,7 +65,7 @@ def fetch(
             source = listed.path if base in ("", ".") else posixpath.join(base, listed.path)
             *parts, name = listed.path.split("/")
             with _folder(root, parts, listed.path) as folder:
-                _bring(_Wanted(read, source, listed, tick, chunk), folder, name)
+                _bring(_Wanted(read, source, listed, tick, chunk), folder, name.encode())
         for path in sorted(folders, reverse=True):  # names last: once per folder, whoever made them
             with _folder(root, path.split("/"), path) as folder:
                 os.fsync(folder)
@@ -114,10 +114,11 @@ def _folder(root: int, parts: Sequence[str], path: str) -> Iterator[int]:
     at = os.dup(root)
     try:
         for part in parts:
+            name = part.encode()  # UTF-8 on disk, whatever the locale of this process
             with suppress(FileExistsError):
-                os.mkdir(part, 0o755, dir_fd=at)
+                os.mkdir(name, 0o755, dir_fd=at)
             try:
-                below = os.open(part, _FOLDER, dir_fd=at)
+                below = os.open(name, _FOLDER, dir_fd=at)
             except OSError as why:
                 if why.errno not in (errno.ENOTDIR, errno.ELOOP):
                     raise
@@ -129,7 +130,7 @@ def _folder(root: int, parts: Sequence[str], path: str) -> Iterator[int]:
         os.close(at)
 
 
-def _bring(wanted: _Wanted, folder: int, name: str) -> None:
+def _bring(wanted: _Wanted, folder: int, name: bytes) -> None:
     file, fresh = _open(folder, name)
     try:
         digest, have = (hashlib.sha256(), 0) if fresh else _already(wanted, file)
@@ -151,7 +152,7 @@ def _bring(wanted: _Wanted, folder: int, name: str) -> None:
         os.close(file)
 
 
-def _open(folder: int, name: str) -> tuple[int, bool]:
+def _open(folder: int, name: bytes) -> tuple[int, bool]:
     """The file to fill and whether it is new. Anything but a plain file of our own gives way."""
     try:
         found = os.stat(name, dir_fd=folder, follow_symlinks=False)
@@ -159,7 +160,7 @@ def _open(folder: int, name: str) -> tuple[int, bool]:
         pass
     else:
         if stat.S_ISDIR(found.st_mode):
-            raise Corrupt(f"{name!r} cannot be stored: a folder of that name is in staging")
+            raise Corrupt(f"{name.decode()!r} cannot be stored: a folder of that name is in staging")
         if stat.S_ISREG(found.st_mode) and found.st_nlink == 1:
             return os.open(name, _FILE, dir_fd=folder), False
         os.unlink(name, dir_fd=folder)

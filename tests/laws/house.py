@@ -41,10 +41,12 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "launcher.profiles",
             "launcher.settings",
             "launcher.recipe",
+            "launcher.jobs",
+            "launcher.runtimes",
             "launcher.catalogue",
         ),
     ),
-    ("promises", ("launcher.providers.base", "launcher.remote.base")),
+    ("promises", ("launcher.providers.base", "launcher.remote.base", "launcher.dockerapi")),
     (
         "effects",
         (
@@ -66,6 +68,7 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "launcher.driver",
             "launcher.planning",
             "launcher.pushset",
+            "launcher.strays",
         ),
     ),
     ("cli", ("launcher.cli", "launcher.__main__")),
@@ -134,13 +137,19 @@ WORLDLY = frozenset(
 
 # A library of a vendor or of one purpose, and who may know it.
 LIBRARIES: dict[str, tuple[str, ...]] = {
-    "docker": ("launcher.providers.docker", "launcher.remote.container", "launcher.images"),
+    "docker": (
+        "launcher.dockerapi",
+        "launcher.providers.docker",
+        "launcher.providers.docker_forms",
+        "launcher.remote.container",
+        "launcher.images",
+    ),
     "boto3": ("launcher.providers.aws",),
     "botocore": ("launcher.providers.aws",),
     "runpod": ("launcher.providers.runpod",),
     "paramiko": ("launcher.remote.ssh",),
     "fabric": ("launcher.remote.ssh",),
-    "requests": ("launcher.providers", "launcher.remote.container"),
+    "requests": ("launcher.providers", "launcher.dockerapi"),
     "click": ("launcher.cli",),
     "rich_click": ("launcher.cli",),
     "rich": ("launcher.cli.show",),
