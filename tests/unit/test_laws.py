@@ -32,14 +32,19 @@ def judge(breaches: Iterable[tuple[str, str]], excused: Mapping[str, str]) -> li
     ]
 
 
+def hold(breaches: list[str]) -> None:
+    if breaches:
+        pytest.fail("\n".join(breaches), pytrace=False)
+
+
 @pytest.mark.parametrize("name", rules.LAWS)
 def test_the_house_keeps_the_law(tree: Tree, name: str) -> None:
-    assert judge(rules.LAWS[name](tree), house.EXCEPTIONS.get(name, {})) == []
+    hold(judge(rules.LAWS[name](tree), house.EXCEPTIONS.get(name, {})))
 
 
 @pytest.mark.parametrize("name", texts.LAWS)
 def test_texts_keep_the_law(files: dict[str, str], name: str) -> None:
-    assert judge(texts.breaches(texts.LAWS[name], files), texts.EXCEPTIONS.get(name, {})) == []
+    hold(judge(texts.breaches(texts.LAWS[name], files), texts.EXCEPTIONS.get(name, {})))
 
 
 def test_exceptions_are_about_laws_that_exist() -> None:
@@ -190,6 +195,9 @@ GOOD = {
     "launcher/models.py": '"""Words."""',
     "launcher/providers/aws.py": '"""One."""\ndef f() -> str:\n    import boto3\n    return "aws:p4"',
     "launcher/providers/aws_keys.py": '"""Two."""\nimport launcher.providers.aws',
+    "launcher/providers/docker_forms.py": (
+        '"""Forms."""\ndef f() -> str:\n    import docker\n    return "docker"'
+    ),
     "launcher/engine.py": (
         '"""Loop."""\nfrom launcher.models import Need\ntry:\n    x = 1\n'
         "except Exception:  # noqa: BLE001 - leaves a fact whatever happens\n    pass"
