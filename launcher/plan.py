@@ -359,12 +359,11 @@ def _notes(asked: Sequence[Target], plan: Plan) -> tuple[str, ...]:
 
 
 def _warnings(ask: Ask, plan: Plan) -> tuple[str, ...]:
-    bound = Decimal(plan.limits.max_time_s)
-    for choice in plan.choices:
+    """A T that is likely to cut the training short."""
+    for choice in plan.choices[:1]:
         hours = _hours(ask, Way(choice.offer, choice.runtime))
-        if hours is not None and hours.likely * HOUR_S > bound:
-            likely = _in_seconds(hours.likely)
-            return (
-                f"the trainer is likely to need {likely} s and is stopped after {plan.limits.max_time_s} s",
-            )
+        if hours is not None and hours.likely * HOUR_S > plan.limits.max_time_s:
+            minutes = -(-_in_seconds(hours.likely) // 60)
+            after = written_duration(plan.limits.max_time_s)
+            return (f"the trainer is likely to need {minutes} min and is stopped after {after}",)
     return ()
