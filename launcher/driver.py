@@ -77,7 +77,9 @@ def secret_values(refs: tuple[SecretRef, ...], environ: Mapping[str, str]) -> di
     for ref in refs:
         if ref.source == "env":
             if ref.place not in environ:
-                raise usage("secret-missing", f"the secret {ref.name} is to come from ${ref.place}, which is not set")
+                raise usage(
+                    "secret-missing", f"the secret {ref.name} is to come from ${ref.place}, which is not set"
+                )
             found[ref.name] = environ[ref.place]
         else:
             try:
@@ -132,7 +134,9 @@ def main(argv: list[str]) -> int:
     files = Disk()
     lock = None
     for _ in range(LOCK_TRIES):  # a view that looks holds the lock for a moment
-        lock = files.lock(folder.lock, json.dumps({"pid": os.getpid(), "since": datetime.now(UTC).isoformat()}))
+        lock = files.lock(
+            folder.lock, json.dumps({"pid": os.getpid(), "since": datetime.now(UTC).isoformat()})
+        )
         if lock is not None:
             break
         time.sleep(0.025)

@@ -18,7 +18,7 @@ from launcher.ask import Ask, Decision, Target, Way, Wishes
 from launcher.catalogue import Book
 from launcher.errors import Exit, LauncherError, ProviderError, usage
 from launcher.estimate import Past
-from launcher.models import DeviceWish, Job, Json, Need, Offer, Range, Refusal
+from launcher.models import Choice, DeviceWish, Job, Json, Need, Offer, Range, Refusal
 from launcher.providers.base import Provider
 from launcher.recipe import Recipe
 from launcher.settings import Settings
@@ -84,7 +84,9 @@ def plan_for(
         code=jobs.code_of(Path(what.job.folder)),
     )
     decision = plan.make(ask, house.now)
-    more = (*settings.warnings, *book.warnings, *_missing_paths(ask, what), *_old(decision, house.now))
+    compared = () if for_run else decision.others  # a run is warned of what it would pay, a plan of all it shows
+    old = _old((*decision.plan.choices, *compared), house.now)
+    more = (*settings.warnings, *book.warnings, *_missing_paths(ask, what), *old)
     return replace(decision, warnings=(*decision.warnings, *more))
 
 
@@ -310,9 +312,9 @@ def _missing_paths(ask: Ask, what: What) -> Iterator[str]:
             yield f"the command names {path}, which git ignores: without --input {path} it stays here"
 
 
-def _old(decision: Decision, now: datetime) -> Iterator[str]:
+def _old(choices: Sequence[Choice], now: datetime) -> Iterator[str]:
     """One warning per list of prices that is too old to be trusted."""
-    offers = [choice.offer for choice in (*decision.plan.choices, *decision.others)]
+    offers = [choice.offer for choice in choices]
     for target in dict.fromkeys(offer.target for offer in offers):
         old = [o for o in offers if o.target == target and catalogue.is_old(o.price_as_of, now)]
         if old:

@@ -74,7 +74,9 @@ def _walk(root: Path, only: tuple[str, ...] | None) -> Iterator[str]:
             yield top
             continue
         for folder, folders, files in os.walk(start):
-            folders[:] = [d for d in folders if d not in NEVER and not os.path.islink(os.path.join(folder, d))]
+            folders[:] = [
+                d for d in folders if d not in NEVER and not os.path.islink(os.path.join(folder, d))
+            ]
             base = Path(folder).relative_to(root)
             yield from ((base / f).as_posix() for f in files)
 

@@ -59,6 +59,11 @@ class RunFolder:
         return self.root / "plan.json"
 
     @property
+    def words(self) -> Path:
+        """What the person typed, for `rerun`."""
+        return self.root / "words.json"
+
+    @property
     def journal(self) -> Path:
         return self.root / "journal.jsonl"
 

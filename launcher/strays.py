@@ -30,9 +30,7 @@ class Sweep:
 
 def wanted(states: Iterable[RunState]) -> frozenset[str]:
     """The tokens of machines and of kept outputs that runs of this data folder still count on."""
-    return frozenset(
-        a.token for s in states for a in s.attempts if a.open or (a.kept and s.wants_pull)
-    )
+    return frozenset(a.token for s in states for a in s.attempts if a.open or (a.kept and s.wants_pull))
 
 
 def sweep(providers: Iterable[Provider], owner: str, known: frozenset[str], now: datetime) -> Sweep:
@@ -57,12 +55,18 @@ def _why(r: Resource, owner: str, known: frozenset[str], now: datetime, overrun_
         return None
     if r.owner == owner:
         return "no run of this data folder knows it"
-    if r.state is not ResourceState.ENDED and r.ends_at is not None and now > r.ends_at + timedelta(seconds=overrun_s):
+    if (
+        r.state is not ResourceState.ENDED
+        and r.ends_at is not None
+        and now > r.ends_at + timedelta(seconds=overrun_s)
+    ):
         return "past its end of life"
     return None
 
 
-def end(providers: Iterable[Provider], strays: Iterable[Stray], *, all_owners: bool) -> tuple[list[str], list[str]]:
+def end(
+    providers: Iterable[Provider], strays: Iterable[Stray], *, all_owners: bool
+) -> tuple[list[str], list[str]]:
     """Ended and not ended, each by id. Instances go before what hangs on them."""
     by_name = {p.name: p for p in providers}
     ended: list[str] = []

@@ -119,7 +119,9 @@ def advice(samples: tuple[Sample, ...], device: str | None) -> str | None:
 
 def _gpu_advice(samples: tuple[Sample, ...], busy: float) -> str:
     cpus = [s.cpu for s in samples if s.cpu is not None]
-    full = [g.mem_used_gb / g.mem_gb for s in samples for g in s.gpu if g.mem_used_gb is not None and g.mem_gb]
+    full = [
+        g.mem_used_gb / g.mem_gb for s in samples for g in s.gpu if g.mem_used_gb is not None and g.mem_gb
+    ]
     if cpus and sum(cpus) / len(cpus) > 80:
         return f"your GPU was {busy:.0f} % busy while the CPU was full: more loader workers or cores would feed it"
     if full and max(full) < 0.4:

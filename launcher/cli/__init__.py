@@ -93,12 +93,12 @@ def _main() -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return Exit.DONE
     except LauncherError as e:
-        from launcher.cli import show
+        import launcher.cli.show as show
 
         show.error(e)
         return e.exit
     except ProviderError as e:
-        from launcher.cli import show
+        import launcher.cli.show as show
 
         show.error(LauncherError("provider", e.reason, exit=e.exit, hint="doctor"))
         return e.exit
@@ -111,7 +111,7 @@ def _our_bug(e: Exception) -> int:
     import tempfile
     import traceback
 
-    from launcher.cli import show
+    import launcher.cli.show as show
 
     with tempfile.NamedTemporaryFile("w", prefix="launcher-bug-", suffix=".txt", delete=False) as f:
         traceback.print_exception(e, file=f)

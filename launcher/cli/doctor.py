@@ -59,10 +59,11 @@ def _here(place: Home) -> list[Check]:
 def _document(checks: list[Check], sweep: strays.Sweep) -> None:
     show.json(
         {
-            "checks": [
-                {"name": c.name, "ok": c.ok, "detail": c.detail, "fix": c.fix} for c in checks
-            ]
-            + [{"name": f"ask {name}", "ok": False, "detail": why, "fix": "see above"} for name, why in sweep.silent],
+            "checks": [{"name": c.name, "ok": c.ok, "detail": c.detail, "fix": c.fix} for c in checks]
+            + [
+                {"name": f"ask {name}", "ok": False, "detail": why, "fix": "see above"}
+                for name, why in sweep.silent
+            ],
             "orphans": [
                 {
                     "target": s.target,
@@ -104,7 +105,9 @@ def _end(providers: list[Provider], sweep: strays.Sweep, all_owners: bool, yes: 
         return
     if not yes:
         if not sys.stdin.isatty():
-            raise usage("needs-yes", "ending strays without a terminal needs --yes", hint="doctor --end-orphans --yes")
+            raise usage(
+                "needs-yes", "ending strays without a terminal needs --yes", hint="doctor --end-orphans --yes"
+            )
         click.confirm(f"end {len(sweep.strays)} of them?", abort=True, err=True)
     ended, failed = strays.end(providers, sweep.strays, all_owners=all_owners)
     for id in ended:
@@ -118,5 +121,3 @@ def _end(providers: list[Provider], sweep: strays.Sweep, all_owners: bool, yes: 
             hint="doctor",
             billed=", ".join(f.split(":")[0] for f in failed),
         )
-
-

@@ -49,15 +49,32 @@ def card(view: RunView, state: State, now: datetime, compare: Choice | None) -> 
     rows = [
         ("run", f"{view.plan.run}  {state.value}"),
         ("time", lines.duration(seconds) if seconds is not None else "the trainer did not start"),
-        ("device", f"{manifest.get('device') or 'not said by the trainer'} on {view.offer.target}"),
+        ("device", f"{device_words(manifest.get('device'))} on {view.offer.target}"),
         ("cost", lines.money(view.usd(now))),
     ]
     if metrics:
-        rows.append(("metrics", " · ".join(f"{k} {v:.4g}" for k, v in metrics.items() if isinstance(v, float | int))))
+        rows.append(
+            ("metrics", " · ".join(f"{k} {v:.4g}" for k, v in metrics.items() if isinstance(v, float | int)))
+        )
     if view.state.version_path is not None:
         rows.append(("results", _short(Path(view.state.version_path))))
     said = [f"  {name:<8} {text}" for name, text in rows]
-    return ["", *_trouble(view, state), *said, *_advice(view, manifest), *_next(view, state), *_elsewhere(view, compare)]
+    return [
+        "",
+        *_trouble(view, state),
+        *said,
+        *_advice(view, manifest),
+        *_next(view, state),
+        *_elsewhere(view, compare),
+    ]
+
+
+def device_words(device: object) -> str:
+    """The trainer's own word for what it really used."""
+    if not isinstance(device, dict):
+        return str(device) if device else "not said by the trainer"
+    used, name = device.get("used"), device.get("name")
+    return f"{used} ({name})" if name and name != used else str(used)
 
 
 def _short(path: Path) -> str:
@@ -84,14 +101,16 @@ def _trouble(view: RunView, state: State) -> list[str]:
     elif state is State.FAILED:
         told.append(f"error: run-failed\n  {view.why() or 'nothing was said'}")
     elif state is State.MAYBE_BILLING:
-        told.append(f"error: maybe-billing\n  an end was asked for and is not confirmed yet; it is asked again and again")
+        told.append(
+            "error: maybe-billing\n  an end was asked for and is not confirmed yet; it is asked again and again"
+        )
     elif state is State.WAITING:
         told.append(f"error: results-wait\n  {view.why() or 'the results were not fetched yet'}")
     elif state is State.INTERRUPTED:
         told.append("error: engine-died\n  the run's engine is gone; its machine ends itself at its deadline")
     if view.state.sealed is not None and view.state.sealed.refused is not None:
         told.append(f"  {view.state.sealed.refused}")
-    return [*told, f"  still billed: {_billed(view, state)}", f"  more: docs/errors.md"] if told else []
+    return [*told, f"  still billed: {_billed(view, state)}", "  more: docs/errors.md"] if told else []
 
 
 def _billed(view: RunView, state: State) -> str:

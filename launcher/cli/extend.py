@@ -22,7 +22,9 @@ def command(run: str | None, by: str | None, max_cost: str | None, as_json: bool
     """More time or a higher ceiling. Refused where the ceiling would not hold."""
     view = the_run(run)
     if by is None and max_cost is None:
-        raise usage("extend-what", "say how much more: --by 30m, --max-cost 5, or both", hint="extend RUN --by 30m")
+        raise usage(
+            "extend-what", "say how much more: --by 30m, --max-cost 5, or both", hint="extend RUN --by 30m"
+        )
     if not view.engine_alive:
         raise usage("not-running", f"{view.plan.run} does not run", hint=f"resume {view.plan.run}")
     try:
@@ -34,11 +36,18 @@ def command(run: str | None, by: str | None, max_cost: str | None, as_json: bool
     outcome = ask_engine(view, "extend", add_s=add_s, max_cost=ceiling)
     if outcome != "done":
         raise LauncherError(
-            "extend-refused", outcome, exit=Exit.LIMIT, hint=f"extend {view.plan.run} --max-cost USD", billed="the run goes on"
+            "extend-refused",
+            outcome,
+            exit=Exit.LIMIT,
+            hint=f"extend {view.plan.run} --max-cost USD",
+            billed="the run goes on",
         )
     a = view.attempt
     if as_json:
         print(json.dumps({"run": view.plan.run, "max_time_s": view.state.max_time_s}))
     else:
         more = view.state.max_time_s - before.max_time_s
-        print(f"{view.plan.run}: {more} s more" + (f", ends by {clock(a.d)}" if a is not None and a.open else ""))
+        print(
+            f"{view.plan.run}: {more} s more"
+            + (f", ends by {clock(a.d)}" if a is not None and a.open else "")
+        )

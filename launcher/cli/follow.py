@@ -67,7 +67,9 @@ class Follower:
                 self._view.refresh()
                 state = self._view.shown(now)
                 self._show(state, now)
-                if self._over(state, time.monotonic() - began) or (until is not None and until(self._view, state)):
+                if self._over(state, time.monotonic() - began) or (
+                    until is not None and until(self._view, state)
+                ):
                     break
                 if presses.count > self._interrupts:
                     self._interrupts = presses.count
@@ -94,7 +96,7 @@ class Follower:
         while data := self._tail.read(len(self._view.state.attempts)):
             for line in self._lines.feed(data):
                 self._block.above(line, self._out)
-        if state.value != self._said and state not in FINAL:
+        if state.value != self._said and state not in FINAL and state is not State.PLANNED:
             self._said = state.value
             if not self._block.moving:
                 self._block.above(f"· {self._phase(state)}", sys.stderr)

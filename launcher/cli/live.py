@@ -14,14 +14,16 @@ from typing import TextIO
 
 PLAIN_EVERY_S = 60.0
 MAX_LINE = 64 * 1024
-_ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[PX^_][^\x1b]*(?:\x1b\\)?|[@-Z\\-_])")
-_BIDI = {c: None for c in (*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x200E, 0x200F)}
+_ANSI = re.compile(
+    r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[PX^_][^\x1b]*(?:\x1b\\)?|[@-Z\\-_])"
+)
+_BIDI = dict.fromkeys((*range(8234, 8239), *range(8294, 8298), 8206, 8207))
 
 
 def harmless(text: str) -> str:
     """A line from elsewhere, unable to move the cursor, rename the window or reorder what is read."""
     text = _ANSI.sub("", text[:MAX_LINE]).translate(_BIDI)
-    return "".join(c if c == "\t" or c >= " " and not "\x7f" <= c < "\xa0" else "·" for c in text)
+    return "".join(c if c == "\t" or (c >= " " and not "\x7f" <= c < "\xa0") else "·" for c in text)
 
 
 class Lines:

@@ -11,6 +11,7 @@ import click
 
 from launcher import artifacts
 from launcher.cli import show
+from launcher.cli.ending import device_words
 from launcher.cli.here import json_option, project
 from launcher.errors import Exit, LauncherError
 from launcher.files import Disk
@@ -54,7 +55,7 @@ def list_(as_json: bool) -> None:
             v.name + (" (latest)" if v.latest else ""),
             str(v.manifest.get("run")),
             str(v.manifest.get("state")),
-            str(v.manifest.get("device") or "-"),
+            device_words(v.manifest.get("device")) if v.manifest.get("device") else "-",
             duration(float(v.manifest.get("seconds") or 0)),
             money(float(v.manifest.get("usd") or 0)),
             " ".join(f"{k}={x:.4g}" for k, x in (v.manifest.get("metrics") or {}).items() if _is_number(x)),
@@ -115,7 +116,9 @@ def diff(a: str, b: str | None, as_json: bool) -> None:
     if not changes:
         print(f"{first.name} and {second.name} do not differ")
         return
-    show.table(("what", first.name, second.name), [(c.what, _text(c.before), _text(c.after)) for c in changes])
+    show.table(
+        ("what", first.name, second.name), [(c.what, _text(c.before), _text(c.after)) for c in changes]
+    )
 
 
 def _text(value: object) -> str:

@@ -14,12 +14,14 @@ import click
 
 from launcher import driver
 from launcher.ask import Decision
-from launcher.cli.asked import Dashed, after_dashes, decide, settle
+from launcher.cli import asking
+from launcher.cli.asking import Dashed, after_dashes
 from launcher.cli.ending import finish
 from launcher.cli.follow import FINAL, Follower
 from launcher.cli.here import home
 from launcher.cli.options import run_options
 from launcher.cli.prog import prog
+from launcher.cli.words import Words, typed
 from launcher.codec import dump
 from launcher.errors import Exit, usage
 from launcher.files import Disk
@@ -40,17 +42,25 @@ def command(trainer: str | None, **params: object) -> None:
 
     Without --on it runs on this machine and costs nothing.
     """
-    said = settle(params)
-    decision = decide(said, trainer, after_dashes(), for_run=not said.get("dry_run"))
-    if said.get("dry_run"):
-        from launcher.cli.plan import show_decision
-
-        show_decision(decision, as_json=bool(said.get("json")))
-        return
-    carry_out(decision, said)
+    begin(asking.resolve(params), Words(trainer, after_dashes(), typed(params)))
 
 
-def carry_out(decision: Decision, said: Settings) -> None:
+def begin(said: Settings, words: Words) -> None:
+    """Decide, and either show the decision (a dry run) or carry it out."""
+    from launcher.cli import show
+
+    decision = asking.decide(said, words.trainer, words.command, for_run=not said.get("dry_run")).decision
+    if not said.get("dry_run"):
+        for warning in decision.warnings:
+            show.warning(warning)
+        carry_out(decision, said, words)
+    elif said.get("json"):
+        show.json(show.document(decision))
+    else:
+        show.plan(decision)
+
+
+def carry_out(decision: Decision, said: Settings, words: Words) -> None:
     """From a decision to a run: consent, what has to be built, the plan on disk, the engine, the view."""
     plan = decision.require()
     as_json = bool(said.get("json"))
@@ -58,7 +68,7 @@ def carry_out(decision: Decision, said: Settings) -> None:
     driver.secret_values(plan.job.secrets, os.environ)  # a missing one is said now, not on a rented machine
     plan = replace(plan, consent=_consent(plan, decision, said))
     _make_ready(plan, as_json)
-    folder = write_plan(home(), plan)
+    folder = write_plan(home(), plan, words)
     driver.spawn(folder, os.environ)
     view = RunView(folder)
     follower = Follower(view, prog(), sys.stderr if as_json else sys.stdout)
@@ -74,7 +84,9 @@ def _check_free(plan: Plan) -> None:
     if plan.version is None:
         return
     if plan.version in RESERVED:
-        raise usage("version-reserved", f"no version can be called {plan.version!r}", hint="run --version NAME")
+        raise usage(
+            "version-reserved", f"no version can be called {plan.version!r}", hint="run --version NAME"
+        )
     place = Versions(Path(plan.project)).version(plan.version)
     if place.exists():
         raise usage("version-taken", f"there is a version {plan.version!r} already: {place}", hint="models")
@@ -90,7 +102,11 @@ def _consent(plan: Plan, decision: Decision, said: Settings) -> Consent:
     if said.get("yes"):
         return Consent(ceiling, now, "yes")
     if not sys.stdin.isatty():
-        raise usage("needs-yes", "a paid run without a terminal needs --yes and --max-cost", hint="run --yes --max-cost USD")
+        raise usage(
+            "needs-yes",
+            "a paid run without a terminal needs --yes and --max-cost",
+            hint="run --yes --max-cost USD",
+        )
     likely = plan.choices[0].estimate.usd.likely
     by = f", ended by {lines.clock(decision.ends_by)}" if decision.ends_by else ""
     question = f"Rent it for at most {lines.money(ceiling)} (likely {lines.money(likely)}){by}?"
@@ -102,11 +118,12 @@ def _make_ready(plan: Plan, as_json: bool) -> None:
     """The trainer's image is built only here: when a target was chosen that runs in it and it is not there."""
 
 
-def write_plan(place: Home, plan: Plan) -> RunFolder:
+def write_plan(place: Home, plan: Plan, words: Words) -> RunFolder:
     """The run begins to exist: its folder, and a plan that is never rewritten."""
     folder, files = place.run(plan.run), Disk()
     files.make_folder(folder.root)
     files.make_folder(folder.requests)
+    files.write(folder.words, json.dumps(dump(words)).encode())
     files.write(folder.plan, json.dumps(dump(plan), indent=1).encode())
     return folder
 

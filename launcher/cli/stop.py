@@ -36,7 +36,9 @@ def command(run: str | None, now: bool, yes: bool, as_json: bool) -> None:
 
 def _ask(view: RunView) -> None:
     if not sys.stdin.isatty():
-        raise usage("which-run", f"which run? the newest here is {view.plan.run}", hint=f"stop {view.plan.run}")
+        raise usage(
+            "which-run", f"which run? the newest here is {view.plan.run}", hint=f"stop {view.plan.run}"
+        )
     click.confirm(f"stop {view.plan.run}?", abort=True, err=True)
 
 
@@ -63,4 +65,6 @@ def follow_to_end(view: RunView, *, as_json: bool) -> None:
     try:
         follow(view, as_json=as_json)
     except click.exceptions.Exit as e:
-        raise click.exceptions.Exit(Exit.DONE if e.exit_code in (Exit.LIMIT, Exit.TRAINER) else e.exit_code) from None
+        raise click.exceptions.Exit(
+            Exit.DONE if e.exit_code in (Exit.LIMIT, Exit.TRAINER) else e.exit_code
+        ) from None

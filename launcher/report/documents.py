@@ -106,5 +106,3 @@ def sample(s: Sample | None) -> Json | None:
         "step": s.step,
         "metrics": s.metrics,
     }
-
-

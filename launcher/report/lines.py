@@ -37,7 +37,9 @@ def progress(sample: telemetry.Sample | None) -> list[str]:
     if sample is None:
         return []
     step = [f"step {number(sample.step)}"] if sample.step is not None else []
-    return step + [f"{k} {number(v) if v is not None else 'NaN'}" for k, v in list(sample.metrics.items())[:3]]
+    return step + [
+        f"{k} {number(v) if v is not None else 'NaN'}" for k, v in list(sample.metrics.items())[:3]
+    ]
 
 
 def device(sample: telemetry.Sample | None) -> list[str]:
@@ -92,6 +94,9 @@ def board(view: RunView, now: datetime) -> list[str]:
         ("progress", " · ".join(progress(sample)) or "nothing said yet"),
         ("machine", " · ".join(device(sample)) or "no sample yet"),
         ("money", " · ".join(cost(view, now))),
-        ("time", " · ".join([*([duration(seconds)] if seconds is not None else []), *end(view)]) or "not started"),
+        (
+            "time",
+            " · ".join([*([duration(seconds)] if seconds is not None else []), *end(view)]) or "not started",
+        ),
     ]
     return [f"  {name:<9} {text}" for name, text in rows]

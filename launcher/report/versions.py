@@ -44,11 +44,15 @@ def find(versions: Versions, wanted: str | None) -> Version:
     if len(hits) == 1:
         return hits[0]
     if hits:
-        raise usage("ambiguous-version", f"{wanted!r} could be {', '.join(v.name for v in hits[:5])}", hint="models")
+        raise usage(
+            "ambiguous-version", f"{wanted!r} could be {', '.join(v.name for v in hits[:5])}", hint="models"
+        )
     from launcher.values import did_you_mean
 
     raise usage(
-        "unknown-version", f"there is no version {wanted!r}{did_you_mean(wanted, [v.name for v in known])}", hint="models"
+        "unknown-version",
+        f"there is no version {wanted!r}{did_you_mean(wanted, [v.name for v in known])}",
+        hint="models",
     )
 
 

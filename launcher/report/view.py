@@ -128,7 +128,9 @@ def find(home: Home, wanted: str | None, project: Path) -> RunView:
 
     near = get_close_matches(wanted, names, n=1)
     raise usage(
-        "unknown-run", f"there is no run {wanted!r}" + (f", did you mean {near[0]}?" if near else ""), hint="ps"
+        "unknown-run",
+        f"there is no run {wanted!r}" + (f", did you mean {near[0]}?" if near else ""),
+        hint="ps",
     )
 
 

@@ -82,5 +82,7 @@ def _armed(w: World, a: Attempt, access: Access) -> bool:
     armed = next((e for e in events if e["ev"] == "armed"), None)
     if hello is None or armed is None:
         return False
-    w.about(a, "connected", boot=str(hello["boot"]), access=dump(access), layers=[str(x) for x in armed["layers"]])
+    w.about(
+        a, "connected", boot=str(hello["boot"]), access=dump(access), layers=[str(x) for x in armed["layers"]]
+    )
     return True

@@ -48,7 +48,7 @@ def release(w: World) -> None:
 
 def _pause(provider: Provider, failures: int, absent: int) -> float:
     if failures:
-        return min(SLOWEST_S, 0.5 * 2 ** min(failures, 8))
+        return min(SLOWEST_S, 0.5 * 2.0 ** min(failures, 8))
     return sight.gap_s(provider) if absent else min(2.0, sight.gap_s(provider) / 4)
 
 

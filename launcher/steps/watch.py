@@ -153,7 +153,9 @@ def _fetch_one(w: World, line: Link, name: str, event: Json, digest: str) -> Non
     listing = [Listed(str(f["path"]), int(f["size"]), str(f["sha256"])) for f in event["files"]]
     w.files.make_folder(staging)
     try:
-        line.host.get(f"checkpoint/{name}" if _is_folder(event) else "checkpoint", listing, staging, w.tick_quietly)
+        line.host.get(
+            f"checkpoint/{name}" if _is_folder(event) else "checkpoint", listing, staging, w.tick_quietly
+        )
     except Corrupt:
         w.files.remove(staging)  # replaced while we read: the agent announces it again
         return
