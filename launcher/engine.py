@@ -29,6 +29,7 @@ def drive(world: World, engine: dict[str, object]) -> RunState:
     world.record("engine", **engine)
     trouble = 0
     while (step := _decide(world)) is not None:
+        world.step = step
         try:
             STEPS[step](world)
             trouble = 0

@@ -22,7 +22,7 @@ from launcher.journal import Journal
 from launcher.models import Access, Json, Plan, SecretRef
 from launcher.providers.base import Provider
 from launcher.remote.base import Host, Sending
-from launcher.runstate import Attempt, RunState
+from launcher.runstate import Attempt, RunState, Step
 from launcher.store import AttemptFolder, RunFolder, Versions
 
 
@@ -70,6 +70,7 @@ class World:
     pace_s: float = 0.25  # between two looks at a host
     journal: Journal = field(init=False)
     state: RunState = field(init=False)
+    step: Step | None = None  # what is being done
     pull_now: bool = False
     hosts: dict[str, Host] = field(default_factory=dict)
     memory: dict[str, Any] = field(default_factory=dict)  # what a step keeps between its calls, here

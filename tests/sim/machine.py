@@ -1,0 +1,364 @@
+"""One rented machine: it boots, its guard waits for the agent, and the agent's own mind decides on virtual
+time. Around the mind is only what would carry out its actions: a spool in memory and a modelled trainer.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from launcher.agent import protocol as p
+from launcher.agent.mind import Mind
+from launcher.models import Access, Order, ResourceState
+from tests.sim.kernel import EPOCH_S, Sim
+from tests.sim.trainer import Manners, Trainer, listed, sha
+from tests.sim.weather import Weather
+
+
+@dataclass(frozen=True)
+class Fate:
+    """What is in store for a machine, in seconds from its creation; None = it never happens."""
+
+    boot_s: float = 8.0
+    never_boots: bool = False
+    dies_s: float | None = None
+    agent_dies_s: float | None = None
+    preempted_s: float | None = None
+    notice_s: float = 0.0
+    manners: Manners = field(default_factory=Manners)
+
+
+class Machine:
+    def __init__(self, sim: Sim, order: Order, id: str, fate: Fate, weather: Weather) -> None:
+        self.sim, self.order, self.id, self.fate, self._weather = sim, order, id, fate, weather
+        self._met = weather.met
+        self.access: Access | None = Access(kind="container", address=id, root="/spool")
+        self.began = sim.t
+        self.ended: float | None = None
+        self.booted: float | None = None
+        self.agent_alive = True
+        self.mind: Mind | None = None
+        self.trainer: Trainer | None = None
+        self.disk: dict[str, bytes | bytearray] = {}
+        self.kept = True  # the disk is still there
+        self.full_until = 0.0
+        self.leave_why: str | None = None
+        self.receipt = False
+        self.sealed_at: float | None = None
+        self.sealed_files: dict[str, bytes] = {}
+        self.on_terminate: Callable[[Machine, str], None] = lambda machine, what: None
+        self.on_command: Callable[[Machine, dict[str, Any]], None] = lambda machine, command: None
+        self.on_limit: Callable[[Machine], None] = lambda machine: None
+        # The end of life as a reader of the protocol would reckon it, apart from the mind's own sums.
+        self.deadline = order.ends_at.timestamp() - EPOCH_S
+        self.boot_end = self.deadline
+        self._woken_at = -1.0
+        self._sight = p.Sight(0.0)
+        self._answered = False
+        self._tree_empty = False
+        self._state: p.Running | p.Exited | p.Refused | None = None
+        if not fate.never_boots:
+            sim.after(fate.boot_s, self._boot)
+        self._plan_faults()
+
+    # --- what the provider and the host see --------------------------------------------------
+
+    def state(self) -> ResourceState:
+        if self.ended is not None:
+            return ResourceState.ENDED
+        return ResourceState.BOOTING if self.booted is None else ResourceState.RUNNING
+
+    @property
+    def alive(self) -> bool:
+        return self.ended is None
+
+    def end(self, why: str = "terminated") -> None:
+        if self.ended is None:
+            if why == "terminated":
+                self.on_terminate(self, "instance")
+            self.ended = self.sim.t
+            self.leave_why = self.leave_why or why
+            if self.trainer is not None and self.trainer.ended is None:
+                self.trainer.end(self.sim.t, None, 9)
+                self._flush()
+            self.sim.note("ended", self.id, why)
+
+    def drop_disk(self) -> None:
+        self.on_terminate(self, "disk")
+        self.kept = False
+        self.disk = {}
+
+    def console(self) -> str:
+        return f"launcher boot {self.order.token}\n" if self.booted is not None else ""
+
+    def wrote(self, path: str, data: bytes) -> None:
+        """A file arrived in the spool."""
+        self.disk[path] = data
+        command = json.loads(data) if path.startswith("in/") else {}
+        if command:
+            self.on_command(self, command)
+        if not self.alive or not self.agent_alive or self.booted is None:
+            return
+        if path == "agent.pyz" and self.mind is None:
+            self._begin()
+        elif command and self.mind is not None:
+            self._sight.commands = (*self._sight.commands, command)
+            self._watch_command(command)
+            self._wake()
+
+    def log(self) -> bytes:
+        self._flush()
+        return bytes(self.disk.get("log", b""))
+
+    def _flush(self) -> None:
+        """The streams up to now."""
+        if self.trainer is not None and self.kept:
+            self.trainer.write_until(self.sim.t)
+            self.disk["log"] = self.trainer.log
+            done = self.disk.setdefault("telemetry.jsonl", bytearray())
+            assert isinstance(done, bytearray)
+            lines = int((min(self.sim.t, self.trainer.ended or self.sim.t) - self.trainer.started) / 30)
+            while done.count(b"\n") < lines:
+                done += b'{"t": %d}\n' % done.count(b"\n")
+
+    def read(self, path: str) -> bytes | bytearray | None:
+        self._flush()
+        return self.disk.get(path)
+
+    # --- its life ----------------------------------------------------------------------------
+
+    def _plan_faults(self) -> None:
+        fate, sim = self.fate, self.sim
+        if fate.dies_s is not None:
+            sim.after(fate.dies_s, lambda: self._die("instance-death"))
+        if fate.agent_dies_s is not None:
+            sim.after(fate.agent_dies_s, self._lose_agent)
+        if fate.preempted_s is not None:
+            sim.after(fate.preempted_s, self._preempt)
+
+    def _die(self, fault: str) -> None:
+        if self.alive and not self._weather.calm:
+            self._met(fault)
+            self.end(fault)
+
+    def _lose_agent(self) -> None:
+        if self.alive and self.booted is not None and self.agent_alive and not self._weather.calm:
+            self._met("agent-death")
+            self.agent_alive = False
+            if self.sim.rng.random() < 0.7:  # it was PID 1
+                self.end("agent-death")
+
+    def _preempt(self) -> None:
+        if not self.alive or self._weather.calm:
+            return
+        if not self.fate.notice_s:
+            self._die("preemption")
+            return
+        self._met("preemption")
+        self.sim.after(self.fate.notice_s, lambda: self.end("preempted"))
+        if self.mind is not None and self.agent_alive:
+            self._sight.term = True
+            self._wake()
+        elif self.mind is None:
+            self.end("preempted")
+
+    def _boot(self) -> None:
+        if not self.alive:
+            return
+        self.booted = self.sim.t
+        self.sim.note("booted", self.id)
+        self.boot_end = min(self.deadline, self.booted + self.order.boot_limit_s)
+        self.deadline = min(self.deadline, self.booted + self.order.ends_in_s)
+        self.sim.at(self.boot_end, self._guard_over)
+        self.on_limit(self)
+
+    def _guard_over(self) -> None:
+        if self.alive and self.mind is None and self.agent_alive:
+            self.end("boot-limit")
+
+    def _begin(self) -> None:
+        assert self.booted is not None
+        order = self.order
+        boot = p.Boot(
+            token=order.token,
+            ends_at=order.ends_at.timestamp(),
+            ends_in=order.ends_in_s,
+            boot_limit=order.boot_limit_s,
+            hold=order.hold_s,
+            boot="first",
+            pid=1,
+            python="3",
+            platform="sim",
+        )
+        self.mind = Mind(boot)
+        self._wake()
+
+    def _watch_command(self, command: dict[str, Any]) -> None:
+        """What the protocol says a command does to the end of life."""
+        verb = command["verb"]
+        if verb == "lease" and (self.trainer is None):
+            self.boot_end = min(self.deadline, self.sim.t + command["seconds"])
+            self.on_limit(self)
+        elif verb == "deadline" and self.trainer is not None:
+            self.deadline = self.trainer.started + command["max_time_s"] + command["salvage_s"]
+            self.on_limit(self)
+
+    # --- the mind's body ---------------------------------------------------------------------
+
+    def _wake(self) -> None:
+        mind, sim = self.mind, self.sim
+        if mind is None or not self.alive or not self.agent_alive:
+            return
+        assert self.booted is not None
+        for _ in range(50):
+            sight, now = self._sight, sim.t - self.booted
+            sight.wall = EPOCH_S + sim.t
+            sight.trainer, sight.tree_empty = self._state, self._tree_empty
+            hung = self.trainer is not None and self.trainer.manners.hangs
+            sight.activity = not hung
+            self._sight, self._answered = p.Sight(0.0), False
+            for action in mind.wake(now, sight):
+                self._do(action)
+                if not self.alive:
+                    return
+            if not self._answered:
+                break
+        due = self.booted + mind.next_wake(sim.t - self.booted)
+        if due != float("inf"):
+            due = max(due, sim.t + 0.001)
+            self._woken_at = due
+            sim.at(due, lambda: self._wake() if self._woken_at == due else None)
+
+    def _do(self, action: p.Action) -> None:
+        if isinstance(action, p.Emit):
+            line = json.dumps(action.event).encode() + b"\n"
+            found = self.disk.setdefault("events.jsonl", bytearray())
+            assert isinstance(found, bytearray)
+            found += line
+            self.sim.note("agent", self.id, action.event["ev"], action.event.get("why"))
+        elif isinstance(action, p.Leave):
+            self.leave_why = action.why
+            self.end("left")
+        else:
+            _DO[type(action)](self, action)
+
+    def _later(self, seconds: float, do: Callable[[], None]) -> None:
+        def then() -> None:
+            if self.alive and self.agent_alive:
+                do()
+                self._wake()
+
+        self.sim.after(seconds, then)
+
+    def _prepare(self, action: p.Prepare) -> None:
+        code = self.fate.manners.setup_exit
+        if code:
+            self._met("setup-fails")
+
+        def done() -> None:
+            tail = ('{"python": "/env/bin/python"}',) if code == 0 else ("no such package",)
+            self._sight.prepared = p.Prepared(code, 3.0, tail)
+
+        self._later(3.0, done)
+
+    def _start(self, action: p.Start) -> None:
+        self._later(0.2, lambda: self._started(action.job))
+
+    def _started(self, job: p.Job) -> None:
+        manners, sim = self.fate.manners, self.sim
+        steps = [n.split("/")[1] for n in self.disk if n.startswith("checkpoint/") and n.count("/") > 1]
+        done = max((int(name.removeprefix("step-")) for name in steps), default=0)
+        self.trainer = trainer = Trainer(manners, sim.t, self.order.token[:6], done)
+        self._state = p.Running(7)
+        self.deadline = sim.t + job.max_time_s + job.salvage_s
+        self.boot_end = self.deadline
+        self.on_limit(self)
+        if trainer.due is not None:
+            sim.at(trainer.due, self._trainer_ends)
+        if manners.nan:
+            sim.after(manners.seconds / 2, self._nan)
+
+    def _nan(self) -> None:
+        if self.alive and self.agent_alive and self.trainer is not None and self.trainer.ended is None:
+            self._met("nan")
+            self._sight.warnings = (("nan-metric", "loss is NaN"),)
+            self._wake()
+
+    def _trainer_ends(self, code: int | None = None, signal: int | None = None) -> None:
+        trainer = self.trainer
+        if trainer is None or trainer.ended is not None or not self.alive:
+            return
+        if code is None and signal is None:
+            code = trainer.manners.exit_code
+            if code:
+                self._met("trainer-fails")
+        trainer.end(self.sim.t, code, signal)
+        self._state = p.Exited(7, code, signal)
+        for name, data in trainer.output().items():
+            self.disk[f"output/{name}"] = data
+        self._flush()
+        self._wake()
+
+    def _signal(self, action: p.Signal) -> None:
+        trainer = self.trainer
+        self._tree_empty = trainer is None or trainer.ended is not None
+        self._answered = True
+        if trainer is None or trainer.ended is not None:
+            return
+        if action.kind == "kill":
+            self.sim.after(0.01, lambda: self._trainer_ends(None, 9))
+        elif trainer.manners.ignores_term:
+            self._met("ignores-term")
+        elif trainer.manners.hangs:
+            self._met("trainer-hangs")
+        else:
+            self.sim.after(trainer.manners.term_s, lambda: self._trainer_ends(0, None))
+
+    def _look(self, action: p.Look) -> None:
+        self._tree_empty = self.trainer is None or self.trainer.ended is not None
+        self._answered = True
+
+    def _scan(self, action: p.ScanCheckpoints) -> None:
+        self._sight.checkpoints = () if self.trainer is None else self.trainer.checkpoints(self.sim.t)
+        self._answered = True
+
+    def _hash(self, action: p.HashCheckpoint) -> None:
+        assert self.trainer is not None
+        files = self.trainer.checkpoint_files(action.name)
+        for name, data in files.items():
+            self.disk[f"checkpoint/{action.name}/{name}"] = data
+        found = tuple(listed(name, data) for name, data in files.items())
+        self._sight.hashed = (*self._sight.hashed, p.Hashed(action.name, action.fingerprint, found))
+        self._answered = True
+
+    def _seal(self, action: p.Seal) -> None:
+        def done() -> None:
+            if self.full_until > self.sim.t:
+                self._sight.sealed = p.SealFailed("no space left")
+                return
+            output = {k[7:]: bytes(v) for k, v in sorted(self.disk.items()) if k.startswith("output/")}
+            files = [{"path": k, "size": len(v), "sha256": sha(v)} for k, v in output.items()]
+            data = json.dumps({"files": files}).encode()
+            self.disk["sealed.json"] = data
+            self.sealed_at, self.sealed_files = self.sim.t, output
+            size = sum(len(v) for v in output.values())
+            self._sight.sealed = p.Sealed(sha(data), len(files), size)
+
+        self._later(0.5, done)
+
+    def _ignore(self, action: p.Action) -> None:
+        pass
+
+
+_DO: dict[type, Callable[[Machine, Any], None]] = {
+    p.Prepare: Machine._prepare,
+    p.Start: Machine._start,
+    p.Signal: Machine._signal,
+    p.Look: Machine._look,
+    p.ScanCheckpoints: Machine._scan,
+    p.HashCheckpoint: Machine._hash,
+    p.Seal: Machine._seal,
+    p.Rate: Machine._ignore,
+}

@@ -1,0 +1,286 @@
+"""The promises, checked whenever something happens. It reads facts, disks and bills; it decides nothing."""
+
+from __future__ import annotations
+
+import json
+from decimal import Decimal
+from pathlib import Path
+
+from launcher.models import Fact, Order, Plan
+from launcher.runstate import RunState
+from launcher.store import RunFolder, Versions
+from tests.sim.disk import File, Folder, SimFiles
+from tests.sim.kernel import EPOCH_S, Sim, Violation
+from tests.sim.machine import Machine
+from tests.sim.trainer import sha
+
+OVERRUN_S = 5.0
+HAND_OVER_S = 60.0  # what a bill may exceed its consent by while a wrong price is being undone
+
+
+class Rental:
+    """One machine and its meter."""
+
+    def __init__(self, machine: Machine, rate: Decimal, bills: bool, overrun_s: float) -> None:
+        self.machine, self.rate, self.bills, self.overrun_s = machine, rate, bills, overrun_s
+
+    @property
+    def order(self) -> Order:
+        return self.machine.order
+
+    def usd(self, until: float) -> float:
+        end = self.machine.ended if self.machine.ended is not None else until
+        return float(self.rate) * max(0.0, end - self.machine.began) / 3600
+
+
+class Oracle:
+    def __init__(self, sim: Sim, files: SimFiles, plan: Plan, folder: RunFolder, versions: Versions) -> None:
+        self.sim, self.files, self.plan, self.folder, self.versions = sim, files, plan, folder, versions
+        self.rentals: list[Rental] = []
+        self.facts: list[Fact] = []  # every fact that the program was told is written
+        self.ceiling = float(plan.consent.max_cost) if plan.consent else 0.0
+        self.disk_was_full = False
+        self.jumped_s = 0.0  # how wrong the client's clock was at the most
+        self.state: RunState | None = None
+        files.moved = self.moved
+
+    def fail(self, promise: str, why: str) -> None:
+        raise Violation(f"{promise}: {why}")
+
+    # --- money -------------------------------------------------------------------------------
+
+    def rented(self, machine: Machine, rate: Decimal, bills: bool, overrun_s: float) -> None:
+        """A create call takes effect."""
+        order = machine.order
+        if f'"token":"{order.token}"'.encode() not in (self.files.durable(self.folder.journal) or b""):
+            self.fail("P8", f"{machine.id} was created before its intent was on disk")
+        others = [r for r in self.rentals if r.machine.alive]
+        if others:
+            self.fail("P2", f"{machine.id} was created while {others[0].machine.id} still lives")
+        rental = Rental(machine, rate, bills, overrun_s)
+        self.rentals.append(rental)
+        machine.on_limit, machine.on_terminate, machine.on_command = self.limited, self.ending, self.commanded
+        self.limited(machine)
+        self._committed()
+
+    def limited(self, machine: Machine) -> None:
+        """Its end of life was set: by then, and a little, it must be gone."""
+        rental = self._rental(machine)
+        for end in (machine.deadline, machine.boot_end if machine.trainer is None else machine.deadline):
+            at = end + rental.overrun_s
+            self.sim.at(at, lambda: self._due(machine, rental.overrun_s))
+        self._committed()
+
+    def _rental(self, machine: Machine) -> Rental:
+        return next(r for r in self.rentals if r.machine is machine)
+
+    def _due(self, machine: Machine, overrun_s: float) -> None:
+        if not machine.alive or not machine.agent_alive or machine.booted is None:
+            return
+        started = machine.trainer is not None
+        limit = machine.deadline if started else min(machine.boot_end, machine.deadline)
+        if self.sim.t >= limit + overrun_s:
+            self.fail("P1", f"{machine.id} lives {self.sim.t - limit:.0f} s past its {'D' if started else 'boot limit'}")
+
+    def _committed(self) -> None:
+        """Spent, and what every living machine can still cost until it ends itself."""
+        total, now = 0.0, self.sim.t
+        for r in self.rentals:
+            if not r.bills:
+                continue
+            agreed = min(r.rate, r.order.offer.usd_per_hour * Decimal("1.01"))
+            m = r.machine
+            end = m.ended if m.ended is not None else max(now, m.deadline + r.overrun_s)
+            total += float(agreed) * (end - m.began) / 3600
+        slack = 0.01 + self.jumped_s * max((float(r.rate) for r in self.rentals), default=0.0) / 3600
+        if total > self.ceiling + slack:
+            self.fail("P7", f"${total:.4f} is committed, ${self.ceiling:.4f} was agreed to")
+
+    def ending(self, machine: Machine, what: str) -> None:
+        """A terminate call takes effect."""
+        journal = self.files.durable(self.folder.journal) or b""
+        n = machine.order.attempt
+        asked = f'"kind":"end-asked"'.encode() in journal and any(
+            f.kind == "end-asked" and f.data["attempt"] == n for f in self.facts
+        )
+        if not asked and not self.disk_was_full:
+            self.fail("P8", f"{machine.id} is ended without that intent on disk")
+        lost = what == "disk" or not self._outlives(machine)
+        if lost and machine.alive and machine.sealed_at is not None or what == "disk":
+            self._keeps(machine, what)
+
+    def _outlives(self, machine: Machine) -> bool:
+        return not self._rental(machine).bills
+
+    def _keeps(self, machine: Machine, what: str) -> None:
+        """Results that nobody gave up are not thrown away."""
+        state = self.state
+        if state is None or not machine.sealed_files or machine.trainer is None:
+            return
+        a = next((a for a in state.attempts if a.n == machine.order.attempt), None)
+        if a is None or a.sealed is None or a.sealed.why == "preempted" or state.discarded or state.stop is not None:
+            return
+        if not self._version_durable(machine) and not (a.over or "").startswith("deadline"):
+            self.fail("P5", f"the {what} of {machine.id} goes while its results are nowhere else")
+
+    # --- facts -------------------------------------------------------------------------------
+
+    def fact(self, fact: Fact, state: RunState) -> None:
+        self.facts.append(fact)
+        self.state = state
+        kind, data = fact.kind, fact.data
+        self.sim.note("fact", kind, data.get("attempt"), data.get("why"))
+        if kind in ("gone", "not-created"):
+            self._gone(data["attempt"], kind)
+        elif kind == "extended":
+            self.ceiling = max(self.ceiling, float(data["max_cost"] or 0))
+        elif kind == "over" and str(data["why"]).startswith("internal"):
+            self.fail("bug", str(data["why"]))
+        elif kind == "deadline":
+            self._same_deadline(state, data["attempt"])
+        elif kind in ("versioned", "receipt"):
+            self._sealed_is_here(data.get("version"))
+
+    def _gone(self, n: int, kind: str) -> None:
+        token = next(f.data["token"] for f in self.facts if f.kind == "create-asked" and f.data["attempt"] == n)
+        for r in self.rentals:
+            if r.order.token == token and r.machine.alive:
+                self.fail("P3", f"{r.machine.id} is called {kind} and lives")
+
+    def _same_deadline(self, state: RunState, n: int) -> None:
+        a = next(a for a in state.attempts if a.n == n)
+        m = next((r.machine for r in self.rentals if r.machine.id == a.instance), None)
+        if m is None or m.trainer is None or a.deadline is None or not m.alive:
+            return
+        told = a.deadline.timestamp() - EPOCH_S
+        if abs(told - m.deadline) > 60 + 2 * self.jumped_s:
+            self.fail("D", f"the engine believes in {told:.0f}, the agent in {m.deadline:.0f}")
+
+    def reopened(self, facts: list[Fact]) -> None:
+        """The journal was read again: what was acknowledged is there, in order, and at most one fact more."""
+        kept = [(f.kind, f.at, f.data) for f in facts]
+        told = [(f.kind, f.at, f.data) for f in self.facts]
+        if kept[: len(told)] != told or len(kept) > len(told) + 1:
+            self.fail("P4", f"{len(told)} facts were acknowledged, {len(kept)} are there")
+        self.facts = list(facts)
+
+    # --- versions ----------------------------------------------------------------------------
+
+    def moved(self, to: Path) -> None:
+        if to.parent == self.versions.root:
+            self.versions_sound()
+
+    def _folder(self, path: Path, *, durable: bool) -> dict[str, bytes] | None:
+        node: Folder | File = self.files.root
+        for part in path.parts[1:]:
+            if not isinstance(node, Folder):
+                return None
+            below = (node.synced if durable else node.names).get(part)
+            if below is None:
+                return None
+            node = below
+        found: dict[str, bytes] = {}
+
+        def walk(at: Folder | File, name: str) -> None:
+            if isinstance(at, File):
+                found[name] = at.synced if durable else bytes(at.data)
+                return
+            for below, child in (at.synced if durable else at.names).items():
+                walk(child, f"{name}/{below}" if name else below)
+
+        walk(node, "")
+        return found
+
+    def versions_sound(self) -> None:
+        """What is visible is whole, and is what an agent sealed."""
+        for name in self.files.names(self.versions.root):
+            if not name.startswith(".") and name != "latest.json":
+                self._sound(name, durable=False)
+        latest = self.versions.latest
+        if self.files.exists(latest):
+            name = json.loads(self.files.read(latest))["version"]
+            if not self.files.exists(self.versions.manifest(name)):
+                self.fail("P5", f"latest points at {name}, which is not there")
+
+    def _sound(self, name: str, *, durable: bool) -> bool:
+        found = self._folder(self.versions.version(name), durable=durable)
+        if found is None or "manifest.json" not in found:
+            if durable:
+                return False
+            self.fail("P5", f"{name} is visible and has no manifest")
+        assert found is not None
+        try:
+            listed = {f["path"]: f for f in json.loads(found["manifest.json"])["files"]}
+        except ValueError:
+            if durable:
+                return False
+            self.fail("P5", f"{name} has a torn manifest")
+        wrong = set(listed) ^ (set(found) - {"manifest.json"})
+        wrong |= {k for k, f in listed.items() if k in found and sha(found[k]) != f["sha256"]}
+        output = {k: v for k, v in found.items() if k != "manifest.json" and not k.startswith(".launcher/")}
+        sealed = any(r.machine.sealed_files == output for r in self.rentals)
+        if not wrong and sealed:
+            return True
+        if not durable:
+            self.fail("P5", f"{name} is visible and not what was sealed: {sorted(wrong)[:3]}")
+        return False
+
+    def _sealed_is_here(self, version: str | None) -> None:
+        if version is not None and not self._sound(version, durable=True):
+            self.fail("P5", f"the version {version} is recorded before it lasts")
+
+    def _version_durable(self, machine: Machine) -> bool:
+        for name in self.files.names(self.versions.root):
+            if name.startswith(".") or name == "latest.json":
+                continue
+            found = self._folder(self.versions.version(name), durable=True) or {}
+            if all(found.get(k) == v for k, v in machine.sealed_files.items()) and "manifest.json" in found:
+                return True
+        return False
+
+    def commanded(self, machine: Machine, command: dict[str, object]) -> None:
+        """A command arrived in a machine's spool."""
+        if command["verb"] == "receipt" and not self._version_durable(machine):
+            self.fail("receipt", f"{machine.id} hears of a receipt before the version lasts")
+
+    # --- streams and the end -----------------------------------------------------------------
+
+    def streams(self) -> None:
+        """What was brought home is what was written there, from its first byte on."""
+        for r in self.rentals:
+            m = r.machine
+            folder = self.folder.attempt(m.order.attempt)
+            home = self.files.read(folder.log) if self.files.exists(folder.log) else b""
+            there = bytes(m.trainer.log) if m.trainer is not None else b""
+            if m.trainer is not None:
+                m.trainer.write_until(self.sim.t)
+                there = bytes(m.trainer.log)
+            if not there.startswith(home):
+                self.fail("P6", f"the log of {m.id} is no beginning of what it wrote")
+
+    def whole_log(self, state: RunState) -> None:
+        if state.version is None:
+            return
+        found = self._folder(self.versions.version(state.version), durable=False) or {}
+        a = next((a for a in reversed(state.attempts) if a.sealed is not None), None)
+        m = next((r.machine for r in self.rentals if a is not None and r.machine.id == a.instance), None)
+        if m is not None and m.trainer is not None:
+            have = found.get(".launcher/log", b"")
+            if have != bytes(m.trainer.log):
+                self.fail("P6", f"{len(have)} of {len(m.trainer.log)} bytes of the log are in the version")
+
+    def over(self, state: RunState) -> None:
+        """After the last resume, in calm weather."""
+        living = [r.machine.id for r in self.rentals if r.machine.alive]
+        if state.ended is None:
+            self.fail("liveness", f"the run did not end: next {state.attempts[-1:]}")
+        if living:
+            self.fail("orphan", f"{living} live on after the end")
+        for r in self.rentals:
+            if not r.bills and r.machine.kept and r.order.offer.target != "here":
+                self.fail("orphan", f"the disk of {r.machine.id} is left")
+        self.versions_sound()
+        self.streams()
+        self.whole_log(state)
+        bill = sum(r.usd(self.sim.t) for r in self.rentals if r.bills)
+        self.sim.note("over", state.ended, round(bill, 6))
