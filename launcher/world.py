@@ -100,12 +100,13 @@ class World:
 
     # --- effects -----------------------------------------------------------------------------
 
-    def host(self, a: Attempt) -> Host:
-        """One connection per machine, opened when first needed."""
-        assert a.access is not None
-        key = f"{a.n}:{a.access.address}:{a.boot}"
+    def host(self, a: Attempt, access: Access | None = None) -> Host:
+        """One connection per machine, opened when first needed. `access` while it is not a fact yet."""
+        reached = access or a.access
+        assert reached is not None
+        key = f"{a.n}:{reached.address}"
         if key not in self.hosts:
-            self.hosts[key] = self.open_host(a.access)
+            self.hosts[key] = self.open_host(reached)
         return self.hosts[key]
 
     def drop_hosts(self) -> None:

@@ -55,34 +55,32 @@ def _last_words(w: World, a: Attempt, why: str) -> str:
 
 
 def _deliver(w: World, a: Attempt, access: Access) -> bool:
+    """The agent, unless it is there: its first event is the proof."""
     try:
-        host = w.open_host(access)
+        host = w.host(a, access)
         try:
             host.read("events.jsonl", 0, 1)
         except NoFile:
             host.write("agent.pyz", w.parts.agent)
-        finally:
-            host.close()
     except HostError:
+        w.drop_hosts()
         return False
     return True
 
 
 def _armed(w: World, a: Attempt, access: Access) -> bool:
     try:
-        host = w.open_host(access)
-        try:
-            lines = host.read("events.jsonl", 0, 1 << 16).split(b"\n")[:-1]
-        finally:
-            host.close()
+        lines = w.host(a, access).read("events.jsonl", 0, 1 << 16).split(b"\n")[:-1]
+    except NoFile:
+        return False
     except HostError:
+        w.drop_hosts()
         return False
     events = list(parse_events(lines))
     hello = next((e for e in events if e["ev"] == "hello" and e.get("token") == a.token), None)
     armed = next((e for e in events if e["ev"] == "armed"), None)
     if hello is None or armed is None:
         return False
-    w.about(
-        a, "connected", boot=str(hello["boot"]), access=dump(access), layers=[str(x) for x in armed["layers"]]
-    )
+    layers = [str(layer) for layer in armed["layers"]]
+    w.about(a, "connected", boot=str(hello["boot"]), access=dump(access), layers=layers)
     return True
