@@ -18,7 +18,7 @@ from launcher.ask import Ask, Decision, Target, Way, Wishes
 from launcher.catalogue import Book
 from launcher.errors import Exit, LauncherError, ProviderError, usage
 from launcher.estimate import Past
-from launcher.models import Choice, DeviceWish, Job, Json, Need, Offer, Range, Refusal
+from launcher.models import Choice, DeviceWish, Job, Json, Need, Offer, Range, Refusal, Runtime
 from launcher.providers.base import Provider
 from launcher.recipe import Recipe
 from launcher.settings import Settings
@@ -41,7 +41,6 @@ class House:
     runnable: tuple[str, ...]  # targets this build can run on
     priced: tuple[str, ...]  # targets it only knows prices of
     provider: Callable[[str], Provider]
-    image: runtimes.Image = runtimes.image_unknown
 
 
 @dataclass(frozen=True)
@@ -84,7 +83,9 @@ def plan_for(
         code=jobs.code_of(Path(what.job.folder)),
     )
     decision = plan.make(ask, house.now)
-    compared = () if for_run else decision.others  # a run is warned of what it would pay, a plan of all it shows
+    compared = (
+        () if for_run else decision.others
+    )  # a run is warned of what it would pay, a plan of all it shows
     old = _old((*decision.plan.choices, *compared), house.now)
     more = (*settings.warnings, *book.warnings, *_missing_paths(ask, what), *old)
     return replace(decision, warnings=(*decision.warnings, *more))
@@ -200,32 +201,41 @@ def _targets(settings: Settings, what: What, need: Need, book: Book, house: Hous
 
 
 def _runnable(name: str, image: str | None, what: What, need: Need, book: Book, house: House) -> Target:
-    """What a provider of this build offers now; one that cannot answer is a reason, not an end."""
+    """What a target of this build has now; one that cannot answer is a reason, not an end."""
     try:
-        provider = house.provider(name)
-        offers = [_named(offer, book) for offer in provider.offers(need)]
+        return _ways(name, image, what, need, book, house)
     except ProviderError as e:
         return Target(name, (), (Refusal(name, e.reason),), fault=_fault(name, e.reason, e.exit))
+    except LauncherError as e:
+        return Target(name, (), (Refusal(name, e.message),), fault=e)
     except ImportError as e:
-        return Target(
-            name, (), (Refusal(name, f"needs the Python package {e.name}, which is not installed"),)
-        )
+        missing = f"needs the Python package {e.name}, which is not installed"
+        return Target(name, (), (Refusal(name, missing),), fault=_fault(name, missing, Exit.USAGE))
+
+
+def _ways(name: str, image: str | None, what: What, need: Need, book: Book, house: House) -> Target:
+    provider = house.provider(name)
+    traits = provider.traits
+    at_home = traits.boots == "here"
+    offers = [_named(offer, book) for offer in provider.offers(need)]
     if not offers:
         return _nothing(name, provider)
-    traits = provider.traits
-    refused = tuple(
-        Refusal(o.id, why) for o in offers if (why := _lacks(o, need, what.job, book)) is not None
-    )
-    refused_ids = {refusal.offer for refusal in refused}
-    at_home = traits.boots == "here"
+    lacking = {offer.id: why for offer in offers if (why := _lacks(offer, need, what.job, book)) is not None}
+    refused = tuple(Refusal(id, why) for id, why in lacking.items())
     job = what.job if at_home else runtimes.with_found_requirements(what.job)
-    runtime = runtimes.here(job, house.home) if at_home else house.image(image, job)
+    runtime = _runtime(at_home, image, job, house)
     ways = tuple(
         Way(offer, runtime, traits.overrun_s, traits.billing_step_s)
         for offer in offers
-        if offer.id not in refused_ids
+        if offer.id not in lacking
     )
     return Target(name, ways, refused, traits.bills, at_home, keeps_output=traits.keeps_output)
+
+
+def _runtime(at_home: bool, image: str | None, job: Job, house: House) -> Runtime:
+    if at_home:
+        return runtimes.here(job, house.home)
+    return runtimes.in_image(image, job, house.cwd, house.environ)
 
 
 def _nothing(name: str, provider: Provider) -> Target:

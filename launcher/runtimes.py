@@ -5,28 +5,46 @@ set, or an image. It must not know prices, nor any provider.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
-from launcher import jobs
+from launcher import bundled, images, jobs
 from launcher.agent import reqset
 from launcher.errors import usage
 from launcher.models import Job, Json, Runtime, RuntimeKind
 from launcher.store import Home
 
 ENV_S = 60  # making an environment that is not there yet: assumed, not measured
-UNKNOWN_IMAGE_S = 120  # fetching or building an image: assumed, not measured
+IMAGE_S = 180  # building or fetching an image: assumed, not measured
+BASE_IMAGE = "LAUNCHER_BASE_IMAGE"
 DIGEST_LENGTH = 16
 
-Image = Callable[[str | None, Job], Runtime]  # the wished image's name and the job -> how it runs in it
+
+def image_of(wish: str | None, job: Job, cwd: Path, environ: Mapping[str, str]) -> images.Image:
+    """The image that a wish means for this job. A trainer's requirement set is part of its image; a
+    project's own is not: it changes more often, and is made into an environment on the machine."""
+    folders = [root / "images" for root in bundled.roots(cwd, "images")]
+    inside = job.requirements if job.push is not None else None
+    source = Path(job.folder, inside) if inside else None
+    return images.wanted(wish, source, folders, environ.get(BASE_IMAGE) or None)
 
 
-def image_unknown(wish: str | None, job: Job) -> Runtime:
-    """Nobody was asked whether the image is here: it is taken as not."""
-    why = "nobody was asked whether the image is here"
-    return Runtime(RuntimeKind.IMAGE, None, why, wish, prepare_s=UNKNOWN_IMAGE_S)
+def in_image(wish: str | None, job: Job, cwd: Path, environ: Mapping[str, str]) -> Runtime:
+    """In a container of this machine's engine: the image is asked for, never built or fetched here."""
+    image = image_of(wish, job, cwd, environ)
+    found = images.find(image.name)
+    extra = _extra(job)
+    return Runtime(
+        RuntimeKind.IMAGE,
+        image.digest or found,
+        "its image is here" if found else "its image is built first",
+        image.name,
+        extra.requirements,
+        extra.setup,
+        (0 if found else IMAGE_S) + extra.prepare_s,
+    )
 
 
 def here(job: Job, home: Home) -> Runtime:
@@ -45,14 +63,22 @@ def here(job: Job, home: Home) -> Runtime:
 
 
 def away(job: Job, image: str | None, image_s: int, *, boots_image: bool, no_image: bool) -> Runtime:
-    """On a rented machine: the image, or an environment where the user wants no image. An image holds what
-    a bundled trainer needs; a project's own requirements come on top."""
-    extra_s = ENV_S if job.push is None and (job.requirements or job.setup) else 0
+    """On a rented machine: the image, or an environment where the user wants no image."""
     if no_image:
         return Runtime(RuntimeKind.ENV, None, "no image is wanted", None, job.requirements, job.setup, ENV_S)
     kind = RuntimeKind.IMAGE if boots_image else RuntimeKind.DOCKER
     why = "the machine is the image" if boots_image else "the machine runs the image"
-    return Runtime(kind, None, why, image, job.requirements, job.setup, image_s + extra_s)
+    extra = _extra(job)
+    prepare_s = image_s + extra.prepare_s
+    return Runtime(kind, None, why, image, extra.requirements, extra.setup, prepare_s)
+
+
+def _extra(job: Job) -> Runtime:
+    """What comes on top of an image, which holds all that a bundled trainer needs."""
+    if job.push is not None or not (job.requirements or job.setup):
+        return Runtime(RuntimeKind.ENV, None, "nothing on top")
+    why = "made on top of the image"
+    return Runtime(RuntimeKind.ENV, None, why, None, job.requirements, job.setup, ENV_S)
 
 
 def with_found_requirements(job: Job) -> Job:
