@@ -14,6 +14,7 @@ set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 dir=${LAUNCHER_ENGINE_DIR:-${TMPDIR:-/tmp}/launcher-engine-$(id -u)}
 socket=$dir/docker.sock
+theirs=${DOCKER_HOST:-} # base-image works on the engine it is pointed at
 export DOCKER_HOST=unix://$socket
 
 say() { echo "docker.sh: $*" >&2; }
@@ -134,6 +135,6 @@ case ${1:-} in
     start) start "${2:-$PPID}" ;;
     stop) stop "${2:-$PPID}" ;;
     watch) watch ;;
-    base-image) exec "$here/base_image.sh" ;;
+    base-image) DOCKER_HOST=${theirs:-$DOCKER_HOST} exec "$here/base_image.sh" ;;
     *) sed -n '2,14s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
 esac

@@ -1,0 +1,170 @@
+"""The tables of the contract suites. A provider or a host joins with one line."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from secrets import token_hex
+
+import pytest
+
+from launcher.errors import Busy, Gone
+from launcher.models import Access, Need, Order, Resource, ResourceState, Runtime, RuntimeKind
+from launcher.providers import registry
+from launcher.providers.base import Provider
+from launcher.providers.simulated import SimulatedProvider
+from launcher.remote import open_host
+from launcher.remote.base import Host
+from tests.engines.base import base_image
+
+OWNER = "contract-tests"
+
+# A boot guard in small: it says its word, makes its folder and ends by a file or after its time.
+GUARD = """
+import os, pathlib, sys, time
+spool = pathlib.Path(os.environ["LAUNCHER_SPOOL"])
+spool.mkdir(parents=True, exist_ok=True)
+if os.environ.get("LAUNCHER_CONSOLE") == "file":
+    out = os.open(spool / "console", os.O_CREAT | os.O_WRONLY | os.O_APPEND)
+    os.dup2(out, 1)
+print("launcher boot", sys.argv[1], flush=True)
+ends = time.monotonic() + float(os.environ["LAUNCHER_ENDS_IN"])
+while time.monotonic() < ends and not (spool / "leave").exists():
+    time.sleep(0.02)
+"""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One implementation: how a fresh connection to it is made, what it needs, what image it boots."""
+
+    connect: Callable[[], Provider]
+    needs: tuple[str, ...] = ()
+    image: Callable[[], str] = lambda: "any"
+    real: bool = True  # its instances run our program
+
+
+_in_memory = SimulatedProvider()
+PROVIDERS = {
+    "simulated": Row(lambda: _in_memory, real=False),
+    "local": Row(lambda: registry.load("local")),
+    "docker": Row(lambda: registry.load("docker"), ("docker",), base_image),
+}
+HOSTS: dict[str, tuple[str, ...]] = {"process": (), "container": ("docker",)}
+
+
+def _params(table: dict[str, tuple[str, ...]]) -> list[object]:
+    return [pytest.param(name, marks=[pytest.mark.need(n) for n in needs]) for name, needs in table.items()]
+
+
+def eventually(is_so: Callable[[], bool], within_s: float = 20) -> None:
+    """What is outside of this process is looked at until it is so."""
+    until = time.monotonic() + within_s
+    while not is_so():
+        assert time.monotonic() < until, "it did not become so in time"
+        time.sleep(0.02)
+
+
+class Place:
+    """A provider with orders of our own; whatever was made by them is taken away again."""
+
+    def __init__(self, row: Row, folder: Path) -> None:
+        self.row = row
+        self.folder = folder
+        self.provider = row.connect()
+        self.runs: list[str] = []
+
+    def order(self, run: str | None = None, ends_in_s: int = 60) -> Order:
+        run = run or f"contract-{token_hex(3)}"
+        self.runs.append(run)
+        token = token_hex(16)
+        return Order(
+            run=run,
+            attempt=1,
+            token=token,
+            owner=OWNER,
+            offer=self.provider.offers(Need())[0],
+            runtime=Runtime(RuntimeKind.IMAGE, None, "a test", image=self.row.image()),
+            need=Need(),
+            ends_at=datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=ends_in_s),
+            ends_in_s=ends_in_s,
+            boot_limit_s=ends_in_s,
+            hold_s=5,
+            folder=str(self.folder / token),
+            boot_guard=GUARD,
+        )
+
+    def instances(self, run: str) -> list[Resource]:
+        return [r for r in self.provider.list(run) if r.kind == "instance"]
+
+    def others(self, run: str) -> list[Resource]:
+        return [r for r in self.provider.list(run) if r.kind != "instance"]
+
+    def running(self, order: Order) -> Resource:
+        """Created, and its program has begun."""
+        made = self.provider.create(order)
+        if self.row.real:
+            eventually(lambda: order.token in self.provider.console(made.id))
+        return self.provider.get(made.id)
+
+    def has_ended(self, id: str) -> bool:
+        try:
+            return self.provider.get(id).state is ResourceState.ENDED
+        except Gone:
+            return True
+
+    def clear(self, run: str) -> None:
+        """As the engine does it: round after round, until nothing of the run is listed."""
+
+        def cleared() -> bool:
+            left = self.provider.list(run)
+            for resource in left:
+                try:
+                    self.provider.terminate(resource.id)
+                except Busy:
+                    continue
+            return not left
+
+        eventually(cleared)
+
+
+@pytest.fixture(params=_params({name: row.needs for name, row in PROVIDERS.items()}))
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
+    place = Place(PROVIDERS[request.param], tmp_path)
+    yield place
+    for run in place.runs:
+        place.clear(run)
+
+
+@pytest.fixture(scope="module", params=_params(HOSTS))
+def access(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Access]:
+    """How the host under test is reached; its instance lives as long as the module's tests."""
+    folder = tmp_path_factory.mktemp("host")
+    kind = {"process": "local", "container": "docker"}[request.param]
+    place = Place(PROVIDERS[kind], folder)
+    order = place.order(ends_in_s=600)
+    found = place.running(order).access
+    assert found is not None and found.kind == request.param
+    yield found
+    place.clear(order.run)
+
+
+@pytest.fixture
+def host(access: Access) -> Iterator[Host]:
+    host = open_host(access)
+    yield host
+    host.close()
+
+
+@pytest.fixture
+def spot() -> str:
+    """A folder name of the test's own below the host's root."""
+    return f"t-{os.urandom(4).hex()}"
+
+
+def with_token(order: Order) -> Order:
+    return replace(order, token=token_hex(16))
