@@ -124,6 +124,7 @@ def last_line(left_out: Mapping[str, int]) -> str:
     parts = [f"{name} ({left_out[name]} test{'s' * (left_out[name] != 1)})" for name in names]
     packages = sorted({package for name in names for package in NEEDS[name].absent_packages()})
     install = f"apt-get install -y {' '.join(packages)} && " if packages else ""
-    wants = "".join(f"; {name} wants {NEEDS[name].words}" for name in names if NEEDS[name].words)
-    line = f"{install}LAUNCHER_TEST_NEED={','.join(names)} ./launch test{wants}"
-    return f"left out: {', '.join(parts)}; bring it: {line}"
+    here = [name for name in names if not NEEDS[name].words]
+    lines = [f"{install}LAUNCHER_TEST_NEED={','.join(here)} ./launch test"] if here else []
+    lines += [f"{name} wants {NEEDS[name].words}" for name in names if NEEDS[name].words]
+    return f"left out: {', '.join(parts)}; bring it: {'; '.join(lines)}"

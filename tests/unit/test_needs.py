@@ -86,6 +86,13 @@ def test_the_line_to_paste_installs_only_what_is_absent(
     )
 
 
+def test_what_no_line_can_bring_is_told_in_words() -> None:
+    assert needs.last_line({"gpu": 1}) == (
+        "left out: gpu (1 test); bring it: gpu wants a machine with an NVIDIA GPU"
+    )
+    assert "LAUNCHER_TEST_NEED=sshd ./launch test; gpu wants" in needs.last_line({"gpu": 1, "sshd": 1})
+
+
 def test_an_engine_that_is_no_engine_is_not_taken_for_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DOCKER_HOST", NOWHERE)
     assert NOWHERE in str(needs.docker_missing())
