@@ -45,7 +45,9 @@ class LauncherError(Exception):
         self.billed = billed
 
 
-def usage(code: str, message: str, *, hint: str | None = None, details: tuple[str, ...] = ()) -> LauncherError:
+def usage(
+    code: str, message: str, *, hint: str | None = None, details: tuple[str, ...] = ()
+) -> LauncherError:
     """The commonest kind: something the user wrote cannot be meant."""
     return LauncherError(code, message, exit=Exit.USAGE, hint=hint, details=details)
 

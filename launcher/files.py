@@ -168,7 +168,7 @@ class Disk:
 
 
 def held(path: Path) -> bool:
-    """Whether a process holds the lock. A look that does not hinder other looks, and a taker only for a moment."""
+    """Whether a process holds the lock. A look hinders no other look, and a taker only for a moment."""
     try:
         fd = os.open(path, os.O_RDONLY)
     except FileNotFoundError:

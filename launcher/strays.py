@@ -34,7 +34,7 @@ def wanted(states: Iterable[RunState]) -> frozenset[str]:
 
 
 def sweep(providers: Iterable[Provider], owner: str, known: frozenset[str], now: datetime) -> Sweep:
-    """An orphan carries our label and is past its end of life, or is this folder's and no run here knows it."""
+    """An orphan carries our label and is past its end of life, or is ours and no run here knows it."""
     strays: list[Stray] = []
     silent: list[tuple[str, str]] = []
     for provider in providers:

@@ -113,7 +113,8 @@ def advice(samples: tuple[Sample, ...], device: str | None) -> str | None:
     cpus = [s.cpu for s in samples if s.cpu is not None]
     cores = next((s.cores for s in samples if s.cores), None)
     if cpus and cores and cores > 1 and sum(cpus) / len(cpus) < 100 / cores * 0.5:
-        return f"your {cores} cores were {sum(cpus) / len(cpus):.0f} % busy: the trainer waited, on disk or network perhaps"
+        idle = f"your {cores} cores were {sum(cpus) / len(cpus):.0f} % busy"
+        return f"{idle}: the trainer waited, on disk or network perhaps"
     return None
 
 
@@ -122,8 +123,9 @@ def _gpu_advice(samples: tuple[Sample, ...], busy: float) -> str:
     full = [
         g.mem_used_gb / g.mem_gb for s in samples for g in s.gpu if g.mem_used_gb is not None and g.mem_gb
     ]
+    so = f"your GPU was {busy:.0f} % busy"
     if cpus and sum(cpus) / len(cpus) > 80:
-        return f"your GPU was {busy:.0f} % busy while the CPU was full: more loader workers or cores would feed it"
+        return f"{so} while the CPU was full: more loader workers or cores would feed it"
     if full and max(full) < 0.4:
-        return f"your GPU was {busy:.0f} % busy and {max(full):.0%} of its memory used: a larger batch, or a smaller card"
-    return f"your GPU was {busy:.0f} % busy: a smaller card may do the same for less"
+        return f"{so} and {max(full):.0%} of its memory used: a larger batch, or a smaller card"
+    return f"{so}: a smaller card may do the same for less"

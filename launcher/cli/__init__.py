@@ -33,7 +33,7 @@ COMMANDS = {
 
 
 class Lazy(click.Group):
-    """Placeholders until a command is called: suggestions and completion keep working, imports do not happen."""
+    """Placeholders until a command is called: suggestions and completion work, imports do not happen."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -52,9 +52,9 @@ class Lazy(click.Group):
         super().format_help(ctx, formatter)
         with formatter.section("Exit status"):
             formatter.write_text(
-                "0 done · 1 our bug · 2 usage or profile · 3 keys · 4 nothing suitable to rent · 5 provider · "
-                "6 unreachable · 7 trainer failed · 8 stopped by a limit or by you · 9 may still be billing · "
-                "130 view left"
+                "0 done · 1 our bug · 2 usage or profile · 3 keys · 4 nothing suitable to rent · "
+                "5 provider · 6 unreachable · 7 trainer failed · 8 stopped by a limit or by you · "
+                "9 may still be billing · 130 view left"
             )
 
 

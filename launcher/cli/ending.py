@@ -102,7 +102,8 @@ def _trouble(view: RunView, state: State) -> list[str]:
         told.append(f"error: run-failed\n  {view.why() or 'nothing was said'}")
     elif state is State.MAYBE_BILLING:
         told.append(
-            "error: maybe-billing\n  an end was asked for and is not confirmed yet; it is asked again and again"
+            "error: maybe-billing\n"
+            "  an end was asked for and is not confirmed yet; it is asked again and again"
         )
     elif state is State.WAITING:
         told.append(f"error: results-wait\n  {view.why() or 'the results were not fetched yet'}")

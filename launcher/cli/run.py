@@ -115,7 +115,7 @@ def _consent(plan: Plan, decision: Decision, said: Settings) -> Consent:
 
 
 def _make_ready(plan: Plan, as_json: bool) -> None:
-    """The trainer's image is built only here: when a target was chosen that runs in it and it is not there."""
+    """The trainer's image is built only here: when a chosen target runs in it and it is not there."""
 
 
 def write_plan(place: Home, plan: Plan, words: Words) -> RunFolder:

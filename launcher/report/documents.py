@@ -1,4 +1,4 @@
-"""What `--json` says, by the design's contract: money in USD as a number, time in ISO 8601 with Z, unknown null."""
+"""What `--json` says: money in USD as a number, time in ISO 8601 with Z, what is not known as null."""
 
 from __future__ import annotations
 

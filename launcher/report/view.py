@@ -136,7 +136,7 @@ def find(home: Home, wanted: str | None, project: Path) -> RunView:
 
 @dataclass
 class LogTail:
-    """The trainer's output by byte offset, over all attempts: leaving and coming back loses and repeats nothing."""
+    """The trainer's output by byte offset, over all attempts: coming back loses and repeats nothing."""
 
     folder: RunFolder
     attempt: int = 1
