@@ -35,6 +35,7 @@ from .reqset import EnvError, Wanted, read, tree_digest
 FAILED = 3
 MARK = ".complete"
 KEPT_LINES = 20
+OUT_OF_THE_WAY = 64  # the lock's descriptor: a shell script that opens 3 or 9 must not close it by that
 PIP_WITH_PYTHON_OPTION = (22, 3)
 # Would lead the installer elsewhere, or the new environment's Python astray.
 MISLEADING = ("PYTHONHOME", "PYTHONPATH", "VIRTUAL_ENV", "PIP_TARGET", "PIP_PREFIX", "PIP_USER", "PIP_PYTHON")
@@ -139,7 +140,9 @@ def _mark(folder: Path, held: Mapping[str, object]) -> None:
 
 @contextmanager
 def _locked(path: Path, say: Say) -> Iterator[int]:
-    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    low = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    handle = fcntl.fcntl(low, fcntl.F_DUPFD_CLOEXEC, OUT_OF_THE_WAY)
+    os.close(low)
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote, unquote
 
 FOUND_IN_ORDER = ("uv.lock", "requirements.txt", "pyproject.toml")
 SKIPPED = {".git", "__pycache__", ".venv", "node_modules"}
@@ -34,7 +35,9 @@ class EnvError(Exception):
 class Wanted:
     source: Path | None  # the file that says it; None: nothing but what a setup command brings
     locked: bool  # a uv.lock, which only uv can install
-    lines: tuple[str, ...]  # for the installer, with paths made absolute
+    lines: tuple[
+        str, ...
+    ]  # for the installer, with paths made absolute (as URLs where a space would split them)
     identity: tuple[str, ...]  # the same set gives the same text, wherever it lies
 
 
@@ -48,9 +51,9 @@ def read(requirements: Path | None, project: Path | None) -> Wanted:
     if source.name == "uv.lock":
         return _locked(source)
     if source.suffix == ".toml":
-        lines = _dependencies(source)
-        return Wanted(source, False, lines, tuple(sorted(lines)))
-    entries = list(_entries(source, ()))
+        entries = [_requirement(line, source.parent) for line in _dependencies(source)]
+    else:
+        entries = list(_entries(source, ()))
     return Wanted(
         source, False, tuple(line for line, _ in entries), tuple(sorted({same for _, same in entries}))
     )
@@ -111,10 +114,10 @@ def _entries(source: Path, above: tuple[Path, ...]) -> Iterator[tuple[str, str]]
             yield _requirement(value, source.parent)
         elif name == "c":
             inside = ";".join(sorted(same for _, same in _entries(path, (*above, source))))
-            yield f"-c {path}", f"-c {inside}"
+            yield f"-c {path.as_uri()}", f"-c {inside}"
         elif path.exists():  # a folder of wheels; a URL stays what it is
             names = sorted(child.name for child in path.iterdir()) if path.is_dir() else [path.name]
-            yield f"--find-links {path}", f"--find-links {' '.join(names)}"
+            yield f"--find-links {path.as_uri()}", f"--find-links {' '.join(names)}"
         else:
             yield line, line
 
@@ -123,12 +126,14 @@ def _requirement(line: str, folder: Path) -> tuple[str, str]:
     local = _LOCAL.match(line)
     if local is None:
         return line, line
-    written = local["path"] if local["url"] is None else local["url"]
+    group = "path" if local["url"] is None else "url"
+    written = local[group] if group == "path" else unquote(local[group])
     path = Path(os.path.abspath(folder / written))
     if not path.exists():
         raise EnvError("env-missing-file", f"requirement {line!r}: {path} is not there")
-    start, end = local.span("path" if local["url"] is None else "url")
-    return line[:start] + str(path) + line[end:], line[:start] + tree_digest(path) + line[end:]
+    start, end = local.span(group)
+    absolute = str(path) if group == "path" else quote(str(path))
+    return line[:start] + absolute + line[end:], line[:start] + tree_digest(path) + line[end:]
 
 
 def _logical_lines(source: Path) -> Iterator[str]:
