@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -152,6 +151,8 @@ class Home:
 
     def owner(self) -> str:
         """Random, once per data folder: tells ours from others' in a shared account."""
+        import secrets  # hashes come with it: once per data folder
+
         path = self.root / "owner"
         if not path.exists():
             word = secrets.token_hex(8)

@@ -14,10 +14,10 @@ from pathlib import Path
 from launcher import journal, runstate, telemetry
 from launcher.codec import load
 from launcher.errors import usage
+from launcher.events import parse_events
 from launcher.files import held
 from launcher.models import Json, Offer, Plan, State
 from launcher.runstate import Attempt, RunState
-from launcher.steps.link import parse_events
 from launcher.store import Home, RunFolder
 
 

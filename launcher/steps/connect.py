@@ -10,10 +10,10 @@ from datetime import timedelta
 
 from launcher.codec import dump
 from launcher.errors import Gone, HostError, NoFile, ProviderError
+from launcher.events import parse_events
 from launcher.models import Access, ResourceState
 from launcher.runstate import Attempt
 from launcher.steps import sight
-from launcher.steps.link import parse_events
 from launcher.world import World
 
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 from launcher.errors import NoFile
+from launcher.events import parse_events
 from launcher.models import Json
 from launcher.remote.base import Host
 from launcher.runstate import Attempt
@@ -94,17 +94,6 @@ class Link:
 
     def last(self, *kinds: str) -> Json | None:
         return next((e for e in reversed(self.events) if e.get("ev") in kinds), None)
-
-
-def parse_events(lines: list[bytes]) -> Iterator[Json]:
-    """A torn or foreign line is passed over: the agent's file is data from another machine."""
-    for line in lines:
-        try:
-            value = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(value, dict) and isinstance(value.get("ev"), str):
-            yield value
 
 
 def link(world: World, a: Attempt) -> Link:
