@@ -95,7 +95,7 @@ def left_at_home(job: Job) -> tuple[str, ...]:
     here = [word for word in words if not word.startswith("-") and _lies_in(folder, word)]
     if not here:
         return ()
-    answer = _git(folder, "check-ignore", "-z", "--", *here, good=(0, 1))
+    answer = _git(folder, "check-ignore", "-z", "--stdin", said="\0".join(here), good=(0, 1))
     ignored = [word for word in (answer or "").split("\0") if word]
     brought = [os.path.realpath(i.path) for i in job.inputs]
     return tuple(word for word in ignored if not _covered(os.path.realpath(folder / word), brought))
@@ -113,10 +113,11 @@ def _lies_in(folder: Path, word: str) -> bool:
         return False
 
 
-def _git(folder: Path, *argv: str, good: tuple[int, ...] = (0,)) -> str | None:
+def _git(folder: Path, *argv: str, said: str = "", good: tuple[int, ...] = (0,)) -> str | None:
     """Git's answer; None where there is no git, no repository or no answer in time."""
+    command = ["git", "-C", str(folder), *argv]
     try:
-        done = subprocess.run(["git", "-C", str(folder), *argv], capture_output=True, timeout=GIT_S)
+        done = subprocess.run(command, input=os.fsencode(said), capture_output=True, timeout=GIT_S)
     except (FileNotFoundError, subprocess.TimeoutExpired):
         return None
     return os.fsdecode(done.stdout) if done.returncode in good else None

@@ -6,6 +6,7 @@ target can do and whether this build can use it is said by whoever asks.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -297,7 +298,10 @@ def _in_seconds(hours: Decimal) -> int:
 
 
 def _what(ask: Ask) -> str:
-    return ask.trainer or f"--project {ask.project}"
+    """The words to paste; a folder whose name has spaces or signs is quoted."""
+    simple = re.fullmatch(r"[\w./+-]+", ask.project)
+    folder = ask.project if simple else "'" + ask.project.replace("'", "'\\''") + "'"
+    return ask.trainer or f"--project {folder}"
 
 
 def _no_offer(ask: Ask, asked: Sequence[Target], refused: Sequence[Refusal]) -> LauncherError:

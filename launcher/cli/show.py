@@ -65,7 +65,9 @@ def table(columns: Row, rows: Sequence[Row]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    picture = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    picture = Table(
+        box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim" if coloured(sys.stdout) else ""
+    )
     for name in columns:
         picture.add_column(Text(name), justify="right" if name.startswith("$") else "left", overflow="fold")
     for row in rows:
@@ -117,7 +119,8 @@ def warning(text: str) -> None:
 
 def error(e: LauncherError) -> None:
     """A small page: code, what happened, what is still billed, one line to paste, where to read more."""
-    lines = [line for text in (e.message, *e.details) for line in harmless_lines(text)]
+    details = [text for text in e.details if text not in e.message]
+    lines = [line for text in (e.message, *details) for line in harmless_lines(text)]
     lines.append(f"still billed: {harmless(e.billed)}")
     if e.hint:
         lines.append(f"hint: {prog()} {harmless(e.hint)}")

@@ -349,6 +349,12 @@ def test_a_project_on_a_paid_target_needs_a_gpu_and_a_limit() -> None:
     assert make(own("here"), NOW).plan.choices
 
 
+def test_a_folder_with_spaces_is_quoted_in_what_is_to_be_pasted() -> None:
+    with pytest.raises(LauncherError) as caught:
+        make(own("cloud", project="/my it's/p"), NOW)
+    assert caught.value.hint == r"plan --project '/my it'\''s/p' --on cloud --gpu any-24gb --max-cost 1"
+
+
 # --- the plan itself -----------------------------------------------------------------------------
 
 

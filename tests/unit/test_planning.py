@@ -1,0 +1,387 @@
+"""What a plan is gathered from: settings, recipes, offers, prices, past runs; and what is refused at once."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from launcher import jobs, settings
+from launcher.ask import Decision
+from launcher.errors import Exit, LauncherError, Unreachable
+from launcher.models import Need, Offer, Order, Resource, RuntimeKind, Traits
+from launcher.planning import House, plan_for
+from launcher.providers.base import Check, Provider
+from launcher.store import open_home
+
+NOW = datetime(2026, 3, 4, 12, 0, tzinfo=UTC)
+
+
+class Machine:
+    """A provider that only offers."""
+
+    def __init__(self, gpu: str | None = None, fault: Exception | None = None, ok: bool = True) -> None:
+        self.name = "here"
+        self.traits = Traits(boots="here", bills=False, keeps_output=True)
+        self.gpu, self.fault, self.ok = gpu, fault, ok
+
+    def check(self) -> tuple[Check, ...]:
+        return (Check("engine", self.ok, "it is off", fix="switch it on"),)
+
+    def offers(self, need: Need) -> tuple[Offer, ...]:
+        if self.fault is not None:
+            raise self.fault
+        if not self.ok:
+            return ()
+        free = Decimal(0)
+        count = 1 if self.gpu else 0
+        return (
+            Offer(
+                "here", "here", "here", None, None, self.gpu, count, None, False, free, "this machine", None
+            ),
+        )
+
+    def create(self, order: Order) -> Resource:
+        raise AssertionError("a plan creates nothing")
+
+    def get(self, id: str) -> Resource:
+        raise AssertionError("a plan asks for nothing that exists")
+
+    def list(self, run_id: str | None = None) -> tuple[Resource, ...]:
+        raise AssertionError("a plan lists nothing")
+
+    def terminate(self, id: str) -> None:
+        raise AssertionError("a plan ends nothing")
+
+    def console(self, id: str) -> str:
+        raise AssertionError("a plan reads no console")
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """A folder with one small trainer."""
+    folder = tmp_path / "place"
+    trainer = folder / "trainers" / "tiny"
+    trainer.mkdir(parents=True)
+    (trainer / "requirements.txt").write_text("numpy==2.0\n")
+    (trainer / "trainer.yaml").write_text(
+        "command: [python, -m, trainers.tiny]\n"
+        "requirements: requirements.txt\n"
+        "hours:\n  cpu: [0.5, 1, 2]\n  gpu: [0.1, 0.2, 0.3]\n"
+        "max_time: 30m\n"
+        "need: {disk_gb: 5, vram_gb: 20}\n"
+        "args:\n  rounds: {type: int, default: 10}\n"
+    )
+    return folder
+
+
+def letters() -> Iterator[str]:
+    yield from ("abcd", "efgh", "ijkl")
+
+
+def decided(
+    place: Path,
+    trainer: str | None = "tiny",
+    words: tuple[str, ...] = (),
+    provider: Provider | None = None,
+    **flags: object,
+) -> Decision:
+    said = settings.resolve(flags, cwd=place, environ={}, user_file=None)
+    machine = provider or Machine()
+    after = letters()
+    house = House(
+        home=open_home({"LAUNCHER_HOME": str(place.parent / "home")}),
+        cwd=place,
+        environ={},
+        now=NOW,
+        letters=lambda: next(after),
+        runnable=("here",),
+        priced=("runpod", "aws"),
+        provider=lambda name: machine,
+    )
+    return plan_for(said, trainer, words, house)
+
+
+def refused(place: Path, *args: object, **flags: object) -> LauncherError:
+    with pytest.raises(LauncherError) as caught:
+        decided(place, *args, **flags)  # type: ignore[arg-type]
+    return caught.value
+
+
+def project(place: Path) -> Path:
+    folder = place.parent / "my project"
+    folder.mkdir()
+    (folder / "train.py").write_text("print(1)\n")
+    return folder
+
+
+# --- trainers ------------------------------------------------------------------------------------
+
+
+def test_a_trainer_becomes_a_plan_for_this_machine(place: Path) -> None:
+    decision = decided(place, words=("--rounds", "50"), max_time="10m")
+    plan = decision.require()
+    assert (plan.run, plan.label, plan.trainer, plan.project) == ("tiny-abcd", "tiny", "tiny", str(place))
+    assert plan.job.argv == ("python", "-m", "trainers.tiny", "--rounds", "50")
+    assert (plan.job.folder, plan.job.push) == (str(place), ("trainers/tiny",))
+    assert plan.limits.max_time_s == 600
+    assert plan.need.disk_gb == 5
+    assert dict(plan.settings) == {"args.rounds": "50", "max_time": "10m"}
+    (choice,) = plan.choices
+    assert (choice.offer.target, choice.runtime.kind) == ("here", RuntimeKind.ENV)
+    assert choice.runtime.requirements == "trainers/tiny/requirements.txt"
+    assert choice.runtime.prepare_s > 0
+
+
+def test_the_other_targets_follow_with_source_and_age(place: Path) -> None:
+    decision = decided(place)
+    assert {choice.offer.target for choice in decision.others} == {"runpod", "aws"}
+    assert all(choice.offer.price_as_of is not None for choice in decision.others)
+    assert not {choice.offer.gpu for choice in decision.others} & {"T4"}, "too little memory for this trainer"
+
+
+def test_old_prices_are_warned_of_where_they_are_shown(place: Path) -> None:
+    said = settings.resolve({}, cwd=place, environ={}, user_file=None)
+    assert not any("days old" in text for text in decided(place).warnings), "this run pays none of them"
+    house = House(
+        home=open_home({"LAUNCHER_HOME": str(place.parent / "home")}),
+        cwd=place,
+        environ={},
+        now=NOW,
+        letters=lambda: "abcd",
+        runnable=("here",),
+        priced=("runpod",),
+        provider=lambda name: Machine(),
+    )
+    shown = plan_for(said, "tiny", (), house, for_run=False).warnings
+    assert "the prices of runpod are 184 days old (planning notes): today's may differ" in shown
+
+
+def test_an_environment_that_is_here_takes_no_time(place: Path) -> None:
+    env = place.parent / "home" / "envs" / "0123"
+    env.mkdir(parents=True)
+    (env / ".complete").write_text(json.dumps({"digest": "0123", "wanted": ["numpy==2.0"], "setup": []}))
+    (choice,) = decided(place).plan.choices
+    assert (choice.runtime.prepare_s, choice.runtime.why) == (0, "its environment is here")
+    (env / ".complete").write_text(json.dumps({"digest": "0123", "wanted": ["numpy==1.0"], "setup": []}))
+    assert decided(place).plan.choices[0].runtime.prepare_s > 0
+
+
+def version(place: Path, name: str, **facts: object) -> None:
+    folder = place / "models" / name
+    folder.mkdir(parents=True)
+    facts = {"state": "done", "trainer": "tiny", "command": ["python", "-m", "trainers.tiny"], **facts}
+    (folder / "manifest.json").write_text(json.dumps(facts))
+
+
+def test_past_runs_on_the_same_device_are_the_estimate(place: Path) -> None:
+    version(place, "20260301_100000", seconds=720.5, device={"used": "cpu", "name": "cpu"})
+    version(place, "20260301_110000", seconds=9.0, device={"used": "cuda", "name": "NVIDIA GeForce RTX 4090"})
+    version(place, "20260301_120000", seconds=1.0, device=None, state="failed")
+    version(place, "20260301_130000", seconds="long", device=None)
+    (place / "models" / "broken").mkdir()
+    decision = decided(place)
+    hours = {
+        c.offer.gpu: c.estimate.lines[2].hours.likely for c in (*decision.plan.choices, *decision.others)
+    }
+    assert hours[None] == Decimal("0.200139")
+    assert hours["RTX 4090"] == Decimal("0.0025")
+    assert hours["A40"] == Decimal("0.2"), "no run on that one yet: the recipe's word"
+
+
+def test_a_gpu_that_the_user_names_is_the_users_own_judgement(place: Path) -> None:
+    decision = decided(place, gpu=("t4",))
+    assert {choice.offer.gpu for choice in decision.others} == {"T4"}
+    assert decision.plan.choices == ()
+    assert decision.problem is not None
+    assert decision.problem.exit is Exit.NO_OFFER
+
+
+@pytest.mark.parametrize(
+    ("gpu", "wish", "why"),
+    [
+        (None, "RTX 4090", "RTX 4090 is asked for, and there is no GPU"),
+        ("NVIDIA A40", "RTX 4090", "RTX 4090 is asked for, and the GPU is A40"),
+    ],
+)
+def test_this_machine_without_the_gpu_says_so(place: Path, gpu: str | None, wish: str, why: str) -> None:
+    error = refused(place, provider=Machine(gpu), on=("here",), gpu=(wish,))
+    assert (error.code, error.exit) == ("no-offer", Exit.NO_OFFER)
+    assert error.details == (f"here: {why}",)
+
+
+def test_this_machines_gpu_counts_by_its_name_and_its_memory(place: Path) -> None:
+    for wish in ("A40", "any-48gb"):
+        (choice,) = decided(place, provider=Machine("NVIDIA A40"), gpu=(wish,)).plan.choices
+        assert (choice.offer.gpu, choice.offer.vram_gb) == ("A40", Decimal(48))
+    two = refused(place, provider=Machine("NVIDIA A40"), on=("here",), gpu=("A40",), gpus="2")
+    assert "2 GPUs are asked for, and there are 1" in two.details[0]
+    assert decided(place, provider=Machine(), gpu=("A40",), device="cpu").plan.choices
+
+
+def test_names_are_free_and_taken(place: Path) -> None:
+    home = place.parent / "home" / "runs"
+    for name in ("tiny-abcd", "mine"):
+        (home / name).mkdir(parents=True)
+        (home / name / "plan.json").write_text("{}")
+    assert decided(place).plan.run == "tiny-efgh"
+    assert decided(place, name="yours").plan.run == "yours"
+    assert refused(place, name="mine").code == "run-name-taken"
+
+
+def test_an_unknown_target_is_named_with_the_nearest(place: Path) -> None:
+    error = refused(place, on=("runpud",))
+    assert (error.code, error.exit) == ("unknown-target", Exit.USAGE)
+    assert "did you mean 'runpod'?" in error.message
+
+
+def test_a_target_that_cannot_be_used_says_why_and_how_to_mend_it(place: Path) -> None:
+    off = refused(place, provider=Machine(ok=False), on=("here",))
+    assert (off.code, off.exit) == ("target-unreachable", Exit.UNREACHABLE)
+    assert "engine: it is off" in off.message
+    assert off.details == ("switch it on",)
+    cut = refused(place, provider=Machine(fault=Unreachable("no answer")), on=("here",))
+    assert (cut.exit, cut.message) == (Exit.UNREACHABLE, "here cannot be used: no answer")
+    bare = refused(place, provider=Machine(fault=ModuleNotFoundError(name="docker")), on=("here",))
+    assert "needs the Python package docker" in bare.message
+
+
+def test_a_target_that_is_only_priced_shows_prices_and_cannot_run(place: Path) -> None:
+    decision = decided(place, on=("runpod",), gpu=("RTX 4090",), max_cost="9")
+    assert decision.plan.choices == ()
+    assert [choice.offer.id for choice in decision.others] == ["runpod:RTX 4090:any"]
+    with pytest.raises(LauncherError) as caught:
+        decision.require()
+    assert caught.value.code == "target-not-available"
+
+
+# --- projects ------------------------------------------------------------------------------------
+
+
+def test_a_project_of_ones_own_runs_in_the_callers_environment_here(place: Path) -> None:
+    folder = project(place)
+    (folder / "requirements.txt").write_text("numpy\n")
+    plan = decided(place, None, ("python", "train.py"), project=str(folder), output="out/best").plan
+    assert (plan.run, plan.label, plan.trainer, plan.project) == (
+        "my-project-abcd",
+        "my-project",
+        None,
+        str(folder),
+    )
+    assert (plan.job.argv, plan.job.output, plan.job.push) == (("python", "train.py"), "out/best", None)
+    assert (plan.choices[0].runtime.requirements, plan.choices[0].runtime.prepare_s) == (None, 0)
+    wanted = decided(
+        place,
+        None,
+        ("python", "train.py"),
+        project=str(folder),
+        requirements="requirements.txt",
+        setup="make deps",
+    ).plan.choices[0]
+    assert (wanted.runtime.requirements, wanted.runtime.setup) == ("requirements.txt", ("make", "deps"))
+
+
+def test_elsewhere_its_own_description_is_used(place: Path) -> None:
+    folder = project(place)
+    (folder / "pyproject.toml").write_text("[project]\nname = 'x'\n")
+    (folder / "requirements.txt").write_text("numpy\n")
+    others = decided(place, None, ("python", "train.py"), project=str(folder)).others
+    assert {choice.runtime.requirements for choice in others} == {"requirements.txt"}
+    bare = decided(place, None, ("python", "train.py"), project=str(folder), no_image=True).others
+    assert {choice.runtime.kind for choice in bare} == {RuntimeKind.ENV}
+
+
+@pytest.mark.parametrize(
+    ("words", "flags", "code"),
+    [
+        ((), {}, "command-missing"),
+        (("",), {}, "command-missing"),
+        (("python", "x"), {"project": "/nowhere/at/all"}, "project-missing"),
+        (("python", "x"), {"output": "/etc"}, "bad-setting"),
+        (("python", "x"), {"output": "../out"}, "bad-setting"),
+        (("python", "x"), {"output": "."}, "output-outside"),
+        (("python", "x"), {"output": "link/out"}, "output-outside"),
+        (("python", "x"), {"output": "train.py"}, "output-outside"),
+        (("python", "x"), {"requirements": "none.txt"}, "requirements-missing"),
+        (("python", "x"), {"inputs": ("data=/nowhere/at/all",)}, "input-missing"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_at_once(
+    place: Path, words: tuple[str, ...], flags: dict[str, object], code: str
+) -> None:
+    folder = project(place)
+    (folder / "link").symlink_to("/tmp")
+    error = refused(place, None, words, **{"project": str(folder), **flags})
+    assert (error.code, error.exit) == (code, Exit.USAGE)
+
+
+def test_a_file_is_no_project_and_a_trainer_is_not_run_in_one(place: Path) -> None:
+    folder = project(place)
+    assert refused(place, None, ("x",), project=str(folder / "train.py")).code == "project-missing"
+    assert refused(place, "tiny", ("x",), project=str(folder)).code == "trainer-and-project"
+
+
+def test_a_broken_requirement_set_is_said_with_its_file(place: Path) -> None:
+    folder = project(place)
+    (folder / "pyproject.toml").write_text("[[[")
+    error = refused(place, None, ("x",), project=str(folder), requirements="pyproject.toml", on=("here",))
+    assert (error.code, error.exit) == ("env-unreadable", Exit.USAGE)
+
+
+def test_inputs_are_brought_by_digest_and_size(place: Path) -> None:
+    folder = project(place)
+    data = place.parent / "data"
+    data.mkdir()
+    (data / "a.csv").write_text("1\n")
+    flags: dict[str, Any] = {"project": str(folder), "inputs": (f"season={data}",)}
+    (one,) = decided(place, None, ("x",), **flags).plan.job.inputs
+    assert (one.name, one.path, one.size, len(one.digest)) == ("season", str(data), 2, 64)
+    (data / "a.csv").write_text("2\n")
+    (other,) = decided(place, None, ("x",), **flags).plan.job.inputs
+    assert other.digest != one.digest
+
+
+def git(folder: Path, *argv: str) -> None:
+    who = ("-c", "user.name=a", "-c", "user.email=a@b.c")
+    subprocess.run(["git", "-C", str(folder), *who, *argv], check=True, capture_output=True)
+
+
+def test_the_state_of_the_code_is_kept(place: Path) -> None:
+    folder = project(place)
+    assert jobs.code_of(folder) == ()
+    git(folder, "init")
+    git(folder, "add", ".")
+    git(folder, "commit", "-m", "first")
+    clean = dict(jobs.code_of(folder))
+    assert (len(clean["commit"]), clean["dirty"]) == (40, "no")
+    (folder / "train.py").write_text("print(2)\n")
+    assert dict(jobs.code_of(folder)) == {**clean, "dirty": "yes"}
+
+
+def test_a_paid_command_that_names_an_ignored_path_is_warned_of(place: Path) -> None:
+    folder = project(place)
+    git(folder, "init")
+    (folder / ".gitignore").write_text("data/\n")
+    (folder / "data").mkdir()
+    (folder / "data" / "a.csv").write_text("1\n")
+    words = ("python", "train.py", "--data=data/a.csv", "data/b.csv", "\0")
+    flags: dict[str, Any] = {"project": str(folder), "on": ("runpod",), "gpu": ("RTX 4090",), "max_cost": "5"}
+    texts = decided(place, None, words, **flags).warnings
+    assert (
+        "the command names data/a.csv, which git ignores: without --input data/a.csv it stays here" in texts
+    )
+    covered = {**flags, "inputs": (str(folder / "data"),)}
+    assert not any("git ignores" in text for text in decided(place, None, words, **covered).warnings)
+    assert not any("git ignores" in t for t in decided(place, None, words, project=str(folder)).warnings)
+
+
+def test_a_run_of_which_no_path_is_named_asks_git_nothing(place: Path) -> None:
+    folder = project(place)
+    job = decided(place, None, ("python", "-V", "x" * 5000), project=str(folder)).plan.job
+    assert jobs.left_at_home(job) == ()

@@ -1,0 +1,172 @@
+"""What a person and what a script gets to see of a plan and of an error."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import sys
+from dataclasses import replace
+from datetime import UTC, datetime
+from decimal import Decimal
+
+import pytest
+
+from launcher import catalogue
+from launcher.cli import show
+from launcher.errors import Exit, LauncherError
+from launcher.models import Job, Need, Offer, Range, Runtime, RuntimeKind
+from launcher.plan import Ask, Decision, Target, Way, make
+
+NOW = datetime(2026, 3, 4, 12, 0, tzinfo=UTC)
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def decision(*targets: str, bounds: bool = True) -> Decision:
+    book = catalogue.load()
+    need = Need(gpus=("RTX 4090",))
+    free = Offer("here", "here", "here", None, None, None, 0, None, False, Decimal(0), "this machine", None)
+    env = Runtime(RuntimeKind.ENV, None, "your own environment")
+    image = Runtime(RuntimeKind.IMAGE, "1", "the machine is the image", "x:1", prepare_s=120)
+    ways = tuple(Way(offer, image, 60) for offer in book.offers(need, "runpod", NOW))
+    hours = (("cpu", Range(Decimal(1), Decimal(2), Decimal(3))),) if bounds else ()
+    ask = Ask(
+        run="x-abcd",
+        label="x",
+        trainer="x",
+        project="/p",
+        job=Job(argv=("python",), folder="/p"),
+        need=need,
+        offered=(Target("here", (Way(free, env),), here=True), Target("runpod", ways, bills=True)),
+        targets=targets,
+        bounds=hours,
+    )
+    return make(ask, NOW)
+
+
+def test_the_document_is_the_contract() -> None:
+    document = json.loads(json.dumps(show.plain(show.document(decision("runpod")))))
+    assert [offer["target"] for offer in document["offers"]] == ["runpod", "here"]
+    chosen = document["chosen"]
+    assert chosen == document["offers"][0]
+    assert {
+        "target": "runpod",
+        "provider": "runpod",
+        "region": None,
+        "instance_type": None,
+        "gpu": "RTX 4090",
+        "gpu_count": 1,
+        "vram_gb": 24.0,
+        "spot": False,
+        "price_source": "planning notes",
+        "price_as_of": "2025-09-01T00:00:00Z",
+    }.items() <= chosen.items()
+    assert 0.69 <= chosen["usd_per_hour"] < 0.70
+    for part in ("hours", "usd"):
+        assert 0 < chosen[part]["low"] < chosen[part]["likely"] < chosen[part]["high"]
+        total = sum(line[part]["likely"] for line in chosen["lines"])
+        assert chosen[part]["likely"] == pytest.approx(total)
+    assert document["limits"]["max_time_s"] == 6 * 3600
+    assert document["limits"]["max_cost"] > chosen["usd"]["high"]
+    assert document["limits"]["ends_by"] == "2026-03-04T18:30:00Z"
+    assert document["refused"] == []
+
+
+def test_what_nobody_can_tell_is_null_and_the_bound_is_a_number() -> None:
+    document = show.plain(show.document(decision("runpod", bounds=False)))
+    assert document["chosen"]["hours"]["likely"] is None
+    assert document["chosen"]["hours"]["high"] > 24
+    assert document["offers"][1]["usd"] == {"low": 0.0, "likely": 0.0, "high": 0.0}
+
+
+def test_the_question_names_ceiling_forecast_and_end() -> None:
+    asked = show.question(decision("runpod"))
+    assert re.fullmatch(
+        r"Rent it for at most \$4\.\d\d \(likely \$1\.\d\d\), ended by (\d{4}-\d\d-\d\d )?\d\d:\d\d\?", asked
+    )
+    assert "likely" not in show.question(decision("runpod", bounds=False))
+
+
+def test_a_pipe_gets_full_values_and_a_terminal_a_picture(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    show.plan(decision())
+    piped = capsys.readouterr().out
+    assert "run\there\t-\t-\t0\t2.1 h (60 min–3.2 h)\t0\tthis machine" in piped
+    assert "planning notes, 184 days old" in piped
+    assert "\x1b" not in piped
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setattr(sys, "stdout", drawn := Terminal())
+    show.table(("run", "$ spent"), [("[bold]x[/bold]", "1.00"), ("\x1b[2Jy", "2")])
+    assert "[bold]x[/bold]" in drawn.getvalue(), "what a user called something is no markup"
+    assert "\x1b[2J" not in drawn.getvalue()
+
+
+@pytest.mark.parametrize(("variable", "value"), [("NO_COLOR", "1"), ("TERM", "dumb")])
+def test_colours_are_left_out_on_request(monkeypatch: pytest.MonkeyPatch, variable: str, value: str) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    assert show.coloured(Terminal())
+    monkeypatch.setenv(variable, value)
+    assert not show.coloured(Terminal())
+    monkeypatch.setattr(sys, "stdout", drawn := Terminal())
+    show.table(("run",), [("x",)])
+    show.card("done", [("took", "1 s")])
+    assert "\x1b" not in drawn.getvalue()
+
+
+def test_an_error_is_a_small_page(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LAUNCHER_PROG", "./launch")
+    e = LauncherError(
+        "no-capacity",
+        "none left\x1b[2J",
+        exit=Exit.NO_OFFER,
+        hint="plan x --gpu any-24gb",
+        details=("asked 3 offers\nat once", "none left"),
+        billed="nothing",
+    )
+    show.error(e)
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err == (
+        "error: no-capacity\n"
+        "  none left\n"
+        "  asked 3 offers\n"
+        "  at once\n"
+        "  still billed: nothing\n"
+        "  hint: ./launch plan x --gpu any-24gb\n"
+        "  more: docs/errors.md#no-capacity\n"
+    )
+
+
+def test_a_card_shows_labelled_values(capsys: pytest.CaptureFixture[str]) -> None:
+    show.card("x-abcd: done", [("time", "3 s"), ("version", "/a\n/b")])
+    assert capsys.readouterr().out == "x-abcd: done\n  time     3 s\n  version  /a\n           /b\n"
+
+
+def test_a_problem_and_reasons_are_said_beside_the_prices(capsys: pytest.CaptureFixture[str]) -> None:
+    bare = decision()
+    problem = LauncherError("no-offer", "nothing here", exit=Exit.NO_OFFER, details=("because",))
+    shown = replace(bare, plan=replace(bare.plan, choices=()), problem=problem, warnings=("old",))
+    show.plan(shown)
+    captured = capsys.readouterr()
+    assert "run would stop here: nothing here\n    because" in captured.out
+    assert captured.err == "warning: old\n"
+    document = show.document(shown)
+    assert document["chosen"] is None
+    assert document["problem"] == {"code": "no-offer", "message": "nothing here"}
+
+
+@pytest.mark.parametrize(
+    ("amount", "words"),
+    [("0", "0 s"), ("0.01", "36 s"), ("0.5", "30 min"), ("1.5", "90 min"), ("4.26", "4.3 h")],
+)
+def test_short_times_are_said_in_seconds_and_minutes(amount: str, words: str) -> None:
+    assert show.hours(Decimal(amount)) == words
