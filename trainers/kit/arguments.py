@@ -27,11 +27,11 @@ class Arguments(argparse.ArgumentParser):
 
     def _unknown(self, word: str) -> str:
         name = word.partition("=")[0]
-        options = [one for one in self._option_string_actions if one.startswith("--")]
-        near = difflib.get_close_matches(name, options, n=2, cutoff=0.5)
+        options = sorted(one[2:] for one in self._option_string_actions if one.startswith("--"))
+        near = difflib.get_close_matches(name.lstrip("-"), options, n=2, cutoff=0.6)
         if not name.startswith("-"):
             return f"{word!r} is no argument of this trainer"
-        hint = f", did you mean {' or '.join(near)}?" if near else f"; it knows {' '.join(sorted(options))}"
+        hint = f", did you mean --{' or --'.join(near)}?" if near else f"; it knows --{' --'.join(options)}"
         return f"unknown argument {name}{hint}"
 
 
