@@ -34,7 +34,7 @@ def provision(w: World) -> None:
     if _late(w, a):
         w.about(a, "over", why="no answer to create in time", blame=True)
         return
-    _create(w, a, provider)
+    _create(w, a, provider, fresh)
 
 
 def _ask(w: World) -> bool:
@@ -70,14 +70,15 @@ def _late(w: World, a: Attempt) -> bool:
     return w.clock.now() > a.asked_at + timedelta(seconds=w.plan.limits.ready_within_s)
 
 
-def _look(w: World, a: Attempt, provider: Provider) -> None:
+def _look(w: World, a: Attempt, provider: Provider, *, refused: str | None = None) -> None:
     """We do not know what became of the call: look by label, and only a proved absence counts as no."""
     try:
         resource = sight.found(provider, w, a)
         if resource is not None:
             _adopt(w, a, resource)
         elif sight.surely_gone(provider, w, a):
-            w.about(a, "not-created", reason="the provider lists nothing of it", blame=False)
+            reason = refused or "the provider lists nothing of it"
+            w.about(a, "not-created", reason=reason, blame=refused is not None)
         else:
             w.wait(1)
     except ProviderError:
@@ -105,11 +106,14 @@ def order(w: World, a: Attempt) -> Order:
     )
 
 
-def _create(w: World, a: Attempt, provider: Provider) -> None:
+def _create(w: World, a: Attempt, provider: Provider, fresh: bool) -> None:
     try:
         resource = provider.create(order(w, a))
     except ProviderError as e:
-        if e.surely_no_effect:
+        if e.surely_no_effect and not fresh:
+            # It says nothing of the call before, whose answer was lost.
+            _look(w, a, provider, refused=e.reason)
+        elif e.surely_no_effect:
             w.about(a, "not-created", reason=e.reason, blame=True, exit=int(e.exit), code=type(e).__name__)
         elif isinstance(e, Unreachable) and not w.plan.choices[a.choice].offer.bills:
             # An engine on this machine that does not answer: say so now instead of trying for minutes.
