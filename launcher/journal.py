@@ -92,6 +92,8 @@ class Journal:
         reading = read(data)
         if reading.good < len(data):
             files.cut(path, reading.good)
+        if not data:  # the name lasts before any line stands under it, whenever we died here before
+            files.write(path, b"")
         self.facts: list[Fact] = list(reading.facts)
         self._crc = reading.crc
         self._good = reading.good
