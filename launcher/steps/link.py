@@ -82,7 +82,10 @@ class Link:
             return False
         if not data:
             return False
-        self._w.files.append(self._local[name], data, sync=False)
+        local, files = self._local[name], self._w.files
+        if files.size(local) > self._offset[name]:
+            files.cut(local, self._offset[name])  # a full disk took half of an earlier chunk
+        files.append(local, data, sync=False)
         self._offset[name] += len(data)
         if name == "events.jsonl":
             self._take(data)
