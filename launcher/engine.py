@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 
 from launcher import runstate
 from launcher.errors import LauncherError, Stopped
@@ -28,21 +29,19 @@ def drive(world: World, engine: dict[str, object]) -> RunState:
     """Until nothing is left to do. Holds the run's lock by contract of the caller."""
     world.record("engine", **engine)
     trouble = 0
-    while (step := _decide(world)) is not None:
-        world.step = step
+    while True:
         try:
-            STEPS[step](world)
+            world.step = _decide(world)
+            if world.step is None:
+                return _leave(world)
+            STEPS[world.step](world)
             trouble = 0
         except Stopped as e:
-            log.info("stopped in %s: %s", step, e.why)
+            log.info("stopped in %s: %s", world.step, e.why)
         except Exception as e:  # our own bug must not leave a machine running: end it, keep what is there
-            log.exception("step %s failed", step)
+            log.exception("step %s failed", world.step)
             trouble += 1
-            _own_fault(world, step, e, trouble)
-    world.drop_hosts()
-    if world.state.ended is None and not world.state.wants_pull:
-        world.record("ended", state=runstate.outcome(world.state).value)
-    return world.state
+            _own_fault(world, e, trouble)
 
 
 def _decide(world: World) -> Step | None:
@@ -50,14 +49,23 @@ def _decide(world: World) -> Step | None:
     return runstate.next_step(world.state)
 
 
-def _own_fault(world: World, step: Step, error: Exception, trouble: int) -> None:
+def _leave(world: World) -> RunState:
+    if world.state.ended is None and not world.state.wants_pull:
+        world.record("ended", state=runstate.outcome(world.state).value)
+    world.drop_hosts()
+    return world.state
+
+
+def _own_fault(world: World, error: Exception, trouble: int) -> None:
     why = error.message if isinstance(error, LauncherError) else f"internal: {type(error).__name__}: {error}"
     a = world.state.attempt
     disk = isinstance(error, OSError)
-    if step is Step.PULL and (disk or trouble > 1):
-        world.record("pull-failed", message=str(error) if disk else why)
-    elif step is not Step.RELEASE and not disk and a is not None and a.open and a.over is None:
-        world.about(a, "over", why=why, blame=True)
-    else:
-        # Ending a machine is never given up, and a full disk may be emptied: try again, slower and slower.
-        world.clock.wait(min(60.0, 0.5 * 2 ** min(trouble, 8)))
+    with suppress(OSError):  # a full disk cannot even be told of in the journal
+        if world.step is Step.PULL and (disk or trouble > 1):
+            world.record("pull-failed", message=str(error) if disk else why)
+            return
+        if world.step is not Step.RELEASE and not disk and a is not None and a.open and a.over is None:
+            world.about(a, "over", why=why, blame=True)
+            return
+    # Ending a machine is never given up, and a full disk may be emptied: try again, slower and slower.
+    world.clock.wait(min(60.0, 0.5 * 2 ** min(trouble, 8)))
