@@ -102,13 +102,14 @@ def point_latest(files: Files, versions: Versions, name: str, run: str, at: date
     files.write(versions.latest, (json.dumps(body) + "\n").encode(), 0o644)
 
 
-def version_of(files: Files, versions: Versions, run: str, digest: str) -> str | None:
-    """The version that this run made of this sealed list already: we may have died right after the rename."""
+def version_of(files: Files, versions: Versions, run: str, digest: str, instance: str | None) -> str | None:
+    """The version that this run made of this machine's sealed list already: we may have died right after the
+    rename. Another machine of the run may have sealed the very same list."""
     for name in reversed(files.names(versions.root)):
         if name.startswith(".") or not files.exists(versions.manifest(name)):
             continue
         found = read_manifest(files, versions, name)
-        if found.get("run") == run and found.get("sealed") == digest:
+        if (found.get("run"), found.get("sealed"), found.get("instance")) == (run, digest, instance):
             return name
     return None
 

@@ -117,9 +117,18 @@ class RunState:
 
     @property
     def sealed(self) -> Sealed | None:
-        """The trainer's end, unless the machine was taken away: then another one goes on."""
-        seals = (a.sealed for a in reversed(self.attempts[self.floor :]) if a.sealed)
+        """The trainer's end, unless the machine was taken away, or ended with its results: then another
+        one goes on."""
+        seals = (a.sealed for a in reversed(self.attempts[self.floor :]) if a.sealed and not self._lost(a))
         return next((s for s in seals if s.why != "preempted"), None)
+
+    def _lost(self, a: Attempt) -> bool:
+        """Its results were to be fetched, and nobody has them any more."""
+        over = a.gone_at is not None and not a.kept and self.version is None and not self.discarded
+        return over and a.sealed is not None and self._worth(a.sealed)
+
+    def _worth(self, s: Sealed) -> bool:
+        return s.count > 0 or (s.exit_code == 0 and self.plan.job.output is None)
 
     @property
     def started_at(self) -> datetime | None:
@@ -129,7 +138,7 @@ class RunState:
     def worth(self) -> bool:
         """The sealed output is something to keep. A command that promised OUT and left none made nothing."""
         s = self.sealed
-        return s is not None and (s.count > 0 or (s.exit_code == 0 and self.plan.job.output is None))
+        return s is not None and self._worth(s)
 
     @property
     def wants_pull(self) -> bool:

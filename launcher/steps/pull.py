@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from datetime import timedelta
 from pathlib import Path
 
 from launcher import artifacts, runstate
 from launcher.codec import dump, iso
-from launcher.errors import HostError, Stopped
+from launcher.errors import Corrupt, HostError, HostUnreachable, Stopped
 from launcher.models import Json, State
 from launcher.remote.base import Listed
 from launcher.runstate import Attempt, Sealed
+from launcher.steps import sight
 from launcher.steps.link import link
 from launcher.world import World
 
 HOLD_EVERY_S = 60
+CORRUPT_TRIES = 3
 
 
 def pull(w: World) -> None:
@@ -35,13 +38,29 @@ def pull(w: World) -> None:
         if w.state.version is not None and a.open:
             # The version stands; the machine did not hear of it. Its end does not depend on that.
             w.about(a, "over", why="results are here", blame=False)
-        else:
+        elif not _again(w, a, sealed, e):
             w.record("pull-failed", message=str(e) or type(e).__name__)
+
+
+def _again(w: World, a: Attempt, sealed: Sealed, error: Exception) -> bool:
+    """A cut line or a flipped bit is no reason to give up while the machine holds what it sealed."""
+    provider = w.provider(a.choice)
+    w.drop_hosts()
+    if a.open and not provider.traits.keeps_output and sight.vanished(provider, w, a):
+        w.about(a, "over", why="the machine ended before its results were here", blame=False)
+        return True
+    tries = w.memory[f"pulls:{a.n}"] = w.memory.get(f"pulls:{a.n}", 0) + 1
+    held = sealed.at + timedelta(seconds=w.plan.limits.hold_s)
+    if not (isinstance(error, HostUnreachable) and w.clock.now() < held):
+        if not (isinstance(error, Corrupt) and tries < CORRUPT_TRIES):
+            return False
+    w.wait(min(30.0, 2.0 * tries))
+    return True
 
 
 def _bring(w: World, a: Attempt, sealed: Sealed) -> None:
     versions = w.versions
-    name = artifacts.version_of(w.files, versions, w.plan.run, sealed.digest)
+    name = artifacts.version_of(w.files, versions, w.plan.run, sealed.digest, a.instance)
     if name is None:
         files = _fetch(w, a, sealed)
         partial = versions.partial(w.plan.run)
@@ -49,9 +68,9 @@ def _bring(w: World, a: Attempt, sealed: Sealed) -> None:
         own = artifacts.add_own(w.files, partial, _own(w, a))
         body = artifacts.manifest((*files, *own), _facts(w, a, sealed, files))
         name = artifacts.finish(w.files, versions, partial, lambda k: _name(w, sealed, k), body)
-    w.record("versioned", version=name, path=str(versions.version(name)))
     if runstate.outcome(w.state) is State.DONE:
         artifacts.point_latest(w.files, versions, name, w.plan.run, w.clock.now())
+    w.record("versioned", version=name, path=str(versions.version(name)))
 
 
 def _fetch(w: World, a: Attempt, sealed: Sealed) -> tuple[Listed, ...]:
