@@ -6,7 +6,8 @@ import json
 from decimal import Decimal
 from pathlib import Path
 
-from launcher.models import Fact, Order, Plan
+from launcher import artifacts
+from launcher.models import Fact, Order, Plan, State
 from launcher.runstate import RunState
 from launcher.store import RunFolder, Versions
 from tests.sim.disk import File, Folder, SimFiles
@@ -273,7 +274,7 @@ class Oracle:
         """After the last resume, in calm weather."""
         living = [r.machine.id for r in self.rentals if r.machine.alive]
         if state.ended is None:
-            self.fail("liveness", f"the run did not end: next {state.attempts[-1:]}")
+            self.fail("liveness", f"the run did not end: {state.pull_failed}")
         if living:
             self.fail("orphan", f"{living} live on after the end")
         for r in self.rentals:
@@ -282,5 +283,9 @@ class Oracle:
         self.versions_sound()
         self.streams()
         self.whole_log(state)
+        if state.ended is State.DONE and state.version is None:
+            self.fail("P5", "it is done and there is no version")
+        if state.ended is State.DONE and artifacts.latest(self.files, self.versions) != state.version:
+            self.fail("P5", f"latest does not point at {state.version}")
         bill = sum(r.usd(self.sim.t) for r in self.rentals if r.bills)
         self.sim.note("over", state.ended, round(bill, 6))
