@@ -19,13 +19,14 @@ from launcher.cli.asking import Dashed, after_dashes
 from launcher.cli.ending import finish
 from launcher.cli.follow import FINAL, Follower
 from launcher.cli.here import home
+from launcher.cli.live import Block, harmless
 from launcher.cli.options import run_options
 from launcher.cli.prog import prog
 from launcher.cli.words import Words, typed
 from launcher.codec import dump
 from launcher.errors import Exit, usage
 from launcher.files import Disk
-from launcher.models import Choice, Consent, Plan, State
+from launcher.models import Choice, Consent, Plan, RuntimeKind, State
 from launcher.report import documents, lines
 from launcher.report.view import RunView
 from launcher.settings import Settings
@@ -67,7 +68,7 @@ def carry_out(decision: Decision, said: Settings, words: Words) -> None:
     _check_free(plan)
     driver.secret_values(plan.job.secrets, os.environ)  # a missing one is said now, not on a rented machine
     plan = replace(plan, consent=_consent(plan, decision, said))
-    _make_ready(plan, as_json)
+    plan = _make_ready(plan, said)
     folder = write_plan(home(), plan, words)
     driver.spawn(folder, os.environ)
     view = RunView(folder)
@@ -114,8 +115,28 @@ def _consent(plan: Plan, decision: Decision, said: Settings) -> Consent:
     return Consent(ceiling, now, "asked")
 
 
-def _make_ready(plan: Plan, as_json: bool) -> None:
-    """The trainer's image is built only here: when a chosen target runs in it and it is not there."""
+def _make_ready(plan: Plan, said: Settings) -> Plan:
+    """An image that a chosen target runs in is built now: somebody asked for that target. A rented
+    machine's image is its provider's to fetch."""
+    if all(_is_ready(c) for c in plan.choices):
+        return plan
+    from launcher import images, recipe, runtimes
+
+    wish = said.get("image") or (recipe.load(plan.trainer, Path.cwd()).image if plan.trainer else None)
+    image = runtimes.image_of(wish, plan.job, Path.cwd(), os.environ)
+    block = Block()
+    try:
+        if images.find(image.name) is None:
+            images.build(
+                image, lambda line: block.update([f"image: {harmless(line)}"], f"image: {harmless(line)}")
+            )
+    finally:
+        block.clear()
+    return plan
+
+
+def _is_ready(choice: Choice) -> bool:
+    return choice.offer.bills or choice.runtime.kind is not RuntimeKind.IMAGE
 
 
 def write_plan(place: Home, plan: Plan, words: Words) -> RunFolder:
