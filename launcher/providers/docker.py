@@ -7,6 +7,7 @@ nothing. The SDK is imported only when an engine is asked.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -177,6 +178,7 @@ class DockerProvider:
         try:
             if self._connection is None:
                 self._connection = connect(CONTROL_S)
+                weakref.finalize(self, self._connection.close)
             from docker.errors import APIError, NotFound
 
             try:

@@ -70,7 +70,7 @@ class ContainerHost:
             client.exec_start(made["Id"], detach=True)
 
     def read(self, path: str, offset: int = 0, limit: int = 1 << 20) -> bytes:
-        return self._read({"verb": "read", "path": path, "offset": offset, "limit": limit})
+        return self._read({"verb": "read", "path": _checked(path), "offset": offset, "limit": limit})
 
     def write(self, path: str, data: bytes, mode: int = 0o600) -> None:
         ask = {"verb": "write", "path": _checked(path), "mode": mode}
@@ -241,7 +241,7 @@ def _pipe(stream: Any) -> Pipe:
 def _checked(path: str) -> str:
     fault = name_fault(path, controls=True)
     if fault is not None:
-        raise HostError(f"{path!r} cannot be sent: {fault}")
+        raise HostError(f"{path!r} is no path on the host: {fault}")
     return path
 
 

@@ -34,7 +34,7 @@ class ProcessHost:
         fault = None if path == "." else name_fault(path, controls=True)
         if fault is not None:
             raise HostError(f"{path!r} is no path on the host: {fault}")
-        full = Path(self.root) / path
+        full = Path(self.root) / os.fsdecode(path.encode("utf-8", "surrogateescape"))  # whatever the locale
         root, folder = os.path.realpath(self.root), os.path.realpath(full.parent)
         if path != "." and folder != root and not folder.startswith(root + os.sep):
             raise HostError(f"{path!r} leads out of the host's folder by a link")

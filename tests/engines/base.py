@@ -12,7 +12,7 @@ HERE = Path(__file__).parent
 
 @functools.cache
 def base_image() -> str:
-    """Its name. The first call on a machine makes it, in about a minute; later runs take it from the cache."""
+    """Its name. The first call on a machine makes it, in about a minute; later ones use the cache."""
     done = subprocess.run(
         [HERE / "docker.sh", "base-image"], env=dict(os.environ), capture_output=True, text=True, timeout=600
     )

@@ -13,6 +13,7 @@ set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
 dir=${LAUNCHER_ENGINE_DIR:-${TMPDIR:-/tmp}/launcher-engine-$(id -u)}
+[ ${#dir} -lt 90 ] || dir=/tmp/launcher-engine-$(id -u) # a socket's name may not be longer than 107 bytes
 socket=$dir/docker.sock
 theirs=${DOCKER_HOST:-} # base-image works on the engine it is pointed at
 export DOCKER_HOST=unix://$socket
@@ -22,24 +23,44 @@ cannot() { say "$*"; exit 3; }
 alive() { [ -s "$dir/engine.pid" ] && kill -0 "$(cat "$dir/engine.pid")" 2>/dev/null; }
 answers() { alive && timeout 5 docker version >/dev/null 2>&1; }
 
-# The bridge and its packet rules belong to the machine, not to an engine: with another engine here, ours
-# does without a network rather than flush the rules of the other.
-other_engine() {
-    [ -e "$dir/bridge-is-ours" ] && return 1
-    [ -S /var/run/docker.sock ] || ip link show docker0 >/dev/null 2>&1
+# A bridge and packet rules of our own, named after the folder: an engine that manages docker0 and its rules
+# flushes those of another one, and one without a bridge even removes docker0.
+mark=$(printf %s "$dir" | cksum | cut -d' ' -f1)
+bridge=launcher-$((mark % 9973))
+net=10.$((200 + mark % 50)).$((mark / 64 % 250))
+
+rules() { # -I makes them, -D takes them away; fails when the last one does
+    iptables -w "$1" FORWARD -i "$bridge" -j ACCEPT
+    iptables -w "$1" FORWARD -o "$bridge" -j ACCEPT
+    iptables -w -t nat "$1" POSTROUTING -s "$net.0/24" ! -o "$bridge" -j MASQUERADE
+} 2>/dev/null
+
+make_bridge() {
+    ip link show "$bridge" >/dev/null 2>&1 || ip link add "$bridge" type bridge || return 1
+    ip addr replace "$net.1/24" dev "$bridge" && ip link set "$bridge" up || return 1
+    echo 1 >/proc/sys/net/ipv4/ip_forward || return 1
+    while rules -D; do :; done
+    rules -I || say "no packet rules could be made: containers reach no network"
 }
 
+remove_bridge() {
+    while rules -D; do :; done
+    ip link del "$bridge" 2>/dev/null || :
+}
+
+other_engine() { [ -S /var/run/docker.sock ] || ip link show docker0 >/dev/null 2>&1; }
+
 try_start() { # DRIVER NETWORK -> 0 when the engine answers
-    local driver=$1 network=$2 net=() _
+    local driver=$1 network=$2 how=(--iptables=false --ip6tables=false) _
     case $network in
-        bridge) : >"$dir/bridge-is-ours" ;;
-        plain) net=(--iptables=false --ip6tables=false); : >"$dir/bridge-is-ours" ;;
-        none) net=(--iptables=false --ip6tables=false --bridge=none) ;;
+        own) make_bridge 2>>"$dir/log" || return 1; how+=(--bridge="$bridge" --ip-masq=false) ;;
+        docker0) other_engine && return 1; how=() ;;
+        none) other_engine && return 1; how+=(--bridge=none) ;;
     esac
     setsid dockerd --host "$DOCKER_HOST" --data-root "$dir/data" --exec-root "$dir/exec" \
         --pidfile "$dir/dockerd.pid" --storage-driver "$driver" --group root --shutdown-timeout 2 \
         --containerd-namespace launcher-test --containerd-plugins-namespace launcher-test-plugins \
-        --log-level warn ${net[@]+"${net[@]}"} >>"$dir/log" 2>&1 9>&- </dev/null &
+        --log-level warn ${how[@]+"${how[@]}"} >>"$dir/log" 2>&1 9>&- </dev/null &
     echo $! >"$dir/engine.pid"
     for _ in $(seq 150); do # 30 s
         answers && { echo "$driver $network" >"$dir/how"; return 0; }
@@ -68,7 +89,7 @@ remove_folder() {
     awk -v d="$dir/" 'index($2, d) == 1 { print $2 }' /proc/mounts | sort -r | while read -r mounted; do
         umount "$mounted" 2>/dev/null || umount -l "$mounted" 2>/dev/null || :
     done
-    if [ -e "$dir/bridge-is-ours" ]; then ip link del docker0 2>/dev/null || :; fi
+    remove_bridge
     rm -rf --one-file-system "$dir"
 }
 
@@ -93,7 +114,7 @@ watch() { # a process of its own: a killed test run must not leave an engine beh
 }
 
 start() {
-    local driver network networks
+    local driver network
     [ "$(id -u)" = 0 ] || cannot "an engine of our own needs root"
     command -v dockerd >/dev/null || cannot "dockerd is not here (apt-get install docker.io)"
     command -v docker >/dev/null || cannot "the docker command is not here (apt-get install docker.io)"
@@ -101,12 +122,11 @@ start() {
     flock -w 150 9 || cannot "another start is under way for too long"
     if ! answers; then
         end_engine
-        other_engine && networks=none || networks="bridge plain none"
         rm -rf --one-file-system "$dir/data" "$dir/exec"
         mkdir -p -m 700 "$dir/users" "$dir/data" "$dir/exec"
         : >"$dir/log"
         for driver in overlay2 vfs; do
-            for network in $networks; do
+            for network in own docker0 none; do
                 try_start "$driver" "$network" && break 2
             done
         done
