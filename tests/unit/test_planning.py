@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -108,9 +109,9 @@ def decided(
     return plan_for(said, trainer, words, house)
 
 
-def refused(place: Path, *args: object, **flags: object) -> LauncherError:
+def refused(place: Path, *args: Any, **flags: Any) -> LauncherError:
     with pytest.raises(LauncherError) as caught:
-        decided(place, *args, **flags)  # type: ignore[arg-type]
+        decided(place, *args, **flags)
     return caught.value
 
 
@@ -259,6 +260,30 @@ def test_a_target_that_is_only_priced_shows_prices_and_cannot_run(place: Path) -
     with pytest.raises(LauncherError) as caught:
         decision.require()
     assert caught.value.code == "target-not-available"
+
+
+def test_an_image_that_is_not_here_is_named_by_what_goes_into_it(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{place}/no-engine.sock")
+    (place / "images" / "cpu").mkdir(parents=True)
+    (place / "images" / "cpu" / "Dockerfile").write_text("FROM scratch\n")
+    box = Machine()
+    box.traits = Traits(boots="image", bills=False)
+    (choice,) = decided(place, provider=box, on=("here",)).plan.choices
+    name, prepare_s = choice.runtime.image, choice.runtime.prepare_s
+    assert re.fullmatch(r"launcher/cpu:[0-9a-f]{12}", str(name))
+    assert (choice.runtime.kind, prepare_s > 0) == (RuntimeKind.IMAGE, True)
+    assert choice.runtime.requirements is None, "the image holds them"
+    (place / "trainers" / "tiny" / "requirements.txt").write_text("numpy==3\n")
+    (other,) = decided(place, provider=box, on=("here",)).plan.choices
+    assert other.runtime.image != name
+    folder = project(place)
+    (folder / "requirements.txt").write_text("numpy\n")
+    (own,) = decided(place, None, ("x",), project=str(folder), provider=box, on=("here",)).plan.choices
+    assert own.runtime.requirements == "requirements.txt", "a project's own come on top"
+    assert own.runtime.prepare_s > prepare_s
+    assert refused(place, provider=box, on=("here",), image="gpux").code == "unknown-image"
 
 
 # --- projects ------------------------------------------------------------------------------------

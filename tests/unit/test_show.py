@@ -16,7 +16,7 @@ from launcher import catalogue
 from launcher.cli import show
 from launcher.errors import Exit, LauncherError
 from launcher.models import Job, Need, Offer, Range, Runtime, RuntimeKind
-from launcher.plan import Ask, Decision, Target, Way, make
+from launcher.plan import Ask, Decision, Target, Way, make, usd
 
 NOW = datetime(2026, 3, 4, 12, 0, tzinfo=UTC)
 
@@ -170,3 +170,11 @@ def test_a_problem_and_reasons_are_said_beside_the_prices(capsys: pytest.Capture
 )
 def test_short_times_are_said_in_seconds_and_minutes(amount: str, words: str) -> None:
     assert show.hours(Decimal(amount)) == words
+
+
+@pytest.mark.parametrize(
+    ("amount", "written"),
+    [("0.691", "0.70"), ("1.006", "1.01"), ("2", "2.00"), ("0.0001", "0.01"), ("0", "0.00")],
+)
+def test_dollars_are_never_understated(amount: str, written: str) -> None:
+    assert usd(Decimal(amount)) == written
