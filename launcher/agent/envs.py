@@ -106,21 +106,27 @@ def digest_of(order: Order) -> str:
 
 def _identity(python: str) -> list[str]:
     if python != sys.executable:
-        return list(map(str, _facts(python)["identity"]))  # type: ignore[call-overload]
+        return list(_facts(python).identity)
     machine = getattr(sys.implementation, "_multiarch", "")
     version = sys.version.split()[0]
     return [str(sys.implementation.cache_tag), version, sys.abiflags, machine, sysconfig.get_platform()]
 
 
-def _facts(python: str) -> Mapping[str, object]:
+@dataclass(frozen=True)
+class _Facts:
+    identity: tuple[str, ...]
+    pip: str  # its version; empty: none
+    venv: bool
+    ensurepip: bool
+
+
+def _facts(python: str) -> _Facts:
     try:
         asked = subprocess.run([python, "-I", "-c", FACTS], capture_output=True, text=True, timeout=30)
-        facts = json.loads(asked.stdout)
-    except (OSError, ValueError, subprocess.TimeoutExpired) as wrong:
+        told = json.loads(asked.stdout)
+        return _Facts(tuple(told["identity"]), told["pip"], told["venv"], told["ensurepip"])
+    except (OSError, ValueError, TypeError, KeyError, subprocess.TimeoutExpired) as wrong:
         raise EnvError("env-no-python", f"{python} cannot be used as Python: {wrong}") from wrong
-    if not isinstance(facts, dict):
-        raise EnvError("env-no-python", f"{python} cannot be used as Python: it answered {asked.stdout!r}")
-    return facts
 
 
 def _usable(folder: Path) -> bool:
@@ -184,10 +190,10 @@ def _with_uv(uv: str, order: Order, folder: Path, installer: _Installer) -> None
 def _with_pip(order: Order, folder: Path, installer: _Installer) -> None:
     """A pip that lies outside is quicker and leaves the environment smaller; else each gets its own."""
     facts = _facts(order.python)
-    outside = _version(str(facts["pip"])) >= PIP_WITH_PYTHON_OPTION and not order.setup
-    if not facts["venv"] or not (outside or facts["ensurepip"]):
-        lacks = "pip" if facts["venv"] else "venv"
-        version = ".".join(str(facts["identity"][1]).split(".")[:2])  # type: ignore[index]
+    outside = _version(facts.pip) >= PIP_WITH_PYTHON_OPTION and not order.setup
+    if not facts.venv or not (outside or facts.ensurepip):
+        lacks = "pip" if facts.venv else "venv"
+        version = ".".join(facts.identity[1].split(".")[:2])
         raise EnvError(
             "env-no-venv",
             f"{order.python} cannot make environments (it has no {lacks}); install it"
