@@ -91,6 +91,7 @@ def decided(
     trainer: str | None = "tiny",
     words: tuple[str, ...] = (),
     provider: Provider | None = None,
+    for_run: bool = True,
     **flags: object,
 ) -> Decision:
     said = settings.resolve(flags, cwd=place, environ={}, user_file=None)
@@ -106,7 +107,7 @@ def decided(
         priced=("runpod", "aws"),
         provider=lambda name: machine,
     )
-    return plan_for(said, trainer, words, house)
+    return plan_for(said, trainer, words, house, for_run=for_run)
 
 
 def refused(place: Path, *args: Any, **flags: Any) -> LauncherError:
@@ -148,19 +149,8 @@ def test_the_other_targets_follow_with_source_and_age(place: Path) -> None:
 
 
 def test_old_prices_are_warned_of_where_they_are_shown(place: Path) -> None:
-    said = settings.resolve({}, cwd=place, environ={}, user_file=None)
     assert not any("days old" in text for text in decided(place).warnings), "this run pays none of them"
-    house = House(
-        home=open_home({"LAUNCHER_HOME": str(place.parent / "home")}),
-        cwd=place,
-        environ={},
-        now=NOW,
-        letters=lambda: "abcd",
-        runnable=("here",),
-        priced=("runpod",),
-        provider=lambda name: Machine(),
-    )
-    shown = plan_for(said, "tiny", (), house, for_run=False).warnings
+    shown = decided(place, for_run=False).warnings
     assert "the prices of runpod are 184 days old (planning notes): today's may differ" in shown
 
 
