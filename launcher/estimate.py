@@ -96,7 +96,7 @@ def _at_most(trainer: Range | None, max_time_s: int) -> Range:
 
 def _results(limits: Limits) -> Range:
     """The last checkpoint and the pull: usually short, S at the longest."""
-    return _scaled(limits.salvage_s, (Decimal(0), Decimal("0.25"), Decimal(1)))
+    return _scaled(limits.salvage_s, (Decimal(0), Decimal("0.1"), Decimal(1)))
 
 
 def _scaled(seconds: int, shares: tuple[Decimal, Decimal, Decimal]) -> Range:

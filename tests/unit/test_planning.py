@@ -394,9 +394,3 @@ def test_a_paid_command_that_names_an_ignored_path_is_warned_of(place: Path) -> 
     covered = {**flags, "inputs": (str(folder / "data"),)}
     assert not any("git ignores" in text for text in decided(place, None, words, **covered).warnings)
     assert not any("git ignores" in t for t in decided(place, None, words, project=str(folder)).warnings)
-
-
-def test_a_run_of_which_no_path_is_named_asks_git_nothing(place: Path) -> None:
-    folder = project(place)
-    job = decided(place, None, ("python", "-V", "x" * 5000), project=str(folder)).plan.job
-    assert jobs.left_at_home(job) == ()

@@ -96,7 +96,7 @@ def test_a_pipe_gets_full_values_and_a_terminal_a_picture(
 ) -> None:
     show.plan(decision())
     piped = capsys.readouterr().out
-    assert "run\there\t-\t-\t0\t2.1 h (60 min–3.2 h)\t0\tthis machine" in piped
+    assert "run\there\t-\t-\t0\t2.0 h (60 min–3.2 h)\t0\tthis machine" in piped
     assert "planning notes, 184 days old" in piped
     assert "\x1b" not in piped
     monkeypatch.setenv("TERM", "xterm")
