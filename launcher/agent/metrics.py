@@ -71,6 +71,8 @@ class Metrics:
         split = row.get("split")
         name = row["name"] if split in (None, "", "train") else f"{split}/{row['name']}"
         value, step = _number(row["value"]), _number(row.get("step"))
+        if row["value"] is None and row.get("nan") is True:  # how our trainers say it
+            value = math.nan
         if step is not None and math.isfinite(step):
             self.step = step
         if value is None or (name not in self.values and len(self.values) >= NAMES):

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import pytest
 
+from launcher.agent.metrics import Metrics as Followed
 from trainers.kit.checkpoints import MARK, Checkpoint, Checkpoints
 from trainers.kit.events import crc32c
 from trainers.kit.metrics import Metrics
@@ -56,6 +57,14 @@ def test_a_resume_forgets_what_came_after_its_checkpoint(tmp_path: Path) -> None
     assert [(line["step"], line["value"]) for line in lines(tmp_path)] == [(1, 0.5), (2, 0.3)]
     (file,) = (tmp_path / "tensorboard").iterdir()
     assert read_events(file) == [(1.0, 1, "train/loss", 0.5), (2.0, 2, "train/loss", pytest.approx(0.3))]
+
+
+def test_the_agent_hears_of_a_nan(tmp_path: Path) -> None:
+    metrics = Metrics(tmp_path, say=lambda line: None)
+    metrics.add(4, "valid", "loss", math.nan)
+    metrics.close()
+    followed = Followed([str(tmp_path / "metrics.jsonl")])
+    assert followed.read() == [("nan-metric", "valid/loss is nan at step 4")]
 
 
 def slow_crc32c(data: bytes) -> int:
