@@ -118,7 +118,13 @@ def test_auto_and_the_switches_fall_back_with_one_warning(environ: dict[str, str
 
 @pytest.mark.parametrize(
     ("flag", "required", "environ"),
-    [("cuda", False, {}), (None, False, {"DEVICE": "cuda"}), (None, True, {}), ("cpu", True, {})],
+    [
+        ("cuda", False, {}),
+        (None, False, {"DEVICE": "cuda"}),
+        (None, True, {}),
+        ("cpu", True, {}),
+        (None, False, {"LAUNCHER_REQUIRE_GPU": "1"}),
+    ],
 )
 def test_a_demanded_gpu_that_does_not_compute_is_an_error(
     flag: str | None, required: bool, environ: dict[str, str]

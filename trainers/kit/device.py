@@ -3,7 +3,7 @@
 `USE_GPU=0` always wins. Else the first that is set counts: the flag, `DEVICE`, `RETRAINING_USE_GPU`,
 `USE_GPU`; none is `auto`. Whether a GPU works is shown by a small computation that the trainer hands
 in, never by a listing. `auto` and the two switches fall back to the CPU with one warning; whoever named
-`cuda` (flag or `DEVICE`) or required a GPU gets an error instead.
+`cuda` (flag or `DEVICE`) or required a GPU (`--require-gpu`, `LAUNCHER_REQUIRE_GPU=1`) gets an error instead.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ def choose(
     if environ.get("USE_GPU", "").lower() in OFF:
         return Device("cpu", "cpu", "cpu", "USE_GPU")
     wish, source = _wish(flag, environ)
+    require_gpu = require_gpu or environ.get("LAUNCHER_REQUIRE_GPU", "").lower() in ON
     indifferent = wish == "cpu" or (probe is None and wish == "auto")
     if indifferent and not require_gpu:
         return Device("cpu", "cpu", wish, source)
