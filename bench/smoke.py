@@ -1,0 +1,29 @@
+"""Every benchmark once, quickly: that they run, not how fast.
+
+python bench/smoke.py
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+SHARED = ("measure.py", "smoke.py")
+
+
+def main() -> int:
+    failed = []
+    for script in sorted(HERE.glob("*.py")):
+        if script.name in SHARED:
+            continue
+        print(f"-- {script.name}", flush=True)
+        if subprocess.run([sys.executable, str(script), "--smoke"], check=False).returncode:
+            failed.append(script.name)
+    print(f"failed: {', '.join(failed)}" if failed else "all benchmarks run")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
