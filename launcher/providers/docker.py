@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 CONTROL_S = 25
 _FULL = "no space left on device"
 _START = "start Docker (systemctl start docker, or Docker Desktop), or point DOCKER_HOST at an engine"
-_GROUP = "sudo usermod -aG docker $USER, then log in again"
+_GROUP = "join the group docker (sudo usermod -aG docker $USER), then log in again"
 _TOOLKIT = (
     "install the NVIDIA Container Toolkit, then: nvidia-ctk runtime configure && systemctl restart docker"
 )

@@ -123,7 +123,8 @@ start() {
     if ! answers; then
         end_engine
         rm -rf --one-file-system "$dir/data" "$dir/exec"
-        mkdir -p -m 700 "$dir/users" "$dir/data" "$dir/exec"
+        mkdir -p "$dir" && chmod 700 "$dir"
+        mkdir -p "$dir/users" "$dir/data" "$dir/exec"
         : >"$dir/log"
         for driver in overlay2 vfs; do
             for network in own docker0 none; do
