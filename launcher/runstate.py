@@ -61,6 +61,7 @@ class Attempt:
     armed: tuple[str, ...] = ()
     pushed: str | None = None
     started_at: datetime | None = None
+    begun: datetime | None = None  # the machine's own word for when the trainer started
     deadline: datetime | None = None  # D since the trainer started
     sealed: Sealed | None = None
     receipt_at: datetime | None = None
@@ -150,6 +151,10 @@ class RunState:
         costs = (guard.spent(a.usd_per_hour, a.asked_at, a.gone_at or now, 1) for a in self.attempts)
         return sum(costs, Decimal(0))
 
+    def spent_besides(self, a: Attempt, now: datetime) -> Decimal:
+        """What all attempts but this one cost."""
+        return replace(self, attempts=tuple(other for other in self.attempts if other.n != a.n)).spent(now)
+
 
 def fold(plan: Plan, facts: list[Fact] | tuple[Fact, ...]) -> RunState:
     state = RunState(plan=plan, max_time_s=plan.limits.max_time_s, max_cost=plan.limits.max_cost)
@@ -206,7 +211,8 @@ _ATTEMPT_FACTS: dict[str, Callable[[Fact], dict[str, Any]]] = {
         "gone_at": f.at,
         "over": f.data["reason"],
         "blame": f.data["blame"],
-        "usd_per_hour": Decimal(0),  # what never was costs nothing
+        # What never was costs nothing; what was perhaps there for a while may have.
+        **({"usd_per_hour": Decimal(0)} if f.data.get("sure", True) else {}),
     },
     "connected": lambda f: {
         "boot": f.data["boot"],
@@ -215,7 +221,11 @@ _ATTEMPT_FACTS: dict[str, Callable[[Fact], dict[str, Any]]] = {
     },
     "rebooted": lambda f: {"boot": None, "armed": (), "pushed": None},
     "pushed": lambda f: {"pushed": f.data["digest"]},
-    "started": lambda f: {"started_at": f.at, "deadline": parse_iso(f.data["deadline"])},
+    "started": lambda f: {
+        "started_at": f.at,
+        "begun": parse_iso(f.data["begun"]) if "begun" in f.data else f.at,
+        "deadline": parse_iso(f.data["deadline"]),
+    },
     "deadline": lambda f: {"deadline": parse_iso(f.data["deadline"])},
     "sealed": _sealed,
     "receipt": lambda f: {"receipt_at": f.at},
@@ -300,9 +310,9 @@ def _next_of_attempt(state: RunState, a: Attempt) -> Step | None:
 
 
 def _after_failed_pull(state: RunState, a: Attempt) -> Step | None:
-    """Output outlives a free target's end. A paid machine is left to its agent, which holds the output
-    for `hold` and then stops the machine: ending it here would lose what could not be fetched."""
-    return None if state.plan.choices[a.choice].offer.bills else Step.RELEASE
+    """Output outlives a free target's end. A paid machine is left to its agent, which holds the output for
+    `hold` and then stops the machine: ending it here would lose what could not be fetched. It is watched."""
+    return Step.WATCH if state.plan.choices[a.choice].offer.bills else Step.RELEASE
 
 
 def may_try_again(state: RunState) -> bool:
@@ -329,6 +339,8 @@ def next_choice(state: RunState) -> int | None:
 def outcome(state: RunState) -> State:
     """How the run ended, once nothing more is to be done."""
     sealed = state.sealed
+    if state.discarded:
+        return State.STOPPED
     if sealed is None:
         if state.stop is not None:
             return State.STOPPED

@@ -98,6 +98,12 @@ class World:
     def attempt_folder(self, a: Attempt) -> AttemptFolder:
         return self.folder.attempt(a.n)
 
+    def ceiling(self) -> Decimal | None:
+        """The most that the run may cost over all its attempts; None = nobody set one."""
+        if self.state.max_cost is not None:
+            return self.state.max_cost
+        return self.plan.consent.max_cost if self.plan.consent is not None else None
+
     # --- effects -----------------------------------------------------------------------------
 
     def host(self, a: Attempt, access: Access | None = None) -> Host:

@@ -45,7 +45,7 @@ def _ask(w: World) -> bool:
     limits, now = w.plan.limits, w.clock.now()
     spent = w.state.spent(now)
     overrun = w.provider(choice).traits.overrun_s
-    ceiling = w.state.max_cost if w.state.max_cost is not None else _consented(w)
+    ceiling = w.ceiling() or Decimal(0)
     if offer.bills and not guard.may_ask(spent, offer.usd_per_hour, limits, overrun, ceiling):
         # Refused by our own guard: nothing was asked for, so the attempt is born gone.
         n = len(w.state.attempts) + 1
@@ -56,10 +56,6 @@ def _ask(w: World) -> bool:
     ends_at = guard.ends_at_create(now, limits, offer.usd_per_hour, left)
     _record_asked(w, len(w.state.attempts) + 1, choice, ends_at, offer.usd_per_hour)
     return True
-
-
-def _consented(w: World) -> Decimal:
-    return w.plan.consent.max_cost if w.plan.consent is not None else Decimal(0)
 
 
 def _record_asked(w: World, n: int, choice: int, ends_at: datetime, rate: Decimal) -> None:
@@ -78,7 +74,7 @@ def _look(w: World, a: Attempt, provider: Provider, *, refused: str | None = Non
             _adopt(w, a, resource)
         elif sight.surely_gone(provider, w, a):
             reason = refused or "the provider lists nothing of it"
-            w.about(a, "not-created", reason=reason, blame=refused is not None)
+            w.about(a, "not-created", reason=reason, blame=refused is not None, sure=False)
         else:
             w.wait(1)
     except ProviderError:

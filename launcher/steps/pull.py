@@ -63,6 +63,7 @@ def _bring(w: World, a: Attempt, sealed: Sealed) -> None:
     name = artifacts.version_of(w.files, versions, w.plan.run, sealed.digest, a.instance)
     if name is None:
         files = _fetch(w, a, sealed)
+        link(w, a).drain()  # the log's end too, should the line have been cut when it was sealed
         partial = versions.partial(w.plan.run)
         artifacts.drop_unlisted(w.files, partial, files)
         own = artifacts.add_own(w.files, partial, _own(w, a))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from launcher.errors import Gone, ProviderError
 from launcher.models import Resource, ResourceState
 from launcher.providers.base import Provider
@@ -58,3 +60,8 @@ def vanished(provider: Provider, world: World, a: Attempt) -> bool:
         return instance_ended(provider, a) and surely_gone(provider, world, a)
     except ProviderError:
         return False
+
+
+def outlived(provider: Provider, world: World, a: Attempt) -> bool:
+    """Past its end of life and its overrun: whoever was to end it there has not."""
+    return world.clock.now() > a.d + timedelta(seconds=provider.traits.overrun_s)

@@ -16,7 +16,7 @@ from launcher.models import Access, DeviceWish, Json, RuntimeKind
 from launcher.runstate import Attempt
 from launcher.steps import sight
 from launcher.steps.link import Link, link
-from launcher.steps.watch import record_sealed
+from launcher.steps.watch import granted, record_sealed
 from launcher.world import World
 
 GRACE_SHARE = 3  # of S: the trainer's time to write a last checkpoint, the rest is for sealing and pulling
@@ -32,17 +32,29 @@ def start(w: World) -> None:
         if line.last("started", "sealed") is None:
             _command(w, a, line, python)
             _await(w, a, line, "started", "sealed")
+        if (event := line.last("started")) is not None:
+            _started(w, a, line, event)
+        elif line.last("sealed") is not None:
+            record_sealed(w, a, line)
     except HostError as e:
-        if sight.vanished(w.provider(a.choice), w, a):
+        provider = w.provider(a.choice)
+        w.drop_hosts()
+        if sight.vanished(provider, w, a):
             w.about(a, "over", why=f"the machine ended while it was made ready: {e}", blame=False)
-        w.wait(1)
-        return
-    if (event := line.last("started")) is not None:
-        begun = _begun(w, a, event)
-        deadline = guard.ends_at_start(begun, w.plan.limits)
-        w.about(a, "started", deadline=deadline, pid=event.get("pid"), begun=begun)
-    elif line.last("sealed") is not None:
-        record_sealed(w, a, line)
+        elif sight.outlived(provider, w, a):
+            w.about(a, "over", why="deadline", blame=False)
+        else:
+            w.wait(1)
+
+
+def _started(w: World, a: Attempt, line: Link, event: Json) -> None:
+    """Its end counts from here. What the agent was told at the start may be too long for the money by now, or
+    an engine that died told it: then it is told again."""
+    begun = _begun(w, a, event)
+    limits = granted(w, a, begun)
+    if w.memory.get(f"granted:{a.n}") != limits:
+        line.send("deadline", max_time_s=limits.max_time_s, salvage_s=limits.salvage_s)
+    w.about(a, "started", deadline=guard.ends_at_start(begun, limits), pid=event.get("pid"), begun=begun)
 
 
 def _begun(w: World, a: Attempt, event: Json) -> datetime:
@@ -64,6 +76,9 @@ def _await(w: World, a: Attempt, line: Link, *kinds: str) -> Json | None:
         now = w.clock.now().timestamp()
         if now - looked >= 2:
             looked = now
+            if sight.outlived(w.provider(a.choice), w, a):
+                w.about(a, "over", why="deadline", blame=False)
+                return None
             if sight.vanished(w.provider(a.choice), w, a):
                 line.drain()
                 if line.last(*kinds) is None:
@@ -81,8 +96,8 @@ def _prepared(w: World, a: Attempt, line: Link) -> str | None:
     event = line.last("prepared")
     if event is None:
         if w.memory.get(f"prepare:{a.n}") is None:
-            w.memory[f"prepare:{a.n}"] = True
             line.send("prepare", argv=_prepare_argv(w, a), cwd=f"project/{a.pushed}", env={})
+            w.memory[f"prepare:{a.n}"] = True
         event = _await(w, a, line, "prepared")
     if event is None:
         return None
@@ -117,7 +132,8 @@ def _prepare_argv(w: World, a: Attempt) -> list[str]:
 
 
 def _command(w: World, a: Attempt, line: Link, python: str | None) -> None:
-    job, limits = w.plan.job, w.plan.limits
+    job = w.plan.job
+    limits = w.memory[f"granted:{a.n}"] = granted(w, a, w.clock.now())
     secrets = w.secrets(job.secrets)
     if secrets:
         line.host.write("secret.json", json.dumps(dict(secrets)).encode(), 0o600)
@@ -133,7 +149,7 @@ def _command(w: World, a: Attempt, line: Link, python: str | None) -> None:
             "secret_file": "secret.json" if secrets else None,
             "output": output,
             "checkpoint": "checkpoint",
-            "max_time_s": w.state.max_time_s,
+            "max_time_s": limits.max_time_s,
             "salvage_s": limits.salvage_s,
             "grace_s": max(5, limits.salvage_s // GRACE_SHARE),
             "require_gpu": job.require_gpu,

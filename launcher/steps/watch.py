@@ -7,11 +7,13 @@ produces: checkpoint (verified here), sealed, or over (the machine was lost, or 
 from __future__ import annotations
 
 import json
-from datetime import timedelta
+from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
+from launcher import guard
 from launcher.errors import Corrupt, HostError, ProviderError
-from launcher.models import Json
+from launcher.models import Json, Limits
 from launcher.providers.base import Provider
 from launcher.remote.base import Listed
 from launcher.runstate import Attempt, Checkpoint
@@ -26,6 +28,9 @@ ASK_S = 5.0  # between two questions to a provider that bills; what is here is a
 def watch(w: World) -> None:
     a = w.attempt()
     provider = w.provider(a.choice)
+    if a.sealed is not None:
+        _hold(w, a, provider)
+        return
     line = link(w, a)
     asked = pulled = w.clock.now().timestamp()
     every = ASK_S if provider.traits.bills else 1.0
@@ -51,6 +56,19 @@ def watch(w: World) -> None:
         w.clock.wait(w.pace_s)
 
 
+def _hold(w: World, a: Attempt, provider: Provider) -> None:
+    """Its results could not be fetched. Its agent holds them for a while and then ends the machine; we stay,
+    for whoever asks for another pull, and to end it should nobody else do so."""
+    while w.state.pull_failed is not None:
+        if sight.vanished(provider, w, a):
+            w.about(a, "over", why="the machine ended before its results were here", blame=False)
+            return
+        if sight.outlived(provider, w, a):
+            w.about(a, "over", why="deadline", blame=False)
+            return
+        w.wait(ASK_S)
+
+
 def _steer(w: World, a: Attempt, line: Link) -> None:
     """Tell the agent what changed: a stop, another deadline, somebody who looks."""
     memory = w.memory
@@ -58,18 +76,28 @@ def _steer(w: World, a: Attempt, line: Link) -> None:
     if stop is not None and memory.get(f"stop-sent:{a.n}") is None:
         line.send("stop", now=False, why="stop")
         memory[f"stop-sent:{a.n}"] = True
-    told = memory.get(f"max-time:{a.n}", w.plan.limits.max_time_s)
-    if told != w.state.max_time_s:
-        salvage = w.plan.limits.salvage_s
-        line.send("deadline", max_time_s=w.state.max_time_s, salvage_s=salvage)
-        memory[f"max-time:{a.n}"] = w.state.max_time_s
-        assert a.started_at is not None
-        begun = w.attempt().d - timedelta(seconds=told + salvage)
-        w.about(a, "deadline", deadline=begun + timedelta(seconds=w.state.max_time_s + salvage))
+    assert a.begun is not None
+    limits = granted(w, a, a.begun)
+    deadline = guard.ends_at_start(a.begun, limits)
+    if deadline != w.attempt().deadline:
+        line.send("deadline", max_time_s=limits.max_time_s, salvage_s=limits.salvage_s)
+        w.about(a, "deadline", deadline=deadline)
     now = w.clock.now().timestamp()
     if now - memory.get("rate-sent", 0.0) >= 10 and w.watched():
         line.send("rate", seconds=1)
         memory["rate-sent"] = now
+
+
+def granted(w: World, a: Attempt, begun: datetime) -> Limits:
+    """T and S for a trainer that begins then: what is wanted by now, as far as the money goes. A machine that
+    was long in getting ready has eaten into it."""
+    limits = replace(w.plan.limits, max_time_s=w.state.max_time_s)
+    ceiling = w.ceiling()
+    if not w.plan.choices[a.choice].offer.bills or ceiling is None:
+        return limits
+    left = ceiling - w.state.spent_besides(a, w.clock.now())
+    overrun_s = w.provider(a.choice).traits.overrun_s
+    return guard.limits_at_start(begun, limits, guard.paid_until(a.asked_at, a.usd_per_hour, left, overrun_s))
 
 
 def _look(w: World, a: Attempt, provider: Provider, line: Link) -> None:
@@ -81,8 +109,7 @@ def _look(w: World, a: Attempt, provider: Provider, line: Link) -> None:
             return
     except ProviderError:
         pass  # no answer is no evidence; the deadline below still counts
-    d = w.attempt().d
-    if w.clock.now() > d + timedelta(seconds=provider.traits.overrun_s):
+    if sight.outlived(provider, w, w.attempt()):
         _last_look(w, a, line)
         if w.attempt().sealed is None and w.attempt().over is None:
             w.about(a, "over", why="deadline", blame=False)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -46,8 +47,17 @@ def test_an_old_journal_still_tells_the_same(name: str) -> None:
     reading = journal.read(data)
     assert reading.good == len(data)
     now = stories.told(fold(old, reading.facts), load(type(NOON), kept["told"]["now"]))
-    assert {key: now["state"][key] for key in kept["told"]["state"]} == kept["told"]["state"]
+    assert known(now["state"], kept["told"]["state"]) == kept["told"]["state"]
     assert {**now, "state": {}} == {**kept["told"], "state": {}}
+
+
+def known(now: Any, kept: Any) -> Any:
+    """What was already told when the journal was kept: newer words do not count."""
+    if isinstance(kept, dict):
+        return {key: known(now[key], value) for key, value in kept.items()}
+    if isinstance(kept, list):
+        return [known(one, other) for one, other in zip(now, kept, strict=True)]
+    return now
 
 
 def test_unknown_kinds_are_passed_over() -> None:
@@ -138,7 +148,7 @@ NEXT: list[tuple[str, Callable[[], Story], Step | None]] = [
         Step.RELEASE,
     ),
     ("pull failed, free", lambda: begin().started().sealed()("pull-failed", message="full"), Step.RELEASE),
-    ("pull failed, paid", lambda: paid().started().sealed()("pull-failed", message="full"), None),
+    ("pull failed, paid", lambda: paid().started().sealed()("pull-failed", message="full"), Step.WATCH),
     (
         "asked to pull again",
         lambda: paid().started().sealed()("pull-failed", message="full")("pull-asked", id="r"),
