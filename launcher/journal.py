@@ -120,6 +120,5 @@ class Journal:
 
     def _mend(self) -> None:
         """A full disk may have taken half a line: nothing may ever stand behind it."""
-        if self._files.exists(self._path):
-            self._files.cut(self._path, self._good)
+        self._files.cut(self._path, self._good)
         self._torn = False

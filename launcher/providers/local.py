@@ -63,8 +63,8 @@ class LocalProvider:
         with suppress(Gone):
             return self.get(order.token)
         folder = Path(order.folder)
-        folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         try:
+            folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             process = subprocess.Popen(
                 [sys.executable, "-I", "-c", order.boot_guard, order.token],
                 env=_environment(order),
@@ -135,7 +135,7 @@ def _environment(order: Order) -> dict[str, str]:
         words = env.get("PATH", os.defpath).split(os.pathsep)
         env["PATH"] = os.pathsep.join(p for p in words if os.path.realpath(p) != own)
     if os.path.realpath(os.path.join(env.get("VIRTUAL_ENV", ""), "bin")) == own:
-        del env["VIRTUAL_ENV"]
+        env.pop("VIRTUAL_ENV", None)
     return {
         **env,
         **_labels(order),

@@ -64,6 +64,9 @@ class Memory(Disk):
     def append(self, path: Path, data: bytes, *, sync: bool) -> None:
         self.data += data
 
+    def write(self, path: Path, data: bytes, mode: int = 0o600) -> None:
+        self.data = data
+
     def cut(self, path: Path, size: int) -> None:
         self.data = self.data[:size]
 
