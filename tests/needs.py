@@ -90,6 +90,16 @@ def gpu_missing() -> str | None:
     return None if done.returncode == 0 and "GPU" in done.stdout else "nvidia-smi shows no GPU"
 
 
+def namespaces_missing() -> str | None:
+    """Whether a program may become PID 1 of a small world of its own."""
+    if shutil.which("unshare") is None:
+        return "no unshare"
+    done = subprocess.run(
+        ["unshare", "-rfp", "--mount-proc", "true"], capture_output=True, text=True, timeout=20
+    )
+    return None if done.returncode == 0 else done.stderr.strip() or "unshare is not allowed"
+
+
 def network_missing() -> str | None:
     """A package index, wherever the caller's own settings say it is."""
     known = f"iniconfig=={importlib.metadata.version('iniconfig')}"
@@ -106,6 +116,9 @@ NEEDS = {
     "docker": Need(docker_missing, start_docker, (("dockerd", "docker.io"), ("debootstrap", "debootstrap"))),
     "sshd": Need(sshd_missing, sshd_missing, (("sshd", "openssh-server"), ("ssh", "openssh-client"))),
     "gpu": Need(gpu_missing, gpu_missing, words="a machine with an NVIDIA GPU"),
+    "namespaces": Need(
+        namespaces_missing, namespaces_missing, (("unshare", "util-linux"),), "a Linux that allows it"
+    ),
     "network": Need(network_missing, network_missing, words="a package index that answers"),
 }
 

@@ -51,9 +51,9 @@ class NvmlMissing(Exception):
 class Nvml:
     """NVIDIA's own library, spoken to without a wrapper. Every call answers 0 when it worked."""
 
-    def __init__(self, library: str = "libnvidia-ml.so.1") -> None:
+    def __init__(self, library: Any = None) -> None:
         try:
-            self._lib = ctypes.CDLL(library)
+            self._lib = ctypes.CDLL("libnvidia-ml.so.1") if library is None else library
         except OSError as fault:
             raise NvmlMissing(str(fault)) from fault
         if not self._did("nvmlInit_v2"):
@@ -119,16 +119,22 @@ class Smi:
     """One nvidia-smi that prints a line per GPU and second; the newest line of each counts."""
 
     def __init__(self, tree: Tree) -> None:
-        self._child = subprocess.Popen(
-            ["nvidia-smi", f"--query-gpu={QUERY}", "--format=csv,noheader,nounits", "-l", "1"],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-        )
-        tree.helpers.add(self._child.pid)
-        assert self._child.stdout is not None
-        self._pipe = self._child.stdout.fileno()
+        self._pipe, mouth = os.pipe()
         os.set_blocking(self._pipe, False)
+        try:
+            child = subprocess.Popen(
+                ["nvidia-smi", f"--query-gpu={QUERY}", "--format=csv,noheader,nounits", "-l", "1"],
+                stdin=subprocess.DEVNULL,
+                stdout=mouth,
+                stderr=subprocess.DEVNULL,
+            )
+        except OSError:
+            os.close(self._pipe)
+            raise
+        finally:
+            os.close(mouth)
+        tree.helpers.add(child.pid)
+        child.returncode = 0  # the tree buries it; this object must not wait for it, too
         self._rest = b""
         self._newest: dict[str, Gpu] | None = {}
 
@@ -146,6 +152,9 @@ class Smi:
             for line in lines:
                 self._take(line.decode(errors="replace"))
         return list(self._newest.values()) if self._newest else None
+
+    def close(self) -> None:
+        os.close(self._pipe)
 
     def _take(self, line: str) -> None:
         words = [word.strip() for word in line.split(",")]

@@ -45,7 +45,7 @@ class Mind:
         self._voice = Voice()
         self._greeted = False
         self._taken = boot.taken
-        self._boot_end = min(boot.boot_limit, boot.ends_in)
+        self._boot_end = boot.boot_limit
         self._preparing = False
         self._waiting: Job | None = None  # to be started once the environment is prepared
         self._hold_end = 0.0
@@ -130,7 +130,7 @@ class Mind:
     def _lease(self, command: Event) -> None:
         seconds = number(command, "seconds")
         if not self._started():
-            self._boot_end = min(self._voice.now + seconds, self.ends)
+            self._boot_end = self._voice.now + seconds  # D wins over it wherever both are asked
 
     def _prepare(self, command: Event) -> None:
         action = Prepare(words(command, "argv"), inside(command, "cwd", "."), pairs(command, "env"))
