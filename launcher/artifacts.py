@@ -1,6 +1,6 @@
 """Finished versions: what the agent vouched for becomes a folder that is whole or not there.
 
-Everything is gathered beside (`models/.partial/<run>`), hashed while it is copied, synced, and made
+Everything is gathered beside (`models/.partial.<run>`), hashed while it is copied, synced, and made
 visible by one rename. `manifest.json` is part of that rename, so a folder that is seen is complete.
 Models are bytes here: nothing of them is ever loaded.
 """

@@ -88,6 +88,11 @@ class RunFolder:
         return self.root / "watched"
 
     @property
+    def shown(self) -> Path:
+        """How much of the trainer's output the views of this run have shown."""
+        return self.root / "shown"
+
+    @property
     def engine_log(self) -> Path:
         return self.root / "engine.log"
 
@@ -112,7 +117,7 @@ class Versions:
         return self.root / name / "manifest.json"
 
     def partial(self, run: str) -> Path:
-        return self.root / ".partial" / run
+        return self.root / f".partial.{run}"
 
     @property
     def latest(self) -> Path:

@@ -26,6 +26,7 @@ OURS = (
     "RUNPOD_API_KEY",
     "AWS_",
 )
+DEVICE_WISHES = ("DEVICE", "RETRAINING_USE_GPU", "USE_GPU")  # what a trainer asks before it looks itself
 TAIL_LINES = 20
 TAIL_BYTES = 1 << 15
 
@@ -44,6 +45,8 @@ def start_trainer(job: Job, spool: Spool, tree: Tree) -> int:
         if folder is not None:
             _make(spool, folder)
     env = environment(os.environ, job.env)
+    if not any(name in env for name in DEVICE_WISHES):
+        env["DEVICE"] = "auto"
     if job.secret_file is not None:
         env.update(_secrets(spool.at(job.secret_file)))
     return _spawn(job.argv, spool.at(job.cwd), env, spool.log, tree)

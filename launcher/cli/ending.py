@@ -1,8 +1,9 @@
-"""How a command that showed a run leaves: the card or the document, and the status scripts rely on."""
+"""How a command that showed a run leaves: the error page where something went wrong, then the card or the
+document, and the status that scripts rely on.
+"""
 
 from __future__ import annotations
 
-import json
 import sys
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -11,15 +12,17 @@ from pathlib import Path
 import click
 
 from launcher import runstate, telemetry
+from launcher.cli import show
 from launcher.cli.follow import Follower
 from launcher.cli.live import harmless
 from launcher.cli.prog import prog
-from launcher.errors import Exit
-from launcher.models import Choice, Json, State
+from launcher.errors import Exit, LauncherError
+from launcher.models import Choice, State
 from launcher.report import documents, lines
 from launcher.report.view import RunView
 
 LAST_LINES = 20
+LAST_BYTES = 64 * 1024
 
 
 def follow(view: RunView, *, as_json: bool, board: bool = False) -> None:
@@ -33,48 +36,49 @@ def follow(view: RunView, *, as_json: bool, board: bool = False) -> None:
 
 def finish(view: RunView, state: State, *, as_json: bool, compare: Choice | None = None) -> None:
     now = datetime.now(UTC)
+    fault = trouble(view, state)
+    if fault is not None:
+        print(file=sys.stderr)
+        for line in last_lines(view) if fault.code == "trainer-failed" else ():
+            print(f"  | {line}", file=sys.stderr)
+        show.error(fault)
     if as_json:
-        print(json.dumps(documents.run(view, now)))
+        show.json(documents.run(view, now))
     else:
-        for line in card(view, state, now, compare):
-            print(line, file=sys.stdout if state is State.DONE else sys.stderr)
+        print()
+        show.card(f"{view.plan.run}: {state.value}", card(view, state, now), good=state is State.DONE)
+        for line in elsewhere(view, compare):
+            print(line)
     raise click.exceptions.Exit(runstate.exit_status(view.state, state))
 
 
-def card(view: RunView, state: State, now: datetime, compare: Choice | None) -> list[str]:
-    """Time, device really used, dollars, the folder; what went wrong; what to do next."""
-    seconds = view.seconds(now)
-    manifest = documents.manifest(view)
-    metrics = manifest.get("metrics") or {}
+def card(view: RunView, state: State, now: datetime) -> list[tuple[str, str]]:
+    """Time, the device really used, dollars, the version folder, and what may be done next."""
+    seconds, manifest = view.seconds(now), documents.manifest(view)
+    device = manifest.get("device")
+    metrics = [f"{k} {v:.4g}" for k, v in (manifest.get("metrics") or {}).items() if _is_number(v)]
     rows = [
-        ("run", f"{view.plan.run}  {state.value}"),
         ("time", lines.duration(seconds) if seconds is not None else "the trainer did not start"),
-        ("device", f"{device_words(manifest.get('device'))} on {view.offer.target}"),
+        ("device", f"{device_words(device)} on {view.offer.target}" if device else ""),
         ("cost", lines.money(view.usd(now))),
+        ("metrics", " · ".join(metrics)),
+        ("results", _short(Path(view.state.version_path)) if view.state.version_path else ""),
+        ("advice", _advice(view, device) or ""),
+        ("go on", f"{prog()} {_next(view, state)}" if state is State.STOPPED and _next(view, state) else ""),
     ]
-    if metrics:
-        rows.append(
-            ("metrics", " · ".join(f"{k} {v:.4g}" for k, v in metrics.items() if isinstance(v, float | int)))
-        )
-    if view.state.version_path is not None:
-        rows.append(("results", _short(Path(view.state.version_path))))
-    said = [f"  {name:<8} {text}" for name, text in rows]
-    return [
-        "",
-        *_trouble(view, state),
-        *said,
-        *_advice(view, manifest),
-        *_next(view, state),
-        *_elsewhere(view, compare),
-    ]
+    return [(name, text) for name, text in rows if text]
 
 
 def device_words(device: object) -> str:
     """The trainer's own word for what it really used."""
     if not isinstance(device, dict):
-        return str(device) if device else "not said by the trainer"
+        return str(device)
     used, name = device.get("used"), device.get("name")
     return f"{used} ({name})" if name and name != used else str(used)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _short(path: Path) -> str:
@@ -84,72 +88,120 @@ def _short(path: Path) -> str:
         return f"{path}/"
 
 
-def _trouble(view: RunView, state: State) -> list[str]:
-    """After a failed trainer its last lines stand above; then one sentence with the values."""
-    if state is State.DONE:
-        return []
-    told = []
-    sealed = view.state.sealed
+# --- what went wrong -----------------------------------------------------------------------------
+
+
+def trouble(view: RunView, state: State) -> LauncherError | None:
+    """One sentence with the values under a permanent code; None where the end is what was wanted."""
+    told = _told(view, state)
+    if told is None:
+        return None
+    code, sentence = told
+    refused = view.state.sealed.refused if view.state.sealed is not None else None
+    return LauncherError(
+        code,
+        sentence,
+        exit=runstate.exit_status(view.state, state),
+        details=(refused,) if refused and refused not in sentence else (),
+        hint=_next(view, state) or f"logs {view.plan.run}",
+        billed=_billed(view),
+    )
+
+
+def _told(view: RunView, state: State) -> tuple[str, str] | None:
+    sealed, label = view.state.sealed, view.plan.label
     if state is State.FAILED and sealed is not None:
-        told += [f"  | {line}" for line in _last_lines(view)]
-        how = f"signal {sealed.signal}" if sealed.signal else f"status {sealed.exit_code}"
-        if sealed.exit_code == 0:
-            how = f"status 0 but left nothing in {view.plan.job.output}"
-        told.append(f"error: trainer-failed\n  {view.plan.label} ended with {how}")
-    elif state is State.LIMIT and sealed is not None:
-        told.append(f"error: limit-reached\n  {view.plan.label} was ended by its limit ({sealed.why})")
-    elif state is State.FAILED:
-        told.append(f"error: run-failed\n  {view.why() or 'nothing was said'}")
-    elif state is State.MAYBE_BILLING:
-        told.append(
-            "error: maybe-billing\n"
-            "  an end was asked for and is not confirmed yet; it is asked again and again"
+        return _failed(view, sealed)
+    if state is State.FAILED:
+        return "run-failed", view.why() or "the run failed, and nothing was said"
+    if state is State.LIMIT:
+        why = sealed.why if sealed is not None else "deadline"
+        return "limit-reached", f"{label} was ended by its limit ({_limit(view, why)})"
+    if state is State.MAYBE_BILLING:
+        return (
+            "maybe-billing",
+            "an end was asked for and is not confirmed yet; it is asked for again and again",
         )
-    elif state is State.WAITING:
-        told.append(f"error: results-wait\n  {view.why() or 'the results were not fetched yet'}")
-    elif state is State.INTERRUPTED:
-        told.append("error: engine-died\n  the run's engine is gone; its machine ends itself at its deadline")
-    if view.state.sealed is not None and view.state.sealed.refused is not None:
-        told.append(f"  {view.state.sealed.refused}")
-    return [*told, f"  still billed: {_billed(view, state)}", "  more: docs/errors.md"] if told else []
+    if state is State.WAITING:
+        return "results-wait", view.why() or "the results were not fetched yet"
+    if state is State.INTERRUPTED:
+        return "engine-died", "the run's engine is gone; its machine ends itself at its deadline"
+    if state is State.PLANNED:
+        return "engine-missing", f"the run's engine did not start; its words are in {view.folder.engine_log}"
+    return None
 
 
-def _billed(view: RunView, state: State) -> str:
+def _failed(view: RunView, sealed: runstate.Sealed) -> tuple[str, str]:
+    label = view.plan.label
+    if sealed.refused is not None:
+        return "trainer-refused", f"{label} was not started: {sealed.refused}"
+    if sealed.signal is not None:
+        return "trainer-failed", f"{label} was ended by {_signal(sealed.signal)}"
+    if sealed.exit_code == 0:
+        return "no-output", f"{label} ended with status 0 but left nothing in {view.plan.job.output}"
+    return "trainer-failed", f"{label} ended with status {sealed.exit_code}"
+
+
+def _signal(number: int) -> str:
+    import signal
+
+    try:
+        return f"signal {number} ({signal.Signals(number).name})"
+    except ValueError:
+        return f"signal {number}"
+
+
+def _limit(view: RunView, why: str | None) -> str:
+    from launcher.values import written_duration
+
+    limits = view.plan.limits
+    if why == "idle" and limits.idle_s is not None:
+        return f"idle for {written_duration(limits.idle_s)}"
+    return f"--max-time {written_duration(view.state.max_time_s)}" if why == "limit" else str(why)
+
+
+def _billed(view: RunView) -> str:
     a = view.attempt
     if a is None or not a.open or not view.offer.bills:
         return "nothing"
     return f"{a.instance} at {lines.money(a.usd_per_hour)}/h until {lines.clock(a.d)}"
 
 
-def _last_lines(view: RunView) -> list[str]:
+def last_lines(view: RunView) -> list[str]:
+    """What the trainer printed last stands above the error."""
     a = view.attempt
     if a is None:
         return []
     try:
-        data = view.folder.attempt(a.n).log.read_bytes()[-64 * 1024 :]
+        with view.folder.attempt(a.n).log.open("rb") as f:
+            f.seek(max(0, f.seek(0, 2) - LAST_BYTES))
+            data = f.read()
     except FileNotFoundError:
         return []
     return [harmless(line) for line in data.decode("utf-8", "replace").splitlines()[-LAST_LINES:]]
 
 
-def _advice(view: RunView, manifest: Json) -> list[str]:
+# --- what next -----------------------------------------------------------------------------------
+
+
+def _advice(view: RunView, device: object) -> str | None:
     a = view.attempt
     if a is None:
-        return []
-    line = telemetry.advice(telemetry.every(view.folder.attempt(a.n).telemetry), manifest.get("device"))
-    return [f"  advice   {line}"] if line else []
+        return None
+    used = device.get("used") if isinstance(device, dict) else None
+    return telemetry.advice(telemetry.every(view.folder.attempt(a.n).telemetry), used)
 
 
-def _next(view: RunView, state: State) -> list[str]:
+def _next(view: RunView, state: State) -> str | None:
     name = view.plan.run
     if state is State.WAITING:
-        return [f"  fetch:   {prog()} pull {name}"]
-    if state is State.INTERRUPTED or (state in (State.STOPPED, State.LIMIT) and view.state.checkpoints):
-        return [f"  go on:   {prog()} resume {name}"]
-    return []
+        return f"pull {name}"
+    if state in (State.INTERRUPTED, State.MAYBE_BILLING, State.PLANNED):
+        return f"resume {name}"
+    return f"resume {name}" if state in (State.STOPPED, State.LIMIT) and view.state.checkpoints else None
 
 
-def _elsewhere(view: RunView, compare: Choice | None) -> list[str]:
+def elsewhere(view: RunView, compare: Choice | None) -> list[str]:
     """The exact line and price range for the same on a rented card."""
     if compare is None or view.plan.trainer is None:
         return []

@@ -11,15 +11,16 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from types import FrameType
 from typing import TextIO
 
 from launcher.cli import requests
-from launcher.cli.live import Block, Lines
+from launcher.cli.live import Block, Lines, harmless
 from launcher.models import State
 from launcher.report import lines
-from launcher.report.view import LogTail, RunView
+from launcher.report.view import RunView, Tail
 
 SLICE_S = 0.15
 SECOND_PRESS_S = 2.0
@@ -52,7 +53,8 @@ class Follower:
         self._out = out
         self._block = Block()
         self._lines = Lines()
-        self._tail = LogTail(view.folder)
+        self._tail = _where_left(view)
+        self._warned = 0
         self._board = board
         self._said: str | None = None
         self._interrupts = 0
@@ -78,8 +80,9 @@ class Follower:
                 time.sleep(SLICE_S)
         self._show(self._view.shown(datetime.now(UTC)), datetime.now(UTC))
         self._block.clear()
-        for line in self._lines.flush():
+        for line in self._lines.flush() if self._view.state.ended is not None else ():
             print(line, file=self._out)
+        self._remember()
         return self._view.shown(datetime.now(UTC))
 
     def _over(self, state: State, waited: float) -> bool:
@@ -96,12 +99,25 @@ class Follower:
         while data := self._tail.read(len(self._view.state.attempts)):
             for line in self._lines.feed(data):
                 self._block.above(line, self._out)
+            self._remember()
+        warned = self._view.warnings()
+        for text in warned[self._warned :]:
+            self._block.above(f"warning: {harmless(text)}", sys.stderr)
+        self._warned = len(warned)
         if state.value != self._said and state not in FINAL and state is not State.PLANNED:
             self._said = state.value
             if not self._block.moving:
                 self._block.above(f"· {self._phase(state)}", sys.stderr)
         board = lines.board(self._view, now) if self._board else [lines.meter(self._view, now)]
         self._block.update(board, lines.meter(self._view, now))
+
+    def _remember(self) -> None:
+        """Up to the last whole line: whoever comes back goes on there. Written beside, so never torn."""
+        note = f"{self._tail.attempt} {self._tail.offset - self._lines.held}"
+        beside = self._view.folder.shown.with_suffix(f".{os.getpid()}")
+        with suppress(OSError):  # a full disk costs the place, not the view
+            beside.write_text(note)
+            beside.replace(self._view.folder.shown)
 
     def _phase(self, state: State) -> str:
         told = {
@@ -147,9 +163,15 @@ class Follower:
         )
 
 
+def _where_left(view: RunView) -> Tail:
+    """The trainer's output from where the last view of this run ended; `logs` has it whole."""
+    with suppress(OSError, ValueError):
+        attempt, offset = map(int, view.folder.shown.read_text().split())
+        return Tail(view.folder, attempt=attempt, offset=offset)
+    return Tail(view.folder)
+
+
 def _touch(view: RunView) -> None:
     """Somebody looks: the agent samples each second while this is fresh."""
-    try:
-        os.utime(view.folder.watched)
-    except FileNotFoundError:
+    with suppress(OSError):  # a full disk costs the finer samples, not the view
         view.folder.watched.touch()

@@ -36,6 +36,11 @@ class Lines:
         *whole, self._rest = (self._rest + data).split(b"\n")
         return [self._clean(line) for line in whole]
 
+    @property
+    def held(self) -> int:
+        """Bytes of a line that has no end yet."""
+        return len(self._rest)
+
     def flush(self) -> list[str]:
         rest, self._rest = self._rest, b""
         return [self._clean(rest)] if rest else []

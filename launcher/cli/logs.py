@@ -11,7 +11,7 @@ import click
 from launcher.cli.follow import FINAL, Interrupts
 from launcher.cli.here import run_argument, the_run
 from launcher.cli.live import Lines
-from launcher.report.view import LogTail
+from launcher.report.view import Tail
 
 
 @click.command("logs")
@@ -21,7 +21,7 @@ from launcher.report.view import LogTail
 def command(run: str | None, follow: bool, raw: bool) -> None:
     """What the trainer printed. Leaving and coming back loses and repeats no line."""
     view = the_run(run)
-    tail, lines = LogTail(view.folder), Lines()
+    tail, lines = Tail(view.folder), Lines()
 
     def show() -> None:
         while data := tail.read(len(view.state.attempts)):

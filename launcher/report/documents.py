@@ -72,6 +72,7 @@ def status(view: RunView, now: datetime) -> Json:
         "version": view.state.version,
         "artifacts": view.state.version_path,
         "why": view.why(),
+        "warnings": list(view.warnings()),
         "telemetry": sample(view.sample()),
         "guard": {
             "armed": bool(a is not None and live and a.armed),

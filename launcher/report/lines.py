@@ -99,4 +99,6 @@ def board(view: RunView, now: datetime) -> list[str]:
             " · ".join([*([duration(seconds)] if seconds is not None else []), *end(view)]) or "not started",
         ),
     ]
+    if warned := view.warnings():
+        rows.append(("warning", warned[-1]))
     return [f"  {name:<9} {text}" for name, text in rows]

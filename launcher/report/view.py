@@ -6,9 +6,11 @@ Reading is by offset, so a view that stays open reads only what is new.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
+from operator import attrgetter
 from pathlib import Path
 
 from launcher import journal, runstate, telemetry
@@ -16,9 +18,34 @@ from launcher.codec import load
 from launcher.errors import usage
 from launcher.events import parse_events
 from launcher.files import held
-from launcher.models import Json, Offer, Plan, State
+from launcher.models import Offer, Plan, State
 from launcher.runstate import Attempt, RunState
-from launcher.store import Home, RunFolder
+from launcher.store import AttemptFolder, Home, RunFolder
+
+
+@dataclass
+class Tail:
+    """A stream of the run by byte offset, over all attempts: coming back loses and repeats nothing."""
+
+    folder: RunFolder
+    stream: Callable[[AttemptFolder], Path] = attrgetter("log")
+    attempt: int = 1
+    offset: int = 0
+
+    def read(self, attempts: int, limit: int = 1 << 20) -> bytes:
+        """What is new; goes on to the next attempt once this one's is read and a newer one exists."""
+        while True:
+            path = self.stream(self.folder.attempt(self.attempt))
+            try:
+                with path.open("rb") as f:
+                    f.seek(self.offset)
+                    data = f.read(limit)
+            except FileNotFoundError:
+                data = b""
+            self.offset += len(data)
+            if data or self.attempt >= attempts:
+                return data
+            self.attempt, self.offset = self.attempt + 1, 0
 
 
 @dataclass
@@ -29,8 +56,12 @@ class RunView:
     answers: dict[str, str] = field(default_factory=dict)  # by request id
     _good: int = 0
     _crc: int = 0
+    _warned: list[str] = field(default_factory=list)
+    _events: Tail = field(init=False)
+    _torn: bytes = b""
 
     def __post_init__(self) -> None:
+        self._events = Tail(self.folder, attrgetter("events"))
         self.plan = load(Plan, json.loads(self.folder.plan.read_bytes()))
         self.state = runstate.fold(self.plan, ())
         self.refresh()
@@ -68,14 +99,12 @@ class RunView:
     def shown(self, now: datetime) -> State:
         return runstate.shown(self.state, engine_alive=self.engine_alive, now=now)
 
-    def events(self) -> list[Json]:
-        a = self.state.attempt
-        if a is None:
-            return []
-        try:
-            return list(parse_events(self.folder.attempt(a.n).events.read_bytes().split(b"\n")[:-1]))
-        except FileNotFoundError:
-            return []
+    def warnings(self) -> tuple[str, ...]:
+        """What the agents warned of, oldest first. Reads only what is new since the last question."""
+        while data := self._events.read(len(self.state.attempts)):
+            *lines, self._torn = (self._torn + data).split(b"\n")
+            self._warned += [str(e.get("message")) for e in parse_events(lines) if e["ev"] == "warned"]
+        return tuple(self._warned)
 
     def sample(self) -> telemetry.Sample | None:
         a = self.state.attempt
@@ -132,27 +161,3 @@ def find(home: Home, wanted: str | None, project: Path) -> RunView:
         f"there is no run {wanted!r}" + (f", did you mean {near[0]}?" if near else ""),
         hint="ps",
     )
-
-
-@dataclass
-class LogTail:
-    """The trainer's output by byte offset, over all attempts: coming back loses and repeats nothing."""
-
-    folder: RunFolder
-    attempt: int = 1
-    offset: int = 0
-
-    def read(self, attempts: int, limit: int = 1 << 20) -> bytes:
-        """What is new; goes on to the next attempt's log once this one's is read and a newer one exists."""
-        while True:
-            path = self.folder.attempt(self.attempt).log
-            try:
-                with path.open("rb") as f:
-                    f.seek(self.offset)
-                    data = f.read(limit)
-            except FileNotFoundError:
-                data = b""
-            self.offset += len(data)
-            if data or self.attempt >= attempts:
-                return data
-            self.attempt, self.offset = self.attempt + 1, 0
