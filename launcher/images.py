@@ -81,7 +81,7 @@ def find(name: str) -> str | None:
 
 def build(image: Image, progress: Callable[[str], None]) -> str:
     """Make it, telling each line the builder says; its id. Called by nobody who was not asked to."""
-    from docker.errors import APIError, BuildError
+    from docker.errors import APIError
 
     if not image.files:
         raise LauncherError(
@@ -99,7 +99,7 @@ def build(image: Image, progress: Callable[[str], None]) -> str:
             return _id(client, image.name)
     except NoAnswer as why:
         raise _failed(image, (*last, why.reason), Exit.UNREACHABLE) from why
-    except (APIError, BuildError) as why:
+    except (APIError, _Failed) as why:
         raise _failed(image, (*last, str(why)), Exit.PROVIDER) from why
 
 
@@ -118,13 +118,18 @@ def _asked(client: APIClient, image: Image) -> Iterable[Mapping[str, Any]]:
 
 
 def _lines(said: Iterable[Mapping[str, Any]]) -> Iterator[str]:
-    from docker.errors import BuildError
-
+    """The builder's words; its fault is raised at the end, when the connection has been read out."""
+    fault: str | None = None
     for piece in said:
-        if "error" in piece:
-            raise BuildError(str(piece["error"]).strip(), iter(()))
+        fault = piece.get("error", fault)
         text = piece.get("stream") or piece.get("status") or ""
         yield from (line.rstrip() for line in str(text).splitlines() if line.strip())
+    if fault is not None:
+        raise _Failed(fault.strip())
+
+
+class _Failed(Exception):
+    """The builder gave up, in its own words."""
 
 
 def _failed(image: Image, lines: Sequence[str], status: Exit) -> LauncherError:

@@ -189,8 +189,8 @@ def _copy(wanted: _Wanted, file: int, digest: hashlib._Hash, have: int) -> None:
         return
     while True:
         left = size - have
-        # One byte more than is left: a file that grew shows itself without another call.
-        data = wanted.read(wanted.source, have, min(left + 1, wanted.chunk))
+        # At the end one byte more than is left: a file that grew shows itself without another call.
+        data = wanted.read(wanted.source, have, left + 1 if left <= wanted.chunk else wanted.chunk)
         if len(data) > left:
             raise Corrupt(f"{wanted.source!r} is longer than the {size} bytes announced")
         if not data and left:
