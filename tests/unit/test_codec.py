@@ -40,7 +40,7 @@ def record(kind: Any) -> st.SearchStrategy[Any]:
 
 @pytest.mark.parametrize("kind", RECORDS, ids=lambda kind: kind.__name__)
 @settings(
-    max_examples=8, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large], deadline=None
+    max_examples=5, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large], deadline=None
 )
 @given(st.data())
 def test_every_record_comes_back_from_a_file_as_it_was(kind: Any, data: st.DataObject) -> None:
@@ -52,6 +52,7 @@ def test_all_records_are_met() -> None:
     assert {Plan, Offer, Resource, Traits, models.Order, runstate.RunState, runstate.Attempt} <= set(RECORDS)
 
 
+@settings(max_examples=40)
 @given(st.datetimes(timezones=st.timezones()))
 def test_a_moment_is_written_in_utc_and_stays_the_same_moment(at: datetime) -> None:
     try:

@@ -84,9 +84,9 @@ class Quick(Disk):
 class Full(Quick):
     """A disk that takes `room` bytes and then no more; `cut` fails as often as it is told to."""
 
-    def __init__(self, room: int, *, stuck: int = 0) -> None:
+    def __init__(self, room: int) -> None:
         self.room = room
-        self.stuck = stuck
+        self.stuck = 0
 
     def append(self, path: Path, data: bytes, *, sync: bool) -> None:
         taken = data[: self.room]
@@ -221,8 +221,9 @@ def test_a_disk_that_fills_at_any_byte_leaves_a_sound_journal(tmp_path: Path, st
     for taken in range(len(line)):
         path = tmp_path / f"{taken}.jsonl"
         Journal(Quick(), path).append("first", NOON)
-        disk = Full(taken, stuck=stuck)
+        disk = Full(taken)
         book = Journal(disk, path)
+        disk.stuck = stuck
         with pytest.raises(OSError, match="No space left"):
             book.append("second", NOON, n=2)
         assert [f.kind for f in book.facts] == ["first"]
@@ -248,8 +249,9 @@ def test_a_disk_that_was_full_from_the_start(tmp_path: Path) -> None:
 def test_while_the_tail_cannot_be_mended_nothing_is_written_behind_it(tmp_path: Path) -> None:
     path = tmp_path / "journal.jsonl"
     Journal(Disk(), path).append("first", NOON)
-    disk = Full(5, stuck=2)
+    disk = Full(5)
     book = Journal(disk, path)
+    disk.stuck = 2
     before = path.stat().st_size
     with pytest.raises(OSError, match="No space left"):
         book.append("second", NOON)

@@ -53,7 +53,7 @@ class Ticks:
 
 def test_an_unknown_way_is_refused() -> None:
     with pytest.raises(ValueError, match="telepathy"):
-        open_host(Access("telepathy", "a", "b"))  # type: ignore[arg-type]
+        open_host(Access("telepathy", "a", "b"))  # type: ignore[arg-type]  # what no type checker saw
 
 
 def test_the_folder_outlives_the_machine_and_may_not_be_there_yet(tmp_path: Path) -> None:
@@ -196,7 +196,7 @@ def test_a_program_that_cannot_run_is_an_answer_with_its_reason(host: ProcessHos
 
 
 def test_a_run_past_its_deadline_ends_with_all_that_it_started(host: ProcessHost, root: Path) -> None:
-    with pytest.raises(HostError, match="did not end within 1.5 s"):
+    with pytest.raises(HostError, match=r"did not end within 1\.5 s"):
         host.run(["sh", "-c", "echo $$ > group; sleep 99 & wait"], timeout=1.5)
     group = int((root / "group").read_text())
     _, alive = psutil.wait_procs([p for p in psutil.process_iter() if _group(p.pid) == group], timeout=10)

@@ -89,6 +89,22 @@ def test_a_machine_that_never_was_costs_nothing_and_a_released_one_costs_no_more
     gone = story.state.attempts[1].gone_at
     assert gone is not None
     assert story.state.spent(gone + 60 * MINUTE) == story.state.spent(gone) == Decimal("0.69") / 120
+    assert story.state.spent_besides(story.state.attempts[0], gone) == story.state.spent(gone)
+    assert story.state.spent_besides(story.state.attempts[1], gone) == 0
+
+
+def test_a_machine_that_was_perhaps_there_for_a_while_may_have_cost_something() -> None:
+    story = paid().asked()("not-created", attempt=1, reason="lost", blame=False, sure=False)
+    assert story.state.spent(story.now) == Decimal("0.001917"), "ten seconds, rounded up"
+
+
+def test_results_that_ended_with_their_machine_are_lost_and_another_one_goes_on() -> None:
+    story = (
+        paid().started().sealed()("pull-failed", message="cut")("over", attempt=1, why="lost", blame=False)
+    )
+    assert story.state.sealed is not None
+    state = story.released().state
+    assert (state.sealed, state.wants_pull, next_step(state)) == (None, False, Step.PROVISION)
 
 
 def test_the_rate_returned_at_create_is_the_one_that_counts() -> None:
@@ -157,9 +173,9 @@ NEXT: list[tuple[str, Callable[[], Story], Step | None]] = [
     ("waiting, machine gone", stories.waiting, None),
     ("waiting, pull asked", lambda: stories.waiting()("pull-asked", id="r"), Step.PULL),
     (
-        "waiting, pull asked, but an end without results too",
+        "waiting, then given up with stop --now",
         lambda: stories.waiting()("pull-asked", id="r")("stop", id="s", now=True),
-        None,
+        Step.RELEASE,
     ),
     (
         "pulled from the place that outlived the machine",
@@ -230,6 +246,7 @@ OUTCOMES: list[tuple[str, Callable[[], Story], State, Exit]] = [
     ("non-zero", lambda: begin().started().sealed(exit_code=3), State.FAILED, Exit.TRAINER),
     ("by a signal", lambda: begin().started().sealed(exit_code=None), State.FAILED, Exit.TRAINER),
     ("stopped", stories.stopped, State.STOPPED, Exit.LIMIT),
+    ("given up", lambda: begin().started().sealed()("discarded"), State.STOPPED, Exit.LIMIT),
     ("time", lambda: begin().started().sealed(why="limit"), State.LIMIT, Exit.LIMIT),
     ("idle", lambda: begin().started().sealed(why="idle"), State.LIMIT, Exit.LIMIT),
     ("deadline", lambda: begin().started().sealed(why="deadline"), State.LIMIT, Exit.LIMIT),
