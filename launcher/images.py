@@ -167,7 +167,7 @@ def _is_name(wish: str) -> bool:
 
 
 def _id(client: APIClient, name: str) -> str:
-    facts: Json = client.inspect_image(name)  # type: ignore[no-untyped-call]
+    facts: Json = client.inspect_image(name)  # type: ignore[no-untyped-call]  # untyped in the stubs
     return str(facts["Id"])
 
 

@@ -122,7 +122,7 @@ class Courier:
         if self.token:  # by it the agent finds what was left running
             environment["LAUNCHER_INSTANCE"] = self.token
         pipe = subprocess.PIPE
-        child = subprocess.Popen(
+        with subprocess.Popen(
             [to_bytes(word) for word in ask["argv"]],
             stdin=pipe,
             stdout=pipe,
@@ -130,13 +130,12 @@ class Courier:
             cwd=self.inside(ask["cwd"]),
             env=environment,
             start_new_session=True,
-        )
-        try:
-            out, err = child.communicate(payload, timeout=ask["timeout"])
-        except subprocess.TimeoutExpired:
-            os.killpg(child.pid, signal.SIGKILL)
-            child.wait()
-            return {"error": "timeout"}, b""
+        ) as child:
+            try:
+                out, err = child.communicate(payload, timeout=ask["timeout"])
+            except subprocess.TimeoutExpired:
+                os.killpg(child.pid, signal.SIGKILL)
+                return {"error": "timeout"}, b""
         return {"exit_code": child.returncode, "out": len(out)}, out + err
 
     def answer(self, ask: Ask, payload: bytes) -> Answer:
