@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from launcher import artifacts
@@ -368,6 +368,7 @@ def test_a_manifest_cannot_vouch_for_files_outside(version: Path) -> None:
 names = st.text(st.characters(codec="utf-8", exclude_characters="/\0"), min_size=1, max_size=20)
 
 
+@settings(deadline=None)
 @given(st.dictionaries(names, st.binary(max_size=20), max_size=5))
 def test_a_manifest_lists_every_file_whatever_its_name(files: dict[str, bytes]) -> None:
     entries = tuple(listed(path, data) for path, data in files.items())

@@ -52,7 +52,7 @@ def test_all_records_are_met() -> None:
     assert {Plan, Offer, Resource, Traits, models.Order, runstate.RunState, runstate.Attempt} <= set(RECORDS)
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(st.datetimes(timezones=st.timezones()))
 def test_a_moment_is_written_in_utc_and_stays_the_same_moment(at: datetime) -> None:
     try:
@@ -65,6 +65,7 @@ def test_a_moment_is_written_in_utc_and_stays_the_same_moment(at: datetime) -> N
     assert codec.parse_iso(text).tzinfo is UTC
 
 
+@settings(deadline=None)
 @given(st.lists(st.datetimes(timezones=st.just(UTC)), min_size=2))
 def test_moments_sort_as_text(moments: list[datetime]) -> None:
     assert [codec.parse_iso(t) for t in sorted(map(codec.iso, moments))] == sorted(moments)

@@ -189,7 +189,7 @@ def test_a_journal_can_be_read_on_from_where_a_reading_ended() -> None:
 happenings = st.tuples(keys, st.dictionaries(keys, values, max_size=3), st.datetimes(timezones=st.just(UTC)))
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(st.lists(happenings, max_size=4))
 def test_what_is_encoded_is_read_back(facts: list[tuple[str, dict[str, object], datetime]]) -> None:
     data, crc = b"", 0

@@ -133,7 +133,7 @@ class Life:
 lives = st.lists(st.just(0) | st.just(0) | st.integers(0, 47), max_size=80)
 
 
-@settings(max_examples=150)
+@settings(max_examples=150, deadline=None)
 @given(lives, st.booleans())
 @example([0] * 5, False)
 def test_a_run_ends_whatever_happens_and_leaves_no_machine_alone(choices: list[int], free: bool) -> None:
@@ -185,6 +185,7 @@ def assert_kept(old: Attempt, new: Attempt) -> None:
     assert old.open or not new.open
 
 
+@settings(deadline=None)
 @given(lives, st.integers(0, 400))
 def test_a_run_folded_in_two_parts_is_the_same_run(choices: list[int], cut: int) -> None:
     life = Life(choices, plan())
