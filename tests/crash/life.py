@@ -1,0 +1,277 @@
+"""One run that is killed and resumed, and what must hold of it once it is over: the command line, the
+engine's process and the agent are the real ones, in a folder of their own. It knows not what is killed when.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import select
+import shutil
+import signal
+import subprocess
+import sysconfig
+import time
+import venv
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from launcher import artifacts
+from launcher.providers import registry
+from launcher.store import Home, RunFolder, Versions
+from tests.conftest import scrubbed
+from tests.crash import stopper
+
+ROOT = Path(__file__).resolve().parents[2]
+PATIENCE_S = 60.0
+TRAINER = """
+import os, pathlib, time
+with open(os.environ["STARTS"], "a") as starts:
+    print("started", file=starts)
+place = pathlib.Path(os.environ["LAUNCHER_CHECKPOINT"])
+(place / "step-1.tmp").mkdir(parents=True)
+(place / "step-1.tmp" / "weights").write_bytes(b"w" * 1000)
+(place / "step-1.tmp" / "complete").touch()
+(place / "step-1.tmp").rename(place / "step-1")
+for step in range(5):
+    print("step", step, flush=True)
+    time.sleep(0.04)
+out = pathlib.Path("out")
+(out / "deep").mkdir(parents=True, exist_ok=True)
+(out / "model.bin").write_bytes(bytes(range(256)) * 2000)
+(out / "deep" / "scores.json").write_text("{}")
+"""
+
+
+def interpreter(place: Path) -> Path:
+    """An environment like ours in which the engine's process loads the stopper before anything else."""
+    venv.EnvBuilder(symlinks=True).create(place)
+    site = next(place.glob("lib/python*/site-packages"))
+    ours = sysconfig.get_path("purelib")
+    (site / "stopper.pth").write_text(f"{ROOT}\n{ours}\nimport {stopper.__name__}\n")
+    return place / "bin" / "python"
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where a run is to run, and how its leavings are found."""
+
+    name: str
+    words: tuple[str, ...] = ()
+    env: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Left:
+    """What a run leaves that must be the same, however often its engine was killed."""
+
+    state: str
+    files: dict[str, str]
+    manifest: tuple[tuple[str, int, str], ...]
+    log: str
+    checkpoints: dict[str, str]
+
+
+@dataclass
+class Killed:
+    """An engine that was stopped at a boundary and killed there: what it was about to do was not done."""
+
+    boundary: str
+    pid: int
+
+
+@dataclass
+class Life:
+    """One run in a folder of its own, whose engines may be killed."""
+
+    root: Path
+    python: Path
+    target: Target
+    run: str
+    kills: list[Killed] = field(default_factory=list)
+    answer: Any = None
+
+    def __post_init__(self) -> None:
+        self.project.mkdir(parents=True)
+        (self.project / "train.py").write_text(TRAINER)
+        os.mkfifo(self.pipe)
+
+    @property
+    def project(self) -> Path:
+        return self.root / "project"
+
+    @property
+    def pipe(self) -> Path:
+        return self.root / "pipe"
+
+    @property
+    def trace(self) -> Path:
+        return self.root / "trace"
+
+    @property
+    def folder(self) -> RunFolder:
+        return Home(self.root / "home").run(self.run)
+
+    def begin(self, stop: str = "") -> bool:
+        """`run`, until it ends (True) or its engine stands at the boundary and was killed there."""
+        words = ["run", "--name", self.run, "--project", str(self.project), "--output", "out", "--json"]
+        starts = f"STARTS={self.root / 'starts'}" if self.target.name == "local" else "STARTS=/dev/stderr"
+        words += ["--env", starts, *self.target.words, "--", "python3", "train.py"]
+        return self._command(words, stop)
+
+    def resume(self, stop: str = "") -> bool:
+        return self._command(["resume", self.run, "--json"], stop)
+
+    def boundaries(self) -> list[str]:
+        return [line.split(" ", 1)[1] for line in self.trace.read_text().splitlines()]
+
+    def _command(self, words: list[str], stop: str) -> bool:
+        env = scrubbed(self.root, **dict(self.target.env), LAUNCHER_HOME=str(self.root / "home"))
+        env |= {stopper.TRACE: str(self.trace), stopper.STOP: stop, stopper.PIPE: str(self.pipe)}
+        door = os.open(self.pipe, os.O_RDWR | os.O_NONBLOCK)
+        command = [str(self.python), "-I", "-m", "launcher", *words]
+        with (
+            open(self.root / "said", "ab") as said,
+            subprocess.Popen(
+                command,
+                cwd=self.project,
+                env=env,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=said,
+            ) as view,
+        ):
+            gone = os.pidfd_open(view.pid)
+            try:
+                ready = select.select([door, gone], [], [], PATIENCE_S)[0]
+                if door in ready:
+                    os.read(door, 1)
+                    self._kill(view)
+                    return False
+                if gone not in ready:
+                    view.kill()
+                    raise AssertionError(f"{self.run}: {words[0]} hangs; {self.told()}")
+                assert view.stdout is not None
+                self.answer = {"exit": view.wait(), **json.loads(view.stdout.read() or b"{}")}
+                return True
+            finally:
+                os.close(gone)
+                os.close(door)
+
+    def _kill(self, view: subprocess.Popen[bytes]) -> None:
+        """As when the machine loses power: the engine at this very point, and the terminal with it."""
+        pid, boundary = self.trace.read_text().splitlines()[-1].split(" ", 1)
+        self.kills.append(Killed(boundary, int(pid)))
+        os.kill(int(pid), signal.SIGKILL)
+        view.kill()
+        view.wait()
+
+    def tear(self) -> None:
+        """Half a line stands at the journal's end, as after a write that was cut."""
+        with self.folder.journal.open("ab") as journal:
+            journal.write(b'3f1c77aa {"kind":"gone","at":"2026-')
+
+    def told(self) -> str:
+        """For a failure: what was killed, what the commands and the engines said."""
+        said = (self.root / "said").read_text(errors="replace")[-1500:]
+        log = self.folder.engine_log
+        engine = log.read_text(errors="replace")[-2500:] if log.exists() else ""
+        return f"killed at {[k.boundary for k in self.kills]}; {self.answer}\n{said}\n{engine}"
+
+    # --- what is left ------------------------------------------------------------------------
+
+    def left(self) -> Left:
+        version = Path(str(self.answer["artifacts"]))
+        manifest = json.loads((version / artifacts.MANIFEST).read_bytes())
+        listed = [(f["path"], f["size"], f["sha256"]) for f in manifest["files"]]
+        return Left(
+            str(self.answer["state"]),
+            {path: sha for path, sha in hashes(version).items() if not ours(path)},
+            tuple(entry for entry in listed if not ours(entry[0])),
+            (version / artifacts.OWN / "log").read_text(),
+            hashes(self.folder.checkpoints),
+        )
+
+    def faults(self, undisturbed: Left | None = None) -> list[str]:
+        """Everything that is not as it must be."""
+        if self.answer is None or self.answer["exit"] != 0 or self.answer["state"] != "done":
+            return ["not done"]
+        left = self.left()
+        versions = Versions(self.project)
+        names = [n for n in os.listdir(versions.root) if not n.startswith(".") and n != "latest.json"]
+        latest = json.loads(versions.latest.read_bytes())
+        tell: dict[str, Callable[[], bool]] = {
+            "other results than the undisturbed run": lambda: undisturbed in (None, left),
+            "results that do not match the manifest": lambda: not artifacts.verify(versions.root / names[0]),
+            f"not one version: {names}": lambda: names == [self.answer["version"]],
+            f"latest.json: {latest}": lambda: [latest["version"], latest["run"]] == [names[0], self.run],
+            "a .partial is left": lambda: not any(self.root.rglob("*.partial/*")),
+            "trainer started more than once": lambda: self._starts() == 1,
+        }
+        return [fault for fault, holds in tell.items() if not holds()] + self._doubled() + self._running()
+
+    def _starts(self) -> int:
+        if self.target.name == "local":
+            return (self.root / "starts").read_text().count("started")
+        return self.left().log.count("started")
+
+    def _doubled(self) -> list[str]:
+        """Nothing was asked for twice: neither by the journal nor by what the engines did."""
+        kinds = [json.loads(line[9:])["kind"] for line in self.folder.journal.read_bytes().splitlines()]
+        once = ("created", "started", "sealed", "versioned", "receipt", "gone", "ended")
+        faults = [f"{kinds.count(kind)} x {kind}" for kind in once if kinds.count(kind) != 1]
+        # Asked for again only after it was proved that the first asking had made nothing.
+        if kinds.count("create-asked") - kinds.count("not-created") != 1:
+            faults.append("asked for a second machine")
+        return faults + [f"{count} x {name}" for name, count in self._done().items() if count != 1]
+
+    def _done(self) -> dict[str, int]:
+        """How often an instance was really made, as the engines themselves did it."""
+        making = {"local": "start python -I -c", "docker": "send POST /containers/create"}[self.target.name]
+        done = sum(name == making for name in self.boundaries())
+        return {making: done - sum(kill.boundary == making for kill in self.kills)}
+
+    def _running(self) -> list[str]:
+        provider = registry.load(self.target.name)
+        end = time.monotonic() + 5  # an engine leaves a moment after its last fact
+        while (pids := list(self.processes())) and time.monotonic() < end:
+            psutil.wait_procs([psutil.Process(p) for p in pids if psutil.pid_exists(p)], timeout=0.2)
+        faults = [f"a process is left: {pids}"] if pids else []
+        listed = [resource.id for resource in provider.list(self.run)]
+        return faults + ([f"still listed: {listed}"] if listed else [])
+
+    def processes(self) -> Iterator[int]:
+        """By the label in their environment, or by the run's folder in their command."""
+        for process in psutil.process_iter():
+            with suppress(psutil.Error):
+                if process.status() == psutil.STATUS_ZOMBIE or process.pid == os.getpid():
+                    continue
+                labelled = process.environ().get("LAUNCHER_RUN") == self.run
+                if labelled or str(self.folder.root) in process.cmdline():
+                    yield process.pid
+
+    def clean(self) -> None:
+        for pid in self.processes():
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        for resource in registry.load(self.target.name).list(self.run):
+            registry.load(self.target.name).terminate(resource.id)
+        shutil.rmtree(self.root)
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def ours(path: str) -> bool:
+    return path.startswith(f"{artifacts.OWN}/") or path == artifacts.MANIFEST

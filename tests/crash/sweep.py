@@ -1,0 +1,92 @@
+"""A sweep: one undisturbed run names its boundaries, then a run for each of them is killed there and resumed.
+
+What a killed and resumed run leaves is compared with what the undisturbed one left.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.crash.life import Life, Target, interpreter
+
+WORKERS = 3  # a run waits more than it computes
+
+
+@dataclass(frozen=True)
+class Report:
+    target: str
+    boundaries: tuple[str, ...]
+    swept: int
+    kills: int
+    nested: int  # killed again while it recovered
+    missed: tuple[str, ...]  # boundaries that the run did not come by a second time
+    faults: tuple[str, ...]
+    seconds: float
+
+    def line(self) -> str:
+        return (
+            f"{self.target}: {len(self.boundaries)} boundaries, {self.swept} swept, {self.kills} kills "
+            f"({self.nested} while recovering), {len(self.faults)} faults, {self.seconds:.1f} s"
+        )
+
+
+class Sweep:
+    def __init__(self, place: Path, target: Target) -> None:
+        self._place = place
+        self._target = target
+        place.mkdir(parents=True, exist_ok=True)
+        self._python = interpreter(place / "python")
+        with self._life("undisturbed") as life:
+            assert life.begin(), life.told()
+            assert not life.faults(), (life.faults(), life.told())
+            self._undisturbed = life.left()
+            self.boundaries = tuple(life.boundaries())
+
+    @contextmanager
+    def _life(self, name: str) -> Iterator[Life]:
+        run = f"{self._target.name[0]}{os.getpid()}-{name}"
+        life = Life(self._place / name, self._python, self._target, run)
+        try:
+            yield life
+        finally:
+            life.clean()
+
+    def run(self, chosen: Sequence[int] | None = None) -> Report:
+        began = time.monotonic()
+        numbers = list(range(len(self.boundaries)) if chosen is None else chosen)
+        with ThreadPoolExecutor(WORKERS) as workers:
+            results = list(workers.map(self._one, numbers))
+        return Report(
+            self._target.name,
+            self.boundaries,
+            len(numbers),
+            sum(kills for kills, _ in results),
+            sum(kills > 1 for kills, _ in results),
+            tuple(self.boundaries[n] for n, (kills, _) in zip(numbers, results, strict=True) if not kills),
+            tuple(fault for _, faults in results for fault in faults),
+            time.monotonic() - began,
+        )
+
+    def _one(self, number: int) -> tuple[int, list[str]]:
+        """Kill there, in every third case once more while it recovers; every second torn line is mended."""
+        boundary = self.boundaries[number]
+        with self._life(f"b{number}") as life:
+            try:
+                over = life.begin(boundary)
+                if not over and "append run/journal" in boundary and number % 2:
+                    life.tear()
+                if not over and number % 3 == 0:
+                    over = life.resume(f"#{2 + number * 7 % 29}")
+                if not over:
+                    assert life.resume(), "a resume ended without an answer"
+                faults = life.faults(self._undisturbed)
+            except (AssertionError, OSError, ValueError, LookupError) as e:
+                faults = [f"{type(e).__name__}: {e}"]
+            told = [f"at {boundary!r}: {'; '.join(faults)}\n{life.told()}"] if faults else []
+            return len(life.kills), told
