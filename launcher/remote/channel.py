@@ -7,6 +7,7 @@ the middle of a message (a deadline, a stop) is closed for good: the next one st
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections.abc import Callable
 from functools import partial
@@ -53,6 +54,7 @@ class Channel:
         self, ask: dict[str, Any], payload: bytes, *, timeout: float, tick: Tick | None = None
     ) -> tuple[dict[str, Any], bytes]:
         """One round trip. Whatever interrupts it, tick() included, closes the channel."""
+        sys.audit("launcher.remote.call", ask["verb"], ask.get("path"))  # as Python tells of opened files
         until = time.monotonic() + timeout
         head = json.dumps(dict(ask, size=len(payload))).encode()
         finished = False
