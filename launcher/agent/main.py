@@ -14,14 +14,17 @@ import sys
 import threading
 import time
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from . import protocol as p
 from .background import Background
 from .clock import boot_clock, boot_name, epoch
 from .mind import Mind
-from .sampler import Sampler
 from .spool import Inbox, Lines, Spool
 from .tree import Tree
+
+if TYPE_CHECKING:
+    from .sampler import Sampler
 
 POLL_S = 0.1
 LOOK_S = 1.0  # the mind sees the wall clock at least so often: it may have been set
@@ -56,7 +59,7 @@ class Agent:
         self._inbox = Inbox(spool.inbox)
         self._events = Lines(spool.events, KEEP_BYTES)
         self._back = Background()
-        self._sampler = Sampler(spool, tree, booted, self._sampled)
+        self._sampler: Sampler | None = None
         self._sight = p.Sight(wall=0.0)
         self._news = True
         self._term = False
@@ -67,7 +70,7 @@ class Agent:
 
     def run(self) -> int:
         self._arm()
-        wake_at, sampling = 0.0, False
+        wake_at = 0.0
         try:
             while True:
                 now = self._now()
@@ -81,9 +84,7 @@ class Agent:
                 if self._left:
                     return 0
                 self._events.flush()
-                if not sampling:  # it loads much: the first words are not kept waiting for it
-                    self._sampler.begin()
-                    sampling = True
+                self._telemetry()
                 if not self._news:
                     self._sleep(wake_at)
         finally:
@@ -98,7 +99,7 @@ class Agent:
         """Fill the sight; True when there is something new in it."""
         commands, warnings = self._inbox.poll()
         self._sight.commands = tuple(commands)
-        while self._sampler.warnings:
+        while self._sampler is not None and self._sampler.warnings:
             warnings.append(self._sampler.warnings.popleft())
         self._sight.warnings = (*self._warnings, *warnings)
         self._warnings.clear()
@@ -107,7 +108,7 @@ class Agent:
             self._died(pid, status)
         came = self._back.deliver()
         if self._job is not None and self._job.idle_s and isinstance(self._sight.trainer, p.Running):
-            self._sight.activity = self._sampler.activity()
+            self._sight.activity = self._telemetry().activity()
         seen = self._sight
         return bool(came or self._news or seen.commands or seen.warnings or seen.term)
 
@@ -123,7 +124,7 @@ class Agent:
         code, number = outcome(status)
         if isinstance(self._sight.trainer, p.Running) and self._sight.trainer.pid == pid:
             self._sight.trainer = p.Exited(pid, code, number)
-            self._sampler.now()
+            self._telemetry().now()
         elif self._preparing is not None and self._preparing[0] == pid:
             _, since, offset = self._preparing
             ended = -number if number is not None else code or 0
@@ -132,6 +133,15 @@ class Agent:
         else:
             return
         self._news = True
+
+    def _telemetry(self) -> Sampler:
+        """Begins at its first use: it loads much, and the first words are not kept waiting for it."""
+        if self._sampler is None:
+            from .sampler import Sampler
+
+            self._sampler = Sampler(self._spool, self._tree, self._booted, self._sampled)
+            self._sampler.begin()
+        return self._sampler
 
     def _sampled(self) -> None:
         self._back.knock()
@@ -153,7 +163,7 @@ class Agent:
         elif isinstance(action, p.Look):
             self._sight.tree_empty = self._news = not self._tree.descendants()
         elif isinstance(action, p.Rate):
-            self._sampler.rate(action.interval_s, action.for_s)
+            self._telemetry().rate(action.interval_s, action.for_s)
         elif isinstance(action, p.Leave):
             self._leave(action.why)
         else:
@@ -188,7 +198,7 @@ class Agent:
             if not has_gpu:
                 raise CannotStart("gpu-missing", "neither NVML nor nvidia-smi shows a GPU on this machine")
             self._sight.trainer = p.Running(start_trainer(job, self._spool, self._tree))
-            self._sampler.follow(job)
+            self._telemetry().follow(job)
         except CannotStart as fault:
             self._sight.trainer = fault.refused
         self._drop_secrets()

@@ -64,6 +64,12 @@ def test_at_rest_it_costs_next_to_nothing(begin: Begin) -> None:
     assert rss_kb <= 30_000
 
 
+def test_it_is_armed_after_little_work(begin: Begin) -> None:
+    """The processor's time, not the wall's: tests share their cores with others."""
+    live = begin().armed()
+    assert cpu_seconds(live.process.pid) <= 0.25
+
+
 def test_it_answers_a_command_quickly(begin: Begin) -> None:
     live = begin().armed()
     waits = []

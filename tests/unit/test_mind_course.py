@@ -136,6 +136,13 @@ def test_what_its_own_end_leaves_running_is_killed_at_once() -> None:
     assert b.wake(10.05) == [KILL]
 
 
+def test_an_older_look_does_not_vouch_for_an_empty_tree() -> None:
+    b = Bench()
+    b.start(1)
+    assert b.wake(10, trainer=Exited(7, 0), tree_empty=True) == [KILL]
+    assert b.wake(10, tree_empty=True) == [Seal()]
+
+
 def test_stop_now_kills() -> None:
     b = Bench()
     b.start(1)

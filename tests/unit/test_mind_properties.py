@@ -100,7 +100,7 @@ class Played:
             facts.update(trainer=self.trainer, tree_empty=self.tree_empty, activity=self.w["activity"])
             actions = self.b.wake(now, *commands, term=now == self.w["preempted"], **facts)
             self.wakes += 1
-            assert self.wakes < 3000, "it spins"
+            assert self.wakes < 1500, "it spins"
             for action in actions:
                 self._do(now, action)
             outside = {at for at in outside if at > now}
