@@ -67,6 +67,9 @@ class ProviderError(Exception):
 class AuthRefused(ProviderError):
     exit = Exit.KEYS
 
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason, surely_no_effect=True)
+
 
 class NoCapacity(ProviderError):
     """The provider has none of it now: the next offer may do."""

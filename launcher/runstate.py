@@ -67,6 +67,7 @@ class Attempt:
     receipt_at: datetime | None = None
     over: str | None = None  # why this machine is to be ended: nothing more is wanted of it
     blame: bool = False  # the offer itself did not work: the next attempt tries another
+    status: int | None = None  # the exit status that its failure stands for
     end_asked_at: datetime | None = None
     gone_at: datetime | None = None
     kept: bool = False  # gone, but the place of its output still waits for a pull
@@ -211,6 +212,7 @@ _ATTEMPT_FACTS: dict[str, Callable[[Fact], dict[str, Any]]] = {
         "gone_at": f.at,
         "over": f.data["reason"],
         "blame": f.data["blame"],
+        "status": f.data.get("exit"),
         # What never was costs nothing; what was perhaps there for a while may have.
         **({"usd_per_hour": Decimal(0)} if f.data.get("sure", True) else {}),
     },
@@ -229,7 +231,7 @@ _ATTEMPT_FACTS: dict[str, Callable[[Fact], dict[str, Any]]] = {
     "deadline": lambda f: {"deadline": parse_iso(f.data["deadline"])},
     "sealed": _sealed,
     "receipt": lambda f: {"receipt_at": f.at},
-    "over": lambda f: {"over": f.data["why"], "blame": f.data["blame"]},
+    "over": lambda f: {"over": f.data["why"], "blame": f.data["blame"], "status": f.data.get("exit")},
     "end-asked": lambda f: {"end_asked_at": f.at},
     "gone": lambda f: {"gone_at": f.at, "kept": bool(f.data.get("kept"))},
 }
@@ -279,10 +281,10 @@ def next_step(state: RunState) -> Step | None:
     if state.ended is not None:
         return None
     a = state.attempt
-    if a is not None and (a.open or (a.kept and not state.wants_pull)):
+    if a is not None and (a.open or (a.kept and (not state.wants_pull or _stop_now(state)))):
         return _next_of_attempt(state, a)
     if state.wants_pull:  # the machine is gone, its output outlived it
-        return Step.PULL if state.pull_failed is None and not _stop_now(state) else None
+        return Step.PULL if state.pull_failed is None else None
     return Step.PROVISION if may_try_again(state) else None
 
 
@@ -362,6 +364,9 @@ def exit_status(state: RunState, shown: State) -> Exit:
     if shown is State.DONE:
         return Exit.DONE
     if shown is State.FAILED and state.sealed is None:
+        told = state.attempts[-1].status if state.attempts else None
+        if told is not None:
+            return Exit(told)
         return Exit.NO_OFFER if all(a.instance is None for a in state.attempts) else Exit.PROVIDER
     return Exit.TRAINER if shown is State.FAILED else Exit.PROVIDER
 
@@ -383,7 +388,7 @@ def shown(state: RunState, *, engine_alive: bool, now: datetime) -> State:
         return State.PULLING
     if a.instance is None or (not a.open and may_try_again(state)):
         return State.RENTING
-    if a.sealed is not None and a.receipt_at is None:
+    if a.sealed is not None:
         return State.PULLING
     return State.PREPARING if a.started_at is None else State.RUNNING
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from launcher.codec import dump
-from launcher.errors import Gone, HostError, NoFile, ProviderError
+from launcher.errors import Exit, Gone, HostError, NoFile, ProviderError
 from launcher.events import parse_events
 from launcher.models import Access, ResourceState
 from launcher.runstate import Attempt
@@ -42,7 +42,13 @@ def connect(w: World) -> None:
             if delivered is not None and _armed(w, a, resource.access):
                 return
         w.wait(w.pace_s / 5)
-    w.about(a, "over", why=_last_words(w, a, "the machine was not reachable in time"), blame=True)
+    w.about(
+        a,
+        "over",
+        why=_last_words(w, a, "the machine was not reachable in time"),
+        blame=True,
+        exit=int(Exit.UNREACHABLE),
+    )
 
 
 def _last_words(w: World, a: Attempt, why: str) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from decimal import Decimal
 
-from launcher import guard, runstate
+from launcher import guard, plan, runstate
 from launcher.codec import dump
 from launcher.errors import ProviderError, Unreachable
 from launcher.models import Order, Resource, ResourceState
@@ -44,16 +44,17 @@ def _ask(w: World) -> bool:
     offer = w.plan.choices[choice].offer
     limits, now = w.plan.limits, w.clock.now()
     spent = w.state.spent(now)
-    overrun = w.provider(choice).traits.overrun_s
+    traits = w.provider(choice).traits
+    overrun, step = traits.overrun_s, traits.billing_step_s
     ceiling = w.ceiling() or Decimal(0)
-    if offer.bills and not guard.may_ask(spent, offer.usd_per_hour, limits, overrun, ceiling):
+    if offer.bills and not guard.may_ask(spent, offer.usd_per_hour, limits, overrun, ceiling, step):
         # Refused by our own guard: nothing was asked for, so the attempt is born gone.
         n = len(w.state.attempts) + 1
         _record_asked(w, n, choice, now, offer.usd_per_hour)
         w.record("not-created", attempt=n, reason="budget", blame=True)
         return False
     left = ceiling - spent if offer.bills else None
-    ends_at = guard.ends_at_create(now, limits, offer.usd_per_hour, left)
+    ends_at = guard.ends_at_create(now, limits, offer.usd_per_hour, left, overrun, step)
     _record_asked(w, len(w.state.attempts) + 1, choice, ends_at, offer.usd_per_hour)
     return True
 
@@ -83,7 +84,7 @@ def _look(w: World, a: Attempt, provider: Provider, *, refused: str | None = Non
 
 def order(w: World, a: Attempt) -> Order:
     choice = w.plan.choices[a.choice]
-    limits, job = w.plan.limits, w.plan.job
+    limits = w.plan.limits
     return Order(
         run=w.plan.run,
         attempt=a.n,
@@ -98,7 +99,7 @@ def order(w: World, a: Attempt) -> Order:
         hold_s=limits.hold_s,
         folder=str(w.attempt_folder(a).spool),
         boot_guard=w.parts.boot_guard,
-        require_gpu=job.require_gpu,
+        require_gpu=plan.requires_gpu(w.plan, choice.offer),
     )
 
 
@@ -113,7 +114,7 @@ def _create(w: World, a: Attempt, provider: Provider, fresh: bool) -> None:
             w.about(a, "not-created", reason=e.reason, blame=True, exit=int(e.exit), code=type(e).__name__)
         elif isinstance(e, Unreachable) and not w.plan.choices[a.choice].offer.bills:
             # An engine on this machine that does not answer: say so now instead of trying for minutes.
-            w.about(a, "over", why=e.reason, blame=True)
+            w.about(a, "over", why=e.reason, blame=True, exit=int(e.exit))
         else:
             w.wait(1)
         return

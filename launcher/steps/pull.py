@@ -50,10 +50,10 @@ def _again(w: World, a: Attempt, sealed: Sealed, error: Exception) -> bool:
         w.about(a, "over", why="the machine ended before its results were here", blame=False)
         return True
     tries = w.memory[f"pulls:{a.n}"] = w.memory.get(f"pulls:{a.n}", 0) + 1
-    held = sealed.at + timedelta(seconds=w.plan.limits.hold_s)
-    if not (isinstance(error, HostUnreachable) and w.clock.now() < held):
-        if not (isinstance(error, Corrupt) and tries < CORRUPT_TRIES):
-            return False
+    held = w.clock.now() < sealed.at + timedelta(seconds=w.plan.limits.hold_s)
+    passing = isinstance(error, HostUnreachable) and held
+    if not passing and not (isinstance(error, Corrupt) and tries < CORRUPT_TRIES):
+        return False
     w.wait(min(30.0, 2.0 * tries))
     return True
 
@@ -69,6 +69,8 @@ def _bring(w: World, a: Attempt, sealed: Sealed) -> None:
         own = artifacts.add_own(w.files, partial, _own(w, a))
         body = artifacts.manifest((*files, *own), _facts(w, a, sealed, files))
         name = artifacts.finish(w.files, versions, partial, lambda k: _name(w, sealed, k), body)
+    else:
+        w.files.sync_tree(versions.version(name))  # whoever renamed it may have died before it lasted
     if runstate.outcome(w.state) is State.DONE:
         artifacts.point_latest(w.files, versions, name, w.plan.run, w.clock.now())
     w.record("versioned", version=name, path=str(versions.version(name)))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from datetime import datetime
 
-from launcher import guard
+from launcher import guard, plan
 from launcher.codec import parse_iso
 from launcher.errors import HostError
 from launcher.models import Access, DeviceWish, Json, RuntimeKind
@@ -127,7 +127,8 @@ def _prepare_argv(w: World, a: Attempt) -> list[str]:
     if runtime.requirements is not None:
         argv += ["--requirements", runtime.requirements]
     if runtime.setup:
-        argv += ["--setup", json.dumps(list(runtime.setup))]
+        # Its command runs in the project, and may read anything there: so all of it is part of the digest.
+        argv += ["--setup", json.dumps(list(runtime.setup)), "--project", "."]
     return argv
 
 
@@ -152,7 +153,7 @@ def _command(w: World, a: Attempt, line: Link, python: str | None) -> None:
             "max_time_s": limits.max_time_s,
             "salvage_s": limits.salvage_s,
             "grace_s": max(5, limits.salvage_s // GRACE_SHARE),
-            "require_gpu": job.require_gpu,
+            "require_gpu": _requires_gpu(w, a),
             "idle_s": limits.idle_s,
             "checkpoint_every_s": limits.checkpoint_every_s,
             "keep_s": limits.keep_s,
@@ -172,6 +173,10 @@ def _argv(w: World, a: Attempt, python: str | None) -> list[str]:
     return argv
 
 
+def _requires_gpu(w: World, a: Attempt) -> bool:
+    return plan.requires_gpu(w.plan, w.plan.choices[a.choice].offer)
+
+
 def _env(w: World, a: Attempt, access: Access, output: str) -> dict[str, str]:
     job, root = w.plan.job, access.root
     env = {
@@ -184,6 +189,6 @@ def _env(w: World, a: Attempt, access: Access, output: str) -> dict[str, str]:
     }
     if job.device is not DeviceWish.AUTO:
         env["DEVICE"] = job.device.value
-    if job.require_gpu:
+    if _requires_gpu(w, a):
         env["LAUNCHER_REQUIRE_GPU"] = "1"
     return {**env, **dict(job.env)}
