@@ -7,6 +7,7 @@ nothing. The SDK is imported only when an engine is asked.
 
 from __future__ import annotations
 
+import shutil
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from docker.types import DeviceRequest
 
 CONTROL_S = 25
+_LEAST_FREE_GB = 5
 _FULL = "no space left on device"
 _START = "start Docker (systemctl start docker, or Docker Desktop), or point DOCKER_HOST at an engine"
 _GROUP = "join the group docker (sudo usermod -aG docker $USER), then log in again"
@@ -62,7 +64,7 @@ class DockerProvider:
             detail = f"no NVIDIA runtime, so runs use the CPU; for a GPU: {_TOOLKIT}"
         else:
             detail = "the engine offers NVIDIA GPUs"
-        return (engine, Check("docker gpu", ok=True, detail=detail))
+        return (engine, Check("docker gpu", ok=True, detail=detail), *_disk(info["DockerRootDir"]))
 
     def offers(self, need: Need) -> tuple[Offer, ...]:
         info = self._info()
@@ -256,6 +258,17 @@ def _sorted(why: APIError, doing: str) -> ProviderError:
 def _must_be_ours(labels: dict[str, str] | None, name: str) -> None:
     if not (labels or {}).get("launcher.token"):
         raise BadOrder(f"{name} is not ours and is left alone")
+
+
+def _disk(root: str) -> tuple[Check, ...]:
+    """Room for images and volumes, where the engine's disk is this machine's."""
+    try:
+        free_gb = shutil.disk_usage(root).free / 10**9
+    except OSError:
+        return ()  # another machine's engine, or one in a virtual machine
+    enough = free_gb >= _LEAST_FREE_GB
+    fix = None if enough else "docker system prune"
+    return (Check("docker disk", ok=enough, detail=f"{free_gb:.0f} GB free in {root}", fix=fix),)
 
 
 def make() -> DockerProvider:

@@ -12,7 +12,7 @@ import errno
 import importlib.resources
 import posixpath
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 from uuid import uuid4
@@ -196,11 +196,11 @@ class ContainerHost:
         )
 
         def remove() -> None:
-            with _engine("remove the helper container"):
+            # Its stdin has ended, so it goes by itself as well; asking only makes it quick.
+            with suppress(NoAnswer, NotFound):
                 try:
-                    client.remove_container(name, force=True)
-                except NotFound:
-                    pass
+                    with answered():
+                        client.remove_container(name, force=True)
                 except APIError as why:
                     if why.status_code != 409:  # 409: its own removal is under way
                         raise
