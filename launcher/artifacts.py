@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path, PurePosixPath
 
+from launcher.codec import foreign_json
 from launcher.errors import Corrupt
 from launcher.files import Files
 from launcher.models import Json
@@ -117,7 +118,7 @@ def version_of(files: Files, versions: Versions, run: str, digest: str, instance
 def read_manifest(files: Files, versions: Versions, name: str) -> Json:
     """Empty when it is not one: a stranger's folder among the versions is not ours to judge."""
     try:
-        value = json.loads(files.read(versions.manifest(name)))
+        value = foreign_json(files.read(versions.manifest(name)))
     except (ValueError, OSError):
         return {}
     return value if isinstance(value, dict) else {}

@@ -7,6 +7,8 @@ an older launcher reads what a newer one wrote as long as the meanings hold.
 from __future__ import annotations
 
 import dataclasses
+import json
+import math
 import types
 import typing
 from datetime import UTC, datetime
@@ -28,6 +30,20 @@ def parse_iso(text: str) -> datetime:
     if at.tzinfo is None:
         raise ValueError(f"{text!r} does not say its time zone")
     return at.astimezone(UTC)
+
+
+def foreign_json(data: bytes) -> Any:
+    """JSON that somebody else wrote: a number that is none (NaN, infinities) is not known. May raise
+    ValueError."""
+    try:
+        return json.loads(data, parse_constant=lambda _: None, parse_float=_finite)
+    except RecursionError as e:
+        raise ValueError("nested too deeply") from e
+
+
+def _finite(written: str) -> float | None:
+    value = float(written)
+    return value if math.isfinite(value) else None
 
 
 def dump(value: Any) -> Any:

@@ -5,11 +5,12 @@ A sample line may be torn or foreign: it is passed over. Unknown readings are No
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from launcher.codec import foreign_json
 
 TAIL = 1 << 16
 IDLE_GPU = 30.0  # percent: below, a rented GPU is mostly paid for waiting
@@ -44,7 +45,7 @@ class Sample:
 def parse(lines: Iterable[bytes]) -> Iterator[Sample]:
     for line in lines:
         try:
-            value = json.loads(line)
+            value = foreign_json(line)
         except ValueError:
             continue
         if isinstance(value, dict) and "at" in value:
@@ -52,7 +53,7 @@ def parse(lines: Iterable[bytes]) -> Iterator[Sample]:
 
 
 def _sample(value: dict[str, Any]) -> Sample:
-    gpus = value.get("gpu")
+    gpus, metrics = value.get("gpu"), value.get("metrics")
     return Sample(
         at=str(value["at"]),
         gpu=tuple(_gpu(g) for g in gpus if isinstance(g, dict)) if isinstance(gpus, list) else (),
@@ -63,7 +64,7 @@ def _sample(value: dict[str, Any]) -> Sample:
         disk_free_gb=_number(value.get("disk_free_gb")),
         rss_gb=_number(value.get("rss_gb")),
         step=_number(value.get("step")),
-        metrics={str(k): _number(v) for k, v in (value.get("metrics") or {}).items()},
+        metrics={str(k): _number(v) for k, v in metrics.items()} if isinstance(metrics, dict) else {},
     )
 
 

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from . import gpu
 
 EVERY_S = 5.0
+LEAST_S = 0.2
+LOOKS = 0.25  # at most this share of the idle limit lies between two samples
 QUIET_PERCENT = 5.0  # less than that of a GPU, or of one core, is rest
 SILENT_S = 20.0  # no sample for so long: nothing is known
 KEEP_BYTES = 1 << 16
@@ -85,7 +87,11 @@ class Sampler:
 
     def _pause(self) -> float:
         interval, until = self._fast
-        return interval if boot_clock() < until else EVERY_S
+        pause = interval if boot_clock() < until else EVERY_S
+        if self._job is not None and self._job.idle_s:
+            # What is called idle must have been looked at: a short limit wants more looks.
+            pause = min(pause, max(LEAST_S, self._job.idle_s * LOOKS))
+        return pause
 
     def _sample(self, gpus: gpu.Gpus, meter: Meter, lines: Lines) -> None:
         with self._gate:

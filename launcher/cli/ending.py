@@ -18,7 +18,7 @@ from launcher.cli.live import harmless
 from launcher.cli.prog import prog
 from launcher.errors import Exit, LauncherError
 from launcher.models import Choice, State
-from launcher.report import documents, lines
+from launcher.report import documents, lines, versions
 from launcher.report.view import RunView
 
 LAST_LINES = 20
@@ -56,7 +56,7 @@ def card(view: RunView, state: State, now: datetime) -> list[tuple[str, str]]:
     """Time, the device really used, dollars, the version folder, and what may be done next."""
     seconds, manifest = view.seconds(now), documents.manifest(view)
     device = manifest.get("device")
-    metrics = [f"{k} {v:.4g}" for k, v in (manifest.get("metrics") or {}).items() if _is_number(v)]
+    metrics = [f"{k} {v:.4g}" for k, v in versions.metrics(manifest).items()]
     rows = [
         ("time", lines.duration(seconds) if seconds is not None else "the trainer did not start"),
         ("device", f"{device_words(device)} on {view.offer.target}" if device else ""),
@@ -75,10 +75,6 @@ def device_words(device: object) -> str:
         return str(device)
     used, name = device.get("used"), device.get("name")
     return f"{used} ({name})" if name and name != used else str(used)
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _short(path: Path) -> str:

@@ -58,15 +58,11 @@ def list_(as_json: bool) -> None:
             device_words(v.manifest.get("device")) if v.manifest.get("device") else "-",
             duration(float(v.manifest.get("seconds") or 0)),
             money(float(v.manifest.get("usd") or 0)),
-            " ".join(f"{k}={x:.4g}" for k, x in (v.manifest.get("metrics") or {}).items() if _is_number(x)),
+            " ".join(f"{k}={x:.4g}" for k, x in v.metrics.items()),
         )
         for v in found
     ]
     show.table(("version", "run", "state", "device", "took", "cost", "metrics"), rows)
-
-
-def _is_number(x: object) -> bool:
-    return isinstance(x, (int, float)) and not isinstance(x, bool)
 
 
 def _row(v: Version) -> Json:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-import json
+import time
 from datetime import UTC, datetime
 
 import click
 
+from launcher.cli import show
 from launcher.cli.here import json_option, run_argument, the_run
 from launcher.cli.stop import ask_engine, follow_to_end
 from launcher.models import State
 from launcher.report import documents
+from launcher.report.view import RunView
+
+SETTLE_S = 3.0
 
 
 @click.command("pull")
@@ -19,14 +23,23 @@ from launcher.report import documents
 def command(run: str | None, as_json: bool) -> None:
     """Fetch again: waiting results become a version; a live run's checkpoints come now."""
     view = the_run(run)
-    state = view.shown(datetime.now(UTC))
-    if state is State.RUNNING:
+    if view.state.wants_pull or (view.state.ended is None and not view.engine_alive):
+        # Nobody drives it: an engine is started, which takes what has been sealed meanwhile.
+        ask_engine(view, "pull")
+        _settle(view)
+    if view.shown(datetime.now(UTC)) is State.RUNNING:
         ask_engine(view, "pull")
         if as_json:
-            print(json.dumps(documents.run(view, datetime.now(UTC))))
+            show.json(documents.run(view, datetime.now(UTC)))
         else:
             print(f"{view.plan.run}: complete checkpoints come to {view.folder.checkpoints}/")
         return
-    if view.state.wants_pull:
-        ask_engine(view, "pull")
     follow_to_end(view, as_json=as_json)
+
+
+def _settle(view: RunView) -> None:
+    """An engine that was just started needs a moment to see whether the trainer still runs."""
+    end = time.monotonic() + SETTLE_S
+    while view.shown(datetime.now(UTC)) is State.RUNNING and time.monotonic() < end:
+        time.sleep(0.05)
+        view.refresh()

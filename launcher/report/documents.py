@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 
+from launcher.codec import foreign_json
 from launcher.models import Json
 from launcher.report.view import RunView
 from launcher.telemetry import Sample
@@ -24,7 +24,7 @@ def manifest(view: RunView) -> Json:
     if view.state.version_path is None:
         return {}
     try:
-        value = json.loads((Path(view.state.version_path) / "manifest.json").read_bytes())
+        value = foreign_json((Path(view.state.version_path) / "manifest.json").read_bytes())
     except (OSError, ValueError):
         return {}
     return value if isinstance(value, dict) else {}

@@ -19,6 +19,17 @@ class Version:
     manifest: Json
     latest: bool
 
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Those that are numbers; the trainer's own words may hold anything."""
+        return metrics(self.manifest)
+
+
+def metrics(manifest: Json) -> dict[str, float]:
+    said = manifest.get("metrics")
+    items = said.items() if isinstance(said, dict) else ()
+    return {str(k): float(x) for k, x in items if isinstance(x, int | float) and not isinstance(x, bool)}
+
 
 def all_of(versions: Versions) -> tuple[Version, ...]:
     """Oldest first by the time of their making. Folders without a readable manifest are not versions."""
@@ -69,10 +80,14 @@ def diff(a: Version, b: Version) -> tuple[Change, ...]:
     for key in ("trainer", "command", "target", "device", "pushed", "seed", "exit_code", "seconds", "usd"):
         changes += _changed(key, a.manifest.get(key), b.manifest.get(key))
     for group in ("settings", "inputs", "code", "runtime", "metrics"):
-        before, after = a.manifest.get(group) or {}, b.manifest.get(group) or {}
+        before, after = _mapping(a.manifest.get(group)), _mapping(b.manifest.get(group))
         for key in sorted({*before, *after}):
             changes += _changed(f"{group}.{key}", before.get(key), after.get(key))
     return tuple(changes)
+
+
+def _mapping(value: object) -> Json:
+    return value if isinstance(value, dict) else {}
 
 
 def _changed(what: str, before: object, after: object) -> list[Change]:

@@ -12,7 +12,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from launcher import artifacts, runstate
-from launcher.codec import dump, iso
+from launcher.codec import dump, foreign_json, iso
 from launcher.errors import Corrupt, HostError, HostUnreachable, Stopped
 from launcher.models import Json, State
 from launcher.remote.base import Listed
@@ -158,7 +158,7 @@ def _result(w: World, files: tuple[Listed, ...]) -> Json:
     if not any(f.path == "result.json" for f in files):
         return {}
     try:
-        value = json.loads(w.files.read(w.versions.partial(w.plan.run) / "result.json"))
+        value = foreign_json(w.files.read(w.versions.partial(w.plan.run) / "result.json"))
     except ValueError:
         return {}
     return value if isinstance(value, dict) else {}

@@ -46,6 +46,25 @@ while not go.exists():
 print("finished", flush=True)
 """
 
+MINI_RECIPE = """
+name: mini
+summary: Writes down what it was told.
+command: [python3, trainers/mini/train.py]
+max_time: 1m
+hours: {cpu: [0.001, 0.002, 0.003]}
+args:
+  epochs: {type: int, default: 3, min: 1, max: 100, help: how often}
+  batch_size: {type: int, default: 8, min: 1, max: 64, help: how many at once}
+"""
+MINI = """
+import json, os, pathlib, sys
+out = pathlib.Path(os.environ["LAUNCHER_OUTPUT"])
+(out / "argv.json").write_text(json.dumps(sys.argv[1:]))
+(out / "result.json").write_text(json.dumps(
+    {"device": {"used": "cpu", "name": "cpu"}, "metrics": {"auc": float(os.environ.get("AUC", "0.5"))}}))
+print("trained", flush=True)
+"""
+
 
 def until(seen: Callable[[], Any], what: str, patience_s: float = PATIENCE_S) -> Any:
     """The first true answer."""
@@ -71,7 +90,7 @@ class Person:
     # --- typing ------------------------------------------------------------------------------
 
     def environ(self, **env: str) -> dict[str, str]:
-        return scrubbed(self.root / "home", LAUNCHER_PROG="launcher", **{**self.extra, **env})
+        return scrubbed(self.root / "home", **{"LAUNCHER_PROG": "launcher", **self.extra, **env})
 
     def types(
         self, *words: str, cwd: Path | None = None, stdin: str = "", timeout: float = 90, **env: str
@@ -81,7 +100,7 @@ class Person:
     def own(self, *words: str, flags: Sequence[str] = (), **env: str) -> Outcome:
         """A run of the person's own project, as one JSON document."""
         line = ("run", "--project", str(self.project), "--on", "local", "--json", *flags, "--", *words)
-        return self.types(*line, **env)
+        return run_command([*COMMAND, *line], self.project, self.environ(**env), "", 90)
 
     def begins(self, *words: str, cwd: Path | None = None, **env: str) -> subprocess.Popen[str]:
         """A command that goes on while the person does something else."""
@@ -110,6 +129,11 @@ class Person:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
         return path
+
+    def trainer(self) -> None:
+        """A trainer of the person's own called `mini`: it needs nothing and writes down its arguments."""
+        self.writes("trainers/mini/trainer.yaml", MINI_RECIPE)
+        self.writes("trainers/mini/train.py", MINI)
 
     def git(self) -> None:
         """The project becomes a repository with everything in it committed."""

@@ -36,6 +36,7 @@ out = pathlib.Path(os.environ["LAUNCHER_OUTPUT"])
 (out / "seen.json").write_text(json.dumps(seen))
 print("looked")
 """
+COPY = "import os, shutil; given, out = os.environ['LAUNCHER_INPUT'], os.environ['LAUNCHER_OUTPUT'];"
 
 
 @pytest.fixture(scope="module")
@@ -204,7 +205,7 @@ def test_a_relative_out_in_the_working_folder_is_launcher_output(person: Person)
 
 def test_one_unnamed_folder_is_launcher_input_itself(person: Person) -> None:
     person.writes("data/x.txt", "x")
-    code = "import os, shutil; shutil.copy(os.environ['LAUNCHER_INPUT'] + '/x.txt', os.environ['LAUNCHER_OUTPUT'])"
+    code = f"{COPY} shutil.copy(given + '/x.txt', out)"
     done = person.own(sys.executable, "-c", code, flags=("--input", "data"))
     assert done.code == 0, done.stderr
     assert Path(done.json()["artifacts"], "x.txt").read_text() == "x"
@@ -213,7 +214,7 @@ def test_one_unnamed_folder_is_launcher_input_itself(person: Person) -> None:
 def test_inputs_in_a_profile_and_a_recipe_file_are_the_same_words(person: Person) -> None:
     person.writes("data/x.txt", "x")
     person.writes("launcher.yaml", "inputs: {spadl: data/x.txt}\n")
-    code = "import os, shutil; shutil.copy(os.environ['LAUNCHER_INPUT'] + '/spadl', os.environ['LAUNCHER_OUTPUT'])"
+    code = f"{COPY} shutil.copy(given + '/spadl', out)"
     done = person.own(sys.executable, "-c", code)
     assert done.code == 0, done.stderr
     assert Path(done.json()["artifacts"], "spadl").read_text() == "x"
@@ -225,7 +226,8 @@ def test_a_changed_project_during_the_run_changes_nothing(person: Person) -> Non
         "wait.py",
         "import os, pathlib, sys, time\nprint('up', flush=True)\n"
         "while not pathlib.Path(sys.argv[1]).exists(): time.sleep(0.02)\n"
-        "pathlib.Path(os.environ['LAUNCHER_OUTPUT'], 'saw').write_text(pathlib.Path('fixed.txt').read_text())",
+        "out = pathlib.Path(os.environ['LAUNCHER_OUTPUT'])\n"
+        "(out / 'saw').write_text(pathlib.Path('fixed.txt').read_text())",
     )
     go = person.root / "go"
     words = ("run", "--project", ".", "--on", "local", "--json", "--name", "calm", "-d", "--")
