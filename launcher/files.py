@@ -122,6 +122,7 @@ class Disk:
         sync_folder(source.parent)
 
     def sync_tree(self, path: Path) -> None:
+        """Everything below, and its own name."""
         for folder, _, names in os.walk(path, onerror=_raise):
             for name in names:
                 fd = os.open(os.path.join(folder, name), os.O_RDONLY | os.O_NOFOLLOW)
@@ -130,6 +131,7 @@ class Disk:
                 finally:
                     os.close(fd)
             sync_folder(Path(folder))
+        sync_folder(path.parent)
 
     def make_folder(self, path: Path) -> None:
         """With its parents, each of them lasting: what is synced below would be lost with its folder."""

@@ -90,9 +90,9 @@ class Journal:
         self._path = path
         data = files.read(path) if files.exists(path) else b""
         reading = read(data)
-        if reading.good < len(data):
+        if data:  # without its torn tail, and lasting: who wrote the last line may have died before its sync
             files.cut(path, reading.good)
-        if not data:  # the name lasts before any line stands under it, whenever we died here before
+        else:  # the name lasts before any line stands under it
             files.write(path, b"")
         self.facts: list[Fact] = list(reading.facts)
         self._crc = reading.crc
