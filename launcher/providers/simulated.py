@@ -126,9 +126,9 @@ class SimulatedProvider:
         self.name = name
         self.traits = traits or Traits(boots="image", bills=False, token_idempotent=True)
         self._conditions = conditions or Calm()
-        self._machines = machines or (lambda order, id: Quiet(order, self._conditions.now))
+        self._machines = machines or (lambda order, _: Quiet(order, self._conditions.now))
         self._rented: dict[str, Rented] = {}
-        self.rented: Callable[[Machine, Decimal], None] = lambda machine, usd_per_hour: None  # who keeps the books
+        self.rented: Callable[[Machine, Decimal], None] = lambda machine, usd_per_hour: None
 
     def check(self) -> tuple[Check, ...]:
         return (Check("the simulated provider", True, "in memory"),)

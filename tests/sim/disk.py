@@ -150,6 +150,8 @@ class SimFiles:
         node = self._find(path)
         assert node is not None
         self._sync_tree(node)
+        if node.parent is not None:
+            self._sync(node.parent)
         self._sim.spend(0.02)
 
     def make_folder(self, path: Path) -> None:

@@ -21,8 +21,8 @@ class Killed(BaseException):
     """kill -9: no `except Exception` and no clean-up of the program may see to it."""
 
 
-class Violation(AssertionError):
-    """A promise was broken."""
+class Violation(BaseException):
+    """A promise was broken: nobody on the way may take it for a fault of his own and go on."""
 
 
 class Sim:

@@ -92,6 +92,8 @@ class Oracle:
             agreed = min(r.rate, r.order.offer.usd_per_hour * Decimal("1.01"))
             m = r.machine
             end = m.ended if m.ended is not None else max(now, m.deadline + r.overrun_s)
+            if m.booted is None or not m.agent_alive:  # nobody on it could end it
+                end = min(end, m.deadline + r.overrun_s)
             total += float(agreed) * (end - m.began) / 3600
         slack = 0.01 + self.jumped_s * max((float(r.rate) for r in self.rentals), default=0.0) / 3600
         if total > self.ceiling + slack:
