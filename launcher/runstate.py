@@ -6,7 +6,7 @@ one truth. Unknown kinds of facts are skipped: an older journal, or a newer one,
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
@@ -43,6 +43,7 @@ class Sealed:
     why: str | None
     at: datetime
     refused: str | None = None
+    left_out: tuple[str, ...] = ()  # what lay in the output and is no part of the list
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,7 @@ class Attempt:
 class Checkpoint:
     name: str
     digest: str  # of its list of files: a name written again is another checkpoint
+    age: tuple[int, float] = field(default=(0, 0.0), compare=False)  # of which attempt, written when
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,7 @@ class RunState:
     extended: frozenset[str] = field(default_factory=frozenset)  # by which requests: each counts once
     max_time_s: int = 0
     max_cost: Decimal | None = None
-    checkpoints: tuple[Checkpoint, ...] = ()  # verified here, oldest first
+    checkpoints: tuple[Checkpoint, ...] = ()  # verified here, oldest first by when they were written
     version: str | None = None
     version_path: str | None = None
     pull_failed: str | None = None
@@ -196,9 +198,25 @@ def _with_attempt(state: RunState, n: int, **changes: Any) -> RunState:
 def _sealed(fact: Fact) -> dict[str, Any]:
     d = fact.data
     sealed = Sealed(
-        d["digest"], d["count"], d["size"], d["exit_code"], d["signal"], d["why"], fact.at, d.get("refused")
+        d["digest"],
+        d["count"],
+        d["size"],
+        d["exit_code"],
+        d["signal"],
+        d["why"],
+        fact.at,
+        d.get("refused"),
+        tuple(d.get("left_out") or ()),
     )
     return {"sealed": sealed}
+
+
+def _with_checkpoint(state: RunState, d: Mapping[str, Any]) -> tuple[Checkpoint, ...]:
+    """The newest is fetched first, so the order of facts is not the order of checkpoints."""
+    fresh = Checkpoint(d["name"], d["digest"], (d.get("attempt", 0), d.get("written", 0.0)))
+    return tuple(
+        sorted((*(c for c in state.checkpoints if c.name != fresh.name), fresh), key=lambda c: c.age)
+    )
 
 
 # What each fact about one attempt changes in it.
@@ -246,12 +264,7 @@ _RUN_FACTS: dict[str, Callable[[RunState, Fact], dict[str, Any]]] = {
         "max_time_s": f.data["max_time_s"],
         "max_cost": Decimal(f.data["max_cost"]) if f.data["max_cost"] is not None else None,
     },
-    "checkpoint": lambda s, f: {
-        "checkpoints": (
-            *(c for c in s.checkpoints if c.name != f.data["name"]),
-            Checkpoint(f.data["name"], f.data["digest"]),
-        )
-    },
+    "checkpoint": lambda s, f: {"checkpoints": _with_checkpoint(s, f.data)},
     "versioned": lambda s, f: {
         "version": f.data["version"],
         "version_path": f.data["path"],

@@ -1,6 +1,7 @@
 """The sealed list: every file of the output with size and sha256. The same tree gives the same bytes.
 
-Links, devices, pipes and what cannot be read are left out and named; nothing outside the folder is read.
+Links, devices, pipes, what cannot be read and names that could not be kept at home are left out and named;
+nothing outside the folder is read.
 """
 
 from __future__ import annotations
@@ -16,6 +17,15 @@ from .spool import Spool
 
 CHUNK = 1 << 20
 NAMES = 100  # of what was left out, so many by name
+
+
+RESERVED = ("manifest.json", ".launcher")  # in a finished version these are not the trainer's
+
+
+def can_be_kept(name: str) -> bool:
+    """Whether a version may hold it: the client refuses a list with such a name whole, and rightly."""
+    odd = any(char < " " or "\x7f" <= char < "\xa0" or "\ud800" <= char < "\ue000" for char in name)
+    return not odd and name.split("/")[0] not in RESERVED
 
 
 class NotPlain(Exception):
@@ -59,7 +69,7 @@ def seal(spool: Spool, output: str) -> Sealed | SealFailed:
         skipped.append(".")  # a link out of the run's own folder, or no folder at all
     elif os.path.isdir(folder):
         for name, plain in walk(folder):
-            file = _hashed(folder, name) if plain else None
+            file = _hashed(folder, name) if plain and can_be_kept(name) else None
             if file is None:
                 skipped.append(name)
             else:
@@ -73,7 +83,8 @@ def seal(spool: Spool, output: str) -> Sealed | SealFailed:
         return SealFailed(f"the list of results cannot be written: {fault.strerror}")
     more = [f"and {len(skipped) - NAMES} more"] if len(skipped) > NAMES else []
     digest = hashlib.sha256(data).hexdigest()
-    return Sealed(digest, len(files), sum(f.size for f in files), (*skipped[:NAMES], *more))
+    named = [name.encode("utf-8", "backslashreplace").decode() for name in skipped[:NAMES]]
+    return Sealed(digest, len(files), sum(f.size for f in files), (*named, *more))
 
 
 def _hashed(folder: str, name: str) -> File | None:

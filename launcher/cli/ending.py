@@ -63,6 +63,7 @@ def card(view: RunView, state: State, now: datetime) -> list[tuple[str, str]]:
         ("cost", lines.money(view.usd(now))),
         ("metrics", " · ".join(metrics)),
         ("results", _short(Path(view.state.version_path)) if view.state.version_path else ""),
+        ("left out", harmless(", ".join(manifest.get("left_out") or ()))[:200]),
         ("advice", _advice(view, device) or ""),
         ("go on", f"{prog()} {_next(view, state)}" if state is State.STOPPED and _next(view, state) else ""),
     ]

@@ -146,6 +146,7 @@ def _facts(w: World, a: Attempt, sealed: Sealed, files: tuple[Listed, ...]) -> M
         "secrets": [s.name for s in plan.job.secrets],
         "target": choice.offer.target,
         "instance": a.instance,
+        "left_out": list(sealed.left_out),
         "device": result.get("device"),
         "metrics": result.get("metrics"),
         "seconds": round((sealed.at - (a.started_at or sealed.at)).total_seconds(), 3),

@@ -149,6 +149,7 @@ def record_sealed(w: World, a: Attempt, line: Link) -> None:
         exit_code=event.get("exit_code"),
         signal=event.get("signal"),
         why=event.get("why"),
+        left_out=[str(name) for name in event.get("skipped") or ()],
         refused=str(refused.get("message") or refused.get("why")) if refused else None,
     )
     if event.get("why") == "preempted":
@@ -165,7 +166,8 @@ def fetch_checkpoints(w: World, line: Link) -> None:
         if event["ev"] == "checkpoint" and event.get("complete"):
             announced.pop(str(event["name"]), None)
             announced[str(event["name"])] = event
-    for name, event in reversed(list(announced.items())[-KEEP_CHECKPOINTS:]):
+    by_age = sorted(announced.items(), key=lambda item: float(item[1].get("written", 0.0)))
+    for name, event in reversed(by_age[-KEEP_CHECKPOINTS:]):
         digest = sha256(json.dumps(event["files"], sort_keys=True).encode())
         if Checkpoint(name, digest) not in w.state.checkpoints:
             _fetch_one(w, line, name, event, digest)
@@ -190,7 +192,8 @@ def _fetch_one(w: World, line: Link, name: str, event: Json, digest: str) -> Non
     if w.files.exists(place):
         w.files.remove(place)
     w.files.move(staging, place)
-    w.record("checkpoint", name=name, digest=digest, size=sum(f.size for f in listing))
+    size, written = sum(f.size for f in listing), float(event.get("written", 0.0))
+    w.about(w.attempt(), "checkpoint", name=name, digest=digest, size=size, written=written)
 
 
 def _is_folder(event: Json) -> bool:
