@@ -4,7 +4,9 @@ document, and the status that scripts rely on.
 
 from __future__ import annotations
 
+import shlex
 import sys
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -18,6 +20,7 @@ from launcher.cli.live import harmless
 from launcher.cli.prog import prog
 from launcher.errors import Exit, LauncherError
 from launcher.models import Choice, State
+from launcher.providers import registry
 from launcher.report import documents, lines, versions
 from launcher.report.view import RunView
 
@@ -34,7 +37,14 @@ def follow(view: RunView, *, as_json: bool, board: bool = False) -> None:
     finish(view, state, as_json=as_json)
 
 
-def finish(view: RunView, state: State, *, as_json: bool, compare: Choice | None = None) -> None:
+def finish(
+    view: RunView,
+    state: State,
+    *,
+    as_json: bool,
+    compare: Choice | None = None,
+    arguments: Sequence[str] = (),
+) -> None:
     now = datetime.now(UTC)
     fault = trouble(view, state)
     if fault is not None:
@@ -47,7 +57,7 @@ def finish(view: RunView, state: State, *, as_json: bool, compare: Choice | None
     else:
         print()
         show.card(f"{view.plan.run}: {state.value}", card(view, state, now), good=state is State.DONE)
-        for line in elsewhere(view, compare):
+        for line in elsewhere(view, compare, arguments):
             print(line)
     raise click.exceptions.Exit(runstate.exit_status(view.state, state))
 
@@ -198,15 +208,20 @@ def _next(view: RunView, state: State) -> str | None:
     return f"resume {name}" if state in (State.STOPPED, State.LIMIT) and view.state.checkpoints else None
 
 
-def elsewhere(view: RunView, compare: Choice | None) -> list[str]:
+def elsewhere(view: RunView, compare: Choice | None, arguments: Sequence[str] = ()) -> list[str]:
     """The exact line and price range for the same on a rented card."""
     if compare is None or view.plan.trainer is None:
         return []
     offer, usd = compare.offer, compare.estimate.usd
     as_of = f", price of {offer.price_as_of:%Y-%m}" if offer.price_as_of else ""
     low, high = (lines.money(max(Decimal("0.01"), x)) for x in (usd.low, usd.high))
+    words = ["run", view.plan.trainer, "--on", offer.target, "--gpu", offer.gpu or "any"]
+    # A trainer whose image knows no GPU would refuse to leave a rented one idle.
+    words += ["--allow-cpu"] if compare.runtime.image == "cpu" else []
+    words += ["--", *arguments] if arguments else []
+    later = "" if offer.provider in registry.names() else "   (prices only: this build cannot rent there yet)"
     return [
         "",
         f"  the same on a rented {offer.gpu}: {low} to {high} ({offer.price_source}{as_of})",
-        f'    {prog()} run {view.plan.trainer} --on {offer.target} --gpu "{offer.gpu}"',
+        f"    {prog()} {shlex.join(words)}{later}",
     ]

@@ -78,7 +78,7 @@ def carry_out(decision: Decision, said: Settings, words: Words) -> None:
     state = follower.run()
     if follower.left:
         raise click.exceptions.Exit(Exit.VIEW_LEFT)
-    finish(view, state, as_json=as_json, compare=_compare(decision))
+    finish(view, state, as_json=as_json, compare=_compare(decision), arguments=words.command)
 
 
 def _check_free(plan: Plan) -> None:
