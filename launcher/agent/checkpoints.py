@@ -48,12 +48,15 @@ def hash_one(folder: str, name: str, expected: str) -> Hashed:
     """Files of a checkpoint that stayed the same while it was read; else none."""
     path = os.path.join(folder, name)
     files: tuple[File, ...] = ()
+    written = 0.0
     try:
-        files = tuple(hash_file(os.path.join(path, p) if p else path, p or name) for p in _files(path))
+        places = {p or name: os.path.join(path, p) if p else path for p in _files(path)}
+        files = tuple(hash_file(place, p) for p, place in places.items())
+        written = max((os.lstat(place).st_mtime for place in places.values()), default=0.0)
         same = fingerprint(path) == expected
     except (OSError, NotPlain):
         same = False
-    return Hashed(name, expected, files if same else None)
+    return Hashed(name, expected, files if same else None, written)
 
 
 def _files(path: str) -> list[str]:

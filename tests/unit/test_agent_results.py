@@ -142,6 +142,9 @@ def test_hashes_of_a_folder_of_a_file_and_of_one_that_changed(tmp_path: Path) ->
     single = checkpoints.hash_one(str(tmp_path), "last.pt", seen()["last.pt"].fingerprint)
     assert single.files is not None
     assert [(f.path, f.size) for f in single.files] == [("last.pt", 1)]
+    os.utime(tmp_path / "one" / "b.txt", (9, 2_000_000_000))
+    folder = checkpoints.hash_one(str(tmp_path), "one", seen()["one"].fingerprint)
+    assert folder.written == 2_000_000_000 > single.written > 0, "as old as its newest file"
     before = seen()["last.pt"].fingerprint
     (tmp_path / "last.pt").write_text("more")
     assert checkpoints.hash_one(str(tmp_path), "last.pt", before).files is None

@@ -79,6 +79,19 @@ def test_a_checkpoint_written_again_is_another_one_and_the_newest() -> None:
     ]
 
 
+def test_the_newest_checkpoint_is_the_one_written_last_however_they_came_home() -> None:
+    story = begin().started()
+    for attempt, name, written in (
+        (1, "b", 20.0),
+        (1, "a", 10.0),
+        (2, "d", 2.0),
+        (2, "c", 1.0),
+        (1, "e", 30.0),
+    ):
+        story("checkpoint", attempt=attempt, name=name, digest=name, size=1, written=written)
+    assert [c.name for c in story.state.checkpoints] == ["a", "b", "e", "c", "d"]
+
+
 def test_a_machine_that_never_was_costs_nothing_and_a_released_one_costs_no_more() -> None:
     story = paid().asked()("not-created", attempt=1, reason="lost", blame=False)
     assert story.state.spent(NOON + 60 * MINUTE) == 0
