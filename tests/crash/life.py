@@ -30,18 +30,20 @@ from tests.crash import stopper
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_S = 60.0
+# What makes an instance, as the stopper names it.
+MAKING = {"local": "start python -I -c", "docker": "send POST /containers/create name=launcher-RUN-HEX"}
 TRAINER = """
 import os, pathlib, time
 with open(os.environ["STARTS"], "a") as starts:
     print("started", file=starts)
 place = pathlib.Path(os.environ["LAUNCHER_CHECKPOINT"])
-(place / "step-1.tmp").mkdir(parents=True)
-(place / "step-1.tmp" / "weights").write_bytes(b"w" * 1000)
-(place / "step-1.tmp" / "complete").touch()
-(place / "step-1.tmp").rename(place / "step-1")
-for step in range(5):
+for step in (9, 10, 11):  # two are kept, and 9 is the newest only by its name
     print("step", step, flush=True)
-    time.sleep(0.04)
+    unfinished = place / f"step-{step}.tmp"
+    unfinished.mkdir(parents=True)
+    (unfinished / "complete").write_text(f"{step}")
+    unfinished.rename(place / f"step-{step}")
+    time.sleep(0.06)
 out = pathlib.Path("out")
 (out / "deep").mkdir(parents=True, exist_ok=True)
 (out / "model.bin").write_bytes(bytes(range(256)) * 2000)
@@ -224,8 +226,11 @@ class Life:
     def _doubled(self) -> list[str]:
         """Nothing was asked for twice: neither by the journal nor by what the engines did."""
         kinds = [json.loads(line[9:])["kind"] for line in self.folder.journal.read_bytes().splitlines()]
-        once = ("created", "started", "sealed", "versioned", "receipt", "gone", "ended")
+        once = ("created", "started", "sealed", "versioned", "gone", "ended")
         faults = [f"{kinds.count(kind)} x {kind}" for kind in once if kinds.count(kind) != 1]
+        # A machine that had its receipt may have left before we could write down that we sent it.
+        if not 1 <= kinds.count("receipt") + kinds.count("over") <= 2 or kinds.count("receipt") > 1:
+            faults.append("no end of the machine by its receipt")
         # Asked for again only after it was proved that the first asking had made nothing.
         if kinds.count("create-asked") - kinds.count("not-created") != 1:
             faults.append("asked for a second machine")
@@ -233,7 +238,7 @@ class Life:
 
     def _done(self) -> dict[str, int]:
         """How often an instance was really made, as the engines themselves did it."""
-        making = {"local": "start python -I -c", "docker": "send POST /containers/create"}[self.target.name]
+        making = MAKING[self.target.name]
         done = sum(name == making for name in self.boundaries())
         return {making: done - sum(kill.boundary == making for kill in self.kills)}
 

@@ -38,7 +38,7 @@ UNSTABLE = (
     (re.compile(r"-part-\d+$"), "-part"),
     (re.compile(r"\b[0-9a-f]{12,64}\b"), "HEX"),
     (re.compile(r"\d{8}_\d{6}"), "TIME"),
-    (re.compile(r"-[0-9a-f]{8}(?=[-/]|$)"), "-HEX"),
+    (re.compile(r"-[0-9a-f]{8}(?=[-/ ]|$)"), "-HEX"),
 )
 
 
@@ -136,7 +136,9 @@ class Stopper:
         line = data.split(b"\r\n", 1)[0].decode("latin-1").removesuffix(" HTTP/1.1")
         if not re.match(r"[A-Z]+ /", line):
             return None  # a body that follows its head
-        return "send " + self._short(re.sub(r"/v[\d.]+/", "/", line).split("?")[0])
+        path, _, query = re.sub(r"/v[\d.]+/", "/", line).partition("?")
+        called = [word for word in query.split("&") if word.startswith("name=")]
+        return self._short(" ".join(["send", path, *called]))
 
     def _short(self, path: Any) -> str:
         name = os.readlink(f"/proc/self/fd/{path}") if isinstance(path, int) else os.fsdecode(path)

@@ -6,6 +6,7 @@ What a killed and resumed run leaves is compared with what the undisturbed one l
 from __future__ import annotations
 
 import os
+import random
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +16,7 @@ from pathlib import Path
 
 from tests.crash.life import Life, Target, interpreter
 
+DECISIVE = ("send POST", "send DELETE", "rename partial ", "rename project/")
 WORKERS = 3  # a run waits more than it computes
 
 
@@ -56,6 +58,12 @@ class Sweep:
             yield life
         finally:
             life.clean()
+
+    def sample(self, count: int, seed: int) -> list[int]:
+        """What makes, starts or ends something, and what is renamed into place, then others by chance."""
+        must = [n for n, name in enumerate(self.boundaries) if name.startswith(DECISIVE)]
+        others = [n for n in range(len(self.boundaries)) if n not in must]
+        return sorted(must + random.Random(seed).sample(others, count - len(must)))
 
     def run(self, chosen: Sequence[int] | None = None) -> Report:
         began = time.monotonic()

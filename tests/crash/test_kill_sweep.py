@@ -1,4 +1,8 @@
-"""SIGKILL at every boundary of a run, then `resume`: the same results, nothing twice, nothing left."""
+"""SIGKILL at every boundary of a run, then `resume`: the same results, nothing twice, nothing left.
+
+Here: every boundary of a local run, and of a docker run those that make or end something and a sample of
+the others. All of both: bench/crash_sweep.py.
+"""
 
 from __future__ import annotations
 
@@ -8,18 +12,31 @@ from pathlib import Path
 import pytest
 
 from tests.crash.life import Target
-from tests.crash.sweep import Sweep
+from tests.crash.sweep import Report, Sweep
+from tests.engines.base import base_image
 
 HELD = json.loads((Path(__file__).parent / "boundaries.json").read_text())
 LATE_ONES = 3  # boundaries that a slower or quicker run may pass by
+DOCKER_SAMPLE, SEED = 32, 20
+
+
+def judge(report: Report, nested: int) -> None:
+    print(report.line())
+    assert not report.faults, "\n\n".join(report.faults)
+    assert len(report.boundaries) >= HELD[report.target], report.boundaries
+    assert len(report.missed) <= LATE_ONES, report.missed
+    assert report.nested >= nested
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_a_local_run_killed_at_each_boundary_is_resumed_to_the_same_end(tmp_path: Path) -> None:
-    report = Sweep(tmp_path / "sweep", Target("local")).run()
-    print(report.line())
-    assert not report.faults, "\n\n".join(report.faults)
-    assert len(report.boundaries) >= HELD["local"], report.boundaries
-    assert len(report.missed) <= LATE_ONES, report.missed
-    assert report.nested >= 10
+    judge(Sweep(tmp_path / "sweep", Target("local")).run(), nested=10)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+@pytest.mark.need("docker")
+def test_a_docker_run_killed_at_boundaries_is_resumed_to_the_same_end(tmp_path: Path) -> None:
+    sweep = Sweep(tmp_path / "sweep", Target("docker", ("--on", "docker", "--image", base_image())))
+    judge(sweep.run(sweep.sample(DOCKER_SAMPLE, SEED)), nested=5)
