@@ -128,6 +128,13 @@ class World:
             self.clock.wait(min(left, 0.5))
         self.tick()
 
+    def wait_quietly(self, seconds: float) -> None:
+        """The same for what a stop does not end."""
+        end = self.clock.now().timestamp() + seconds
+        while (left := end - self.clock.now().timestamp()) > 0:
+            self.tick_quietly()
+            self.clock.wait(min(left, 0.5))
+
     # --- requests ----------------------------------------------------------------------------
 
     def tick(self) -> None:

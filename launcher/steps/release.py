@@ -31,16 +31,17 @@ def release(w: World) -> None:
     failures = absent = 0
     while absent < 2:
         w.tick_quietly()
+        proves = w.clock.now().timestamp() >= sight.visible_by(provider, a)  # as of before the look
         try:
             left = _left(w, a, provider)
             _terminate(provider, left)
-            absent = absent + 1 if not left and sight.instance_ended(provider, a) else 0
+            gone = not left and sight.instance_ended(provider, a)
+            absent = min(absent + 1, 2 if proves else 1) if gone else 0
             failures = 0
         except ProviderError:
             failures, absent = failures + 1, 0
-        if absent < 2 or w.clock.now().timestamp() < sight.visible_by(provider, a):
-            w.clock.wait(_pause(provider, failures, absent))
-            absent = min(absent, 1 if w.clock.now().timestamp() < sight.visible_by(provider, a) else 2)
+        if absent < 2:
+            w.wait_quietly(_pause(provider, failures, absent))
     _tidy(w, a, provider)
     kept = provider.traits.keeps_output and w.state.wants_pull
     w.about(a, "gone", evidence="twice not listed, and ended by its own id", kept=kept)
