@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ruamel.yaml.error import YAMLError
 
 MAX_BYTES = 256 * 1024
+MAX_BRACKETS = 1000  # the library takes seconds for what is nested a thousand deep
 MAX_NODES = 10_000  # references may make a small file endless
 
 
@@ -96,6 +97,8 @@ def _text(document: Document) -> str:
         raise BadFile((document.fault((), f"cannot be read: {fault.strerror}"),)) from None
     if len(raw) > MAX_BYTES:
         raise BadFile((document.fault((), f"is larger than {MAX_BYTES // 1024} KiB"),))
+    if any(raw.count(sign) > MAX_BRACKETS for sign in (b"[", b"{", b"- -")):
+        raise BadFile((document.fault((), "is nested too deeply: it has too many brackets"),))
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as fault:

@@ -31,7 +31,10 @@ def command(end_orphans: bool, all_owners: bool, yes: bool, as_json: bool) -> No
     place = home()
     providers = [registry.load(name) for name in registry.names()]
     checks = [*_here(place), *(c for p in providers for c in p.check())]
-    known = strays.wanted(v.state for v in by_age(place))
+    damaged: list[Check] = []
+    views = by_age(place, lambda name, e: damaged.append(Check(f"run {name}", False, e.message, _mend(e))))
+    known = strays.wanted(v.state for v in views)
+    checks += damaged
     sweep = strays.sweep(providers, place.owner(), known, datetime.now(UTC))
     if as_json:
         _document(checks, sweep)
@@ -54,6 +57,10 @@ def _here(place: Home) -> list[Check]:
             None if free > LEAST_FREE_GB else "free some space, or LAUNCHER_HOME=<a folder on a larger disk>",
         ),
     ]
+
+
+def _mend(e: LauncherError) -> str:
+    return f"see docs/errors.md#{e.code}"
 
 
 def _document(checks: list[Check], sweep: strays.Sweep) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import UTC, datetime
 
 import click
@@ -21,7 +22,7 @@ SHOWN = 20  # a person's list; --json and --all have them all
 def command(everything: bool, as_json: bool) -> None:
     """Every run, newest last, with what it costs; at the end what still runs and bills."""
     now = datetime.now(UTC)
-    views = by_age(home())
+    views = by_age(home(), lambda name, e: print(f"warning: {name}: {e.message}", file=sys.stderr))
     if as_json:
         import json
 

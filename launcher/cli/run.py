@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -140,12 +141,31 @@ def _is_ready(choice: Choice) -> bool:
 
 
 def write_plan(place: Home, plan: Plan, words: Words) -> RunFolder:
-    """The run begins to exist: its folder, and a plan that is never rewritten."""
+    """The run begins to exist: its folder, and a plan that is never rewritten. Of two that want one name,
+    one gets it."""
     folder, files = place.run(plan.run), Disk()
-    files.make_folder(folder.root)
-    files.make_folder(folder.requests)
-    files.write(folder.words, json.dumps(dump(words)).encode())
-    files.write(folder.plan, json.dumps(dump(plan), indent=1).encode())
+    own = folder.root / f".plan.{os.getpid()}"
+    try:
+        files.make_folder(folder.requests)
+        files.write(own, json.dumps(dump(plan), indent=1).encode())
+        try:
+            os.link(own, folder.plan)
+        finally:
+            own.unlink()
+        files.write(folder.words, json.dumps(dump(words)).encode())
+    except FileExistsError:
+        raise usage(
+            "run-name-taken", f"there is a run called '{plan.run}' already", hint=f"status {plan.run}"
+        ) from None
+    except OSError as e:
+        if not folder.plan.exists():  # what has no plan is no run, and must not stay half
+            with suppress(OSError):
+                files.remove(folder.root)
+        raise usage(
+            "home-unwritable",
+            f"the data folder {place.root} cannot be written: {e.strerror}",
+            hint="doctor    after freeing space, or LAUNCHER_HOME=<a folder on another disk>",
+        ) from e
     return folder
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from launcher import journal, runstate, telemetry
 from launcher.codec import load
-from launcher.errors import usage
+from launcher.errors import Exit, LauncherError, usage
 from launcher.events import parse_events
 from launcher.files import held
 from launcher.models import Offer, Plan, State
@@ -62,7 +62,17 @@ class RunView:
 
     def __post_init__(self) -> None:
         self._events = Tail(self.folder, attrgetter("events"))
-        self.plan = load(Plan, json.loads(self.folder.plan.read_bytes()))
+        try:
+            self.plan = load(Plan, json.loads(self.folder.plan.read_bytes()))
+        except (OSError, ValueError, TypeError, KeyError) as e:
+            raise LauncherError(
+                "run-damaged",
+                f"the plan of {self.folder.name} cannot be read: {e}",
+                exit=Exit.USAGE,
+                hint="doctor",
+                details=(f"It lies in {self.folder.plan}.",),
+                billed="unknown: the machine, if there is one, ends itself at its deadline",
+            ) from e
         self.state = runstate.fold(self.plan, ())
         self.refresh()
 
@@ -132,17 +142,22 @@ class RunView:
         return self.state.spent(now)
 
 
-def by_age(home: Home) -> list[RunView]:
-    """Every run that can be read, oldest first."""
-    return [RunView(home.run(name)) for name in home.names()]
+def by_age(home: Home, damaged: Callable[[str, LauncherError], None]) -> list[RunView]:
+    """Every run that can be read, oldest first. One that cannot is told of and hides no other."""
+    views: list[RunView] = []
+    for name in home.names():
+        try:
+            views.append(RunView(home.run(name)))
+        except LauncherError as e:
+            damaged(name, e)
+    return views
 
 
 def find(home: Home, wanted: str | None, project: Path) -> RunView:
     """By name or unique prefix; left out = the newest run of this project."""
     names = home.names()
     if wanted is None:
-        for name in reversed(names):
-            view = RunView(home.run(name))
+        for view in reversed(by_age(home, lambda *_: None)):
             if Path(view.plan.project) == project:
                 return view
         raise usage("no-run", f"there is no run of {project} yet", hint="run")

@@ -228,6 +228,9 @@ class Terminal:
         except AssertionError as e:
             raise AssertionError(f"{e}; the screen shows:\n{self.text[-3000:]}") from None
 
+    def types(self, text: str) -> None:
+        os.write(self._fd, text.encode())
+
     def presses_ctrl_c(self) -> None:
         os.kill(self.process.pid, signal.SIGINT)
 
