@@ -166,6 +166,7 @@ class Hashed:
     name: str
     fingerprint: str
     files: tuple[File, ...] | None
+    written: float = 0.0  # when its newest file was, by this machine's clock: only to tell older from newer
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ RESERVED = ("manifest.json", ".launcher")  # in a finished version these are not
 def can_be_kept(name: str) -> bool:
     """Whether a version may hold it: the client refuses a list with such a name whole, and rightly."""
     odd = any(char < " " or "\x7f" <= char < "\xa0" or "\ud800" <= char < "\ue000" for char in name)
-    return not odd and name.split("/")[0] not in RESERVED
+    return not odd and name.split("/", maxsplit=1)[0] not in RESERVED
 
 
 class NotPlain(Exception):

@@ -68,7 +68,13 @@ class Watchbook:
             return None
         self._announced[answer.name] = pending
         files = [{"path": f.path, "size": f.size, "sha256": f.sha256} for f in answer.files]
-        return {"ev": "checkpoint", "name": answer.name, "files": files, "complete": pending[1]}
+        return {
+            "ev": "checkpoint",
+            "name": answer.name,
+            "files": files,
+            "complete": pending[1],
+            "written": answer.written,  # several are hashed at once: the order of announcements says nothing
+        }
 
     def _first_seen(self, now: float, one: Seen) -> tuple[str, float]:
         before = self._since.get(one.name)
