@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -81,19 +82,21 @@ class LocalProvider:
 
     def get(self, id: str) -> Resource:
         for resource in self.list():
-            if resource.id == id:
+            if resource.id == id and resource.kind == "instance":
                 return resource
         raise Gone(f"no process here carries the label {id}")
 
     def list(self, run_id: str | None = None) -> tuple[Resource, ...]:
-        """The guard of each instance, then strays: processes that outlived their guard."""
+        """The guard of each instance; where it is gone, what outlived it: no instance any more."""
         found: dict[str, Resource] = {}
         for pid, env in _labelled():
             token = env[LABEL]
             if run_id is not None and env.get("LAUNCHER_RUN") != run_id:
                 continue
-            if token not in found or _is_guard(pid, token):
+            if _is_guard(pid, token):
                 found[token] = _resource(token, env)
+            elif token not in found:
+                found[token] = replace(_resource(token, env), kind="stray")
         self._children = [child for child in self._children if child.poll() is None]
         return tuple(found.values())
 

@@ -64,10 +64,11 @@ def _keep(w: World, a: Attempt) -> None:
 
 
 def _left(w: World, a: Attempt, provider: Provider) -> tuple[Resource, ...]:
-    """What still has to go. Where output outlives the machine and is still wanted, its place stays."""
+    """What still has to go: all that runs. Where output outlives the machine and is still wanted, its
+    place stays."""
     left = sight.alive(provider, w, a)
     if provider.traits.keeps_output and w.state.wants_pull:
-        return tuple(r for r in left if r.kind == "instance")
+        return tuple(r for r in left if r.kind in ("instance", "stray"))
     return left
 
 
