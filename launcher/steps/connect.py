@@ -21,7 +21,9 @@ def connect(w: World) -> None:
     a = w.attempt()
     assert a.instance is not None
     provider = w.provider(a.choice)
-    ready_by = a.asked_at + timedelta(seconds=w.plan.limits.ready_within_s)
+    # Counted from our own first look: while no engine lived, a machine had nobody to be reachable for.
+    began = w.memory.setdefault(f"connect:{a.n}", w.clock.now())
+    ready_by = began + timedelta(seconds=w.plan.limits.ready_within_s)
     delivered: str | None = None
     while w.clock.now() < ready_by:
         w.tick()
@@ -34,7 +36,8 @@ def connect(w: World) -> None:
             continue
         if resource is None or resource.state is ResourceState.ENDED:
             if sight.vanished(provider, w, a):
-                w.about(a, "over", why=_last_words(w, a, "the machine ended while it booted"), blame=True)
+                why = _last_words(w, a, "the machine ended while it booted")
+                w.about(a, "over", why=why, blame=not _left_alone(w, a))
                 return
         elif resource.state is ResourceState.RUNNING and resource.access is not None:
             if delivered != resource.boot:
@@ -49,6 +52,11 @@ def connect(w: World) -> None:
         blame=True,
         exit=int(Exit.UNREACHABLE),
     )
+
+
+def _left_alone(w: World, a: Attempt) -> bool:
+    """Its boot limit is over: no engine lived to bring the agent, which is no fault of the offer."""
+    return w.clock.now() > a.asked_at + timedelta(seconds=w.plan.limits.boot_limit_s)
 
 
 def _last_words(w: World, a: Attempt, why: str) -> str:
