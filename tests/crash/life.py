@@ -14,6 +14,7 @@ import subprocess
 import sysconfig
 import time
 import venv
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ from typing import Any
 import psutil
 
 from launcher import artifacts
+from launcher.driver import holder
 from launcher.providers import registry
 from launcher.store import Home, RunFolder, Versions
 from tests.conftest import scrubbed
@@ -96,12 +98,14 @@ class Life:
     python: Path
     target: Target
     run: str
+    trainer: str = TRAINER
+    options: tuple[str, ...] = ()
     kills: list[Killed] = field(default_factory=list)
     answer: Any = None
 
     def __post_init__(self) -> None:
         self.project.mkdir(parents=True)
-        (self.project / "train.py").write_text(TRAINER)
+        (self.project / "train.py").write_text(self.trainer)
         os.mkfifo(self.pipe)
 
     @property
@@ -124,11 +128,25 @@ class Life:
         """`run`, until it ends (True) or its engine stands at the boundary and was killed there."""
         words = ["run", "--name", self.run, "--project", str(self.project), "--output", "out", "--json"]
         starts = f"STARTS={self.root / 'starts'}" if self.target.name == "local" else "STARTS=/dev/stderr"
-        words += ["--env", starts, *self.target.words, "--", "python3", "train.py"]
+        words += ["--env", starts, *self.target.words, *self.options, "--", "python3", "train.py"]
         return self._command(words, stop)
+
+    def say(self, *words: str) -> bool:
+        """Any other command about the run that answers with one document."""
+        return self._command([*words, self.run, "--json"], "")
 
     def resume(self, stop: str = "") -> bool:
         return self._command(["resume", self.run, "--json"], stop)
+
+    def kill_engine(self) -> None:
+        """Wherever it is just now."""
+        owner = holder(self.folder)
+        assert owner is not None, self.told()
+        os.kill(owner.pid, signal.SIGKILL)
+
+    def facts(self, kind: str) -> list[dict[str, Any]]:
+        lines = self.folder.journal.read_bytes().splitlines()
+        return [fact for fact in (json.loads(line[9:]) for line in lines) if fact["kind"] == kind]
 
     def boundaries(self) -> list[str]:
         return [line.split(" ", 1)[1] for line in self.trace.read_text().splitlines()]
@@ -160,7 +178,8 @@ class Life:
                     view.kill()
                     raise AssertionError(f"{self.run}: {words[0]} hangs; {self.told()}")
                 assert view.stdout is not None
-                self.answer = {"exit": view.wait(), **json.loads(view.stdout.read() or b"{}")}
+                answer = json.loads(view.stdout.read() or b"{}")
+                self.answer = {"exit": view.wait(), **(answer if isinstance(answer, dict) else {"": answer})}
                 return True
             finally:
                 os.close(gone)
@@ -225,14 +244,16 @@ class Life:
 
     def _doubled(self) -> list[str]:
         """Nothing was asked for twice: neither by the journal nor by what the engines did."""
-        kinds = [json.loads(line[9:])["kind"] for line in self.folder.journal.read_bytes().splitlines()]
+        kinds = Counter(
+            json.loads(line[9:])["kind"] for line in self.folder.journal.read_bytes().splitlines()
+        )
         once = ("created", "started", "sealed", "versioned", "gone", "ended")
-        faults = [f"{kinds.count(kind)} x {kind}" for kind in once if kinds.count(kind) != 1]
+        faults = [f"{kinds[kind]} x {kind}" for kind in once if kinds[kind] != 1]
         # A machine that had its receipt may have left before we could write down that we sent it.
-        if not 1 <= kinds.count("receipt") + kinds.count("over") <= 2 or kinds.count("receipt") > 1:
+        if not 1 <= kinds["receipt"] + kinds["over"] <= 2 or kinds["receipt"] > 1:
             faults.append("no end of the machine by its receipt")
         # Asked for again only after it was proved that the first asking had made nothing.
-        if kinds.count("create-asked") - kinds.count("not-created") != 1:
+        if kinds["create-asked"] - kinds["not-created"] != 1:
             faults.append("asked for a second machine")
         return faults + [f"{count} x {name}" for name, count in self._done().items() if count != 1]
 
