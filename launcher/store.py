@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from launcher.errors import usage
@@ -70,7 +71,7 @@ class RunFolder:
     def lock(self) -> Path:
         return self.root / "lock"
 
-    @property
+    @cached_property  # asked for at every tick
     def requests(self) -> Path:
         return self.root / "requests"
 

@@ -76,16 +76,23 @@ def _steer(w: World, a: Attempt, line: Link) -> None:
     if stop is not None and memory.get(f"stop-sent:{a.n}") is None:
         line.send("stop", now=False, why="stop")
         memory[f"stop-sent:{a.n}"] = True
+    wanted = (a.n, w.state.max_time_s, w.state.max_cost)
+    if memory.get("granted") != wanted:
+        _grant(w, a, line)
+        memory["granted"] = wanted
+    now = w.clock.now().timestamp()
+    if now - memory.get("rate-sent", 0.0) >= 10 and w.watched():
+        line.send("rate", seconds=1)
+        memory["rate-sent"] = now
+
+
+def _grant(w: World, a: Attempt, line: Link) -> None:
     assert a.begun is not None
     limits = granted(w, a, a.begun)
     deadline = guard.ends_at_start(a.begun, limits)
     if deadline != w.attempt().deadline:
         line.send("deadline", max_time_s=limits.max_time_s, salvage_s=limits.salvage_s)
         w.about(a, "deadline", deadline=deadline)
-    now = w.clock.now().timestamp()
-    if now - memory.get("rate-sent", 0.0) >= 10 and w.watched():
-        line.send("rate", seconds=1)
-        memory["rate-sent"] = now
 
 
 def granted(w: World, a: Attempt, begun: datetime) -> Limits:
@@ -204,7 +211,8 @@ def _is_folder(event: Json) -> bool:
 
 def _keep_last(w: World) -> None:
     """The last two and the best (the one that holds a file named `best`)."""
-    have = [c.name for c in w.state.checkpoints if w.files.exists(w.folder.checkpoints / c.name)]
+    here = frozenset(w.files.names(w.folder.checkpoints))
+    have = [c.name for c in w.state.checkpoints if c.name in here]
     best = [n for n in have if w.files.exists(w.folder.checkpoints / n / "best")]
     keep = {*have[-KEEP_CHECKPOINTS:], *best[-1:]}
     for name in have:
