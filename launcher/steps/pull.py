@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 
@@ -96,7 +97,8 @@ def _fetch(w: World, a: Attempt, sealed: Sealed) -> tuple[Listed, ...]:
         now = w.clock.now().timestamp()
         if a.open and now - held[0] >= HOLD_EVERY_S:
             held[0] = now
-            link(w, a).send("hold", seconds=w.plan.limits.hold_s)
+            with suppress(HostError):  # an agent that has gone, or whose disk is full, may still be read from
+                link(w, a).send("hold", seconds=w.plan.limits.hold_s)
 
     base = _output(w, a)
     host.get(base, files, partial, tick)
@@ -111,7 +113,7 @@ def _own(w: World, a: Attempt) -> dict[str, bytes]:
     folder = w.attempt_folder(a)
     named = {"log": folder.log, "telemetry.jsonl": folder.telemetry, "events.jsonl": folder.events}
     found = {name: w.files.read(path) for name, path in named.items() if w.files.exists(path)}
-    return {"plan.json": json.dumps(dump(w.plan), indent=1).encode(), **found}
+    return {"plan.json": w.files.read(w.folder.plan), **found}
 
 
 def _name(w: World, sealed: Sealed, k: int) -> str:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e.containers import DockerPerson, client
 from tests.e2e.person import Person
 
 
@@ -20,5 +21,13 @@ def person(tmp_path: Path) -> Iterator[Person]:
 def regular(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Person]:
     """The same person for all tests of a file: what is looked at, not what is changed."""
     someone = Person(tmp_path_factory.mktemp("regular"))
+    yield someone
+    someone.cleans_up()
+
+
+@pytest.fixture
+def docker_person(tmp_path: Path) -> Iterator[DockerPerson]:
+    """Somebody whose engine is the tests' own; for tests that need docker."""
+    someone = DockerPerson(tmp_path, client())
     yield someone
     someone.cleans_up()

@@ -1,0 +1,227 @@
+"""Engines, containers and people that go away in the middle of a run: nothing is lost, nothing is left."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.containers import DockerPerson, manifest, undisturbed
+from tests.e2e.person import until
+
+pytestmark = pytest.mark.need("docker")
+
+# Enough to be seen while it is being fetched.
+LARGE = """
+import os, pathlib, time
+with open(pathlib.Path(os.environ["LAUNCHER_OUTPUT"], "large"), "wb") as out:
+    out.truncate(100_000_000)
+while not os.path.exists("/tmp/go"):
+    time.sleep(0.02)
+"""
+
+
+def result(version: str) -> tuple[str, int]:
+    """What the steps came to, and how many were done before the trainer that finished them began."""
+    folder = Path(version)
+    return (folder / "model.txt").read_text(), int((folder / "resumed").read_text())
+
+
+def kill(pid: int) -> None:
+    os.kill(pid, signal.SIGKILL)
+    until(lambda: not Path(f"/proc/{pid}").exists() or _is_zombie(pid), f"{pid} is still there")
+
+
+def _is_zombie(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
+
+
+def detached(person: DockerPerson, name: str, program: str, *flags: str) -> str:
+    """The container of a run of `program` that goes on by itself."""
+    person.writes("work.py", program)
+    said = person.docked("python3", "work.py", flags=("--name", name, "-d", *flags))
+    assert said.code == 0, said.stderr
+    (container,) = person.containers(name)
+    return container
+
+
+# --- lost engines and containers -----------------------------------------------------------------
+
+
+def test_after_a_dead_engine_and_a_dead_container_resume_goes_on_from_the_checkpoint(
+    docker_person: DockerPerson, tmp_path: Path
+) -> None:
+    person = docker_person
+    first = person.steps("lost", LAUNCHER_CHECKPOINT_EVERY="1s")
+    person.waits_for("lost", "checkpoint")
+    kill(person.engine("lost"))
+    person.docker.kill(first)
+    person.has_gone(first)
+    assert person.state("lost") == "interrupted"
+    assert "its engine died" in person.types("ps").stdout
+    done = person.types("resume", "lost", "--json")
+    assert done.code == 0, done.stderr
+    assert result(done.json()["artifacts"]) == (undisturbed(tmp_path / "alone"), 3)
+    assert done.json()["instance"] != first
+    person.leaves_nothing("lost")
+
+
+def test_a_container_that_dies_under_a_living_engine_is_replaced(
+    docker_person: DockerPerson, tmp_path: Path
+) -> None:
+    person = docker_person
+    first = person.steps("dies", LAUNCHER_CHECKPOINT_EVERY="1s")
+    person.waits_for("dies", "checkpoint")
+    person.docker.kill(first)
+    done = person.types("watch", "dies", "--json")
+    assert done.code == 0, done.stderr
+    assert result(done.json()["artifacts"]) == (undisturbed(tmp_path / "alone"), 3)
+    person.leaves_nothing("dies")
+
+
+def test_docker_stop_is_a_preemption_and_the_run_goes_on_elsewhere(
+    docker_person: DockerPerson, tmp_path: Path
+) -> None:
+    """No checkpoint was fetched before: the one it wrote when it was asked to leave is what counts."""
+    person = docker_person
+    first = person.steps("taken", pause=5)
+    person.docker.stop(first, timeout=20)
+    done = person.types("watch", "taken", "--json")
+    assert done.code == 0, done.stderr
+    assert result(done.json()["artifacts"]) == (undisturbed(tmp_path / "alone"), 5)
+    assert person.waits_for("taken", "sealed")["why"] == "preempted"
+    assert done.json()["instance"] != first
+    person.leaves_nothing("taken")
+
+
+def test_an_engine_that_died_is_no_reason_to_begin_anew(docker_person: DockerPerson, tmp_path: Path) -> None:
+    """The container goes on by itself; resume finds it."""
+    person = docker_person
+    container = person.steps("orphan")
+    kill(person.engine("orphan"))
+    assert person.containers("orphan") == [container]
+    person.lets_go(container)
+    done = person.types("resume", "orphan", "--json")
+    assert (done.code, done.json()["instance"]) == (0, container), done.stderr
+    assert result(done.json()["artifacts"]) == (undisturbed(tmp_path / "alone"), 0)
+    person.leaves_nothing("orphan")
+
+
+def test_results_wait_in_the_volume_when_the_engine_died_after_the_trainer_s_end(
+    docker_person: DockerPerson,
+) -> None:
+    person = docker_person
+    container = detached(person, "waits", LARGE, "--hold", "2s")
+    engine = person.engine("waits")
+    person.lets_go(container)
+    person.waits_for("waits", "sealed")
+    kill(engine)
+    assert not [fact for fact in person.facts("waits") if fact["kind"] == "versioned"], "too late to kill it"
+    person.has_gone(container)  # its hold is over
+    assert (person.containers("waits"), person.volumes("waits")) == ([], [f"{container}-files"])
+    assert person.state("waits") == "waiting"
+    assert "launcher pull waits" in person.types("ps").stdout
+    doctor = person.types("doctor", "--json").json()
+    assert not [one for one in doctor["orphans"] if one["run"] == "waits"]  # awaited, so no stray
+    done = person.types("pull", "waits", "--json")
+    assert (done.code, done.json()["state"]) == (0, "done"), done.stderr
+    assert Path(done.json()["artifacts"], "large").stat().st_size == 100_000_000
+    person.leaves_nothing("waits")
+
+
+def test_the_volume_goes_only_after_the_verified_pull(docker_person: DockerPerson) -> None:
+    """First there is no place for a version, then a byte is not what was sealed, then all is well."""
+    person = docker_person
+    container = person.steps("proof", flags=("--hold", "1s"))
+    person.writes("models", "a file where the versions should be")
+    person.lets_go(container)
+    assert person.types("watch", "proof", "--json").json()["state"] == "waiting"
+    person.has_gone(container)
+    volume = f"{container}-files"
+    assert person.volumes("proof") == [volume]
+
+    (person.project / "models").unlink()
+    good = person.on_volume(volume, "print(open('/v/output/model.txt').read(), end='')")
+    person.on_volume(volume, f"open('/v/output/model.txt', 'w').write({good[::-1]!r})")
+    refused = person.types("pull", "proof", "--json")
+    assert (refused.code, refused.json()["state"]) == (5, "waiting")
+    assert "sha256" in refused.stderr and refused.json()["artifacts"] is None
+    assert not [name for name in os.listdir(person.project / "models") if not name.startswith(".")]
+    assert person.volumes("proof") == [volume]
+
+    person.on_volume(volume, f"open('/v/output/model.txt', 'w').write({good!r})")
+    done = person.types("pull", "proof", "--json")
+    assert (done.code, done.json()["state"]) == (0, "done"), done.stderr
+    assert result(done.json()["artifacts"])[0] == good
+    kinds = [fact["kind"] for fact in person.facts("proof")]
+    assert kinds.index("versioned") < len(kinds) - kinds[::-1].index("gone") - 1
+    person.leaves_nothing("proof")
+
+
+# --- people who go away --------------------------------------------------------------------------
+
+
+def test_stop_checkpoints_fetches_and_leaves_nothing(docker_person: DockerPerson) -> None:
+    person = docker_person
+    person.steps("halt", pause=4)
+    done = person.types("stop", "halt", "--json")
+    assert (done.code, done.json()["state"]) == (0, "stopped"), done.stderr
+    marks = person.run_folder("halt") / "checkpoints"
+    assert json.loads((marks / "step-04" / "state.json").read_text())[0] == 4
+    person.leaves_nothing("halt")
+
+
+def test_a_stopped_run_goes_on_where_it_was(docker_person: DockerPerson, tmp_path: Path) -> None:
+    person = docker_person
+    person.steps("later", pause=4)
+    assert person.types("stop", "later").code == 0
+    done = person.types("resume", "later", "--json")
+    assert (done.code, done.json()["state"]) == (0, "done"), done.stderr
+    assert result(done.json()["artifacts"]) == (undisturbed(tmp_path / "alone"), 4)
+    person.leaves_nothing("later")
+
+
+def test_stop_now_leaves_nothing_at_once(docker_person: DockerPerson) -> None:
+    person = docker_person
+    person.steps("now")
+    begun = time.monotonic()
+    done = person.types("stop", "now", "--now", "--json")
+    assert (done.code, done.json()["state"], done.json()["version"]) == (0, "stopped", None), done.stderr
+    assert time.monotonic() - begun < 10  # a checkpoint would be asked for, and waited for, otherwise
+    person.leaves_nothing("now")
+
+
+def test_ctrl_c_before_the_start_undoes_everything(docker_person: DockerPerson) -> None:
+    person = docker_person
+    line = ("run", "--project", ".", "--on", "docker", "--image", person.image, "--name", "early")
+    typed = person.begins(*line, "--setup", "sleep 60", "--", "true")
+    person.waits_for("early", "pushed")
+    assert person.containers("early") and person.volumes("early")
+    typed.send_signal(signal.SIGINT)
+    _, said = typed.communicate(timeout=30)
+    assert typed.returncode == 8 and "undoing" in said, said
+    assert person.state("early") == "stopped"
+    person.leaves_nothing("early")
+
+
+def test_a_limit_ends_a_trainer_that_will_not_leave(docker_person: DockerPerson) -> None:
+    """What it wrote until then is a version all the same."""
+    program = (
+        "import os, pathlib, signal, time\n"
+        "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        "pathlib.Path(os.environ['LAUNCHER_OUTPUT'], 'part').write_text('half')\n"
+        "time.sleep(600)\n"
+    )
+    docker_person.writes("stay.py", program)
+    done = docker_person.docked("python3", "stay.py", flags=("--name", "stay", "--max-time", "1s"))
+    assert (done.code, done.json()["state"]) == (8, "limit"), done.stderr
+    assert Path(done.json()["artifacts"], "part").read_text() == "half"
+    assert manifest(done)["state"] == "limit"
+    docker_person.leaves_nothing("stay")
