@@ -77,13 +77,26 @@ def test_links_pipes_and_what_cannot_be_read_are_named_never_followed(spool: Spo
     assert CANARY not in (tmp_path / "sealed.json").read_text()
 
 
-def test_names_that_are_no_text_survive_the_list(spool: Spool, tmp_path: Path) -> None:
-    name = os.fsencode(tmp_path / "output") + b"/\xff\xfe\n"
-    Path(os.fsdecode(name)).write_text("1")
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        (b"\xff\xfe", "\\udcff\\udcfe"),
+        (b"new\nline", "new\nline"),
+        (b"manifest.json", "manifest.json"),
+        (b".launcher", ".launcher"),
+    ],
+)
+def test_names_a_version_cannot_hold_are_left_out_and_told(
+    spool: Spool, tmp_path: Path, name: bytes, told: str
+) -> None:
+    output = tmp_path / "output"
+    (output / "kept.json").write_text("{}")
+    Path(os.fsdecode(os.fsencode(output) + b"/" + name)).write_text("1")
     sealed = seal(spool, "output")
     assert isinstance(sealed, Sealed)
+    assert sealed.skipped == (told,)
     (row,) = json.loads((tmp_path / "sealed.json").read_bytes())["files"]
-    assert os.fsencode(row["path"]) == b"\xff\xfe\n"
+    assert row["path"] == "kept.json"
 
 
 def test_a_folder_that_is_missing_or_leads_elsewhere_seals_nothing(spool: Spool, tmp_path: Path) -> None:

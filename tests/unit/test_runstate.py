@@ -277,6 +277,12 @@ OUTCOMES: list[tuple[str, Callable[[], Story], State, Exit]] = [
         Exit.LIMIT,
     ),
     ("nothing to rent", lambda: refused(1), State.FAILED, Exit.NO_OFFER),
+    (
+        "the keys were refused",
+        lambda: begin().asked()("not-created", attempt=1, reason="key", blame=True, exit=3),
+        State.FAILED,
+        Exit.KEYS,
+    ),
     ("never asked", lambda: Story(plan()), State.FAILED, Exit.NO_OFFER),
     (
         "every machine was lost",
