@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -42,7 +43,8 @@ def _status(call: ast.Call) -> int | None:
     return STATUSES[said.attr] if isinstance(said, ast.Attribute) and said.attr in STATUSES else None
 
 
-def errors() -> list[Raised]:
+@functools.cache
+def errors() -> tuple[Raised, ...]:
     """Codes that stand in the calls themselves, those that functions hand back as `code, sentence`, and those
     of requirement files, which a plan passes on."""
     found: list[Raised] = []
@@ -56,7 +58,7 @@ def errors() -> list[Raised]:
                 found.append(Raised(_text(node.args[0]) or "", 2, f"{where}:{node.lineno}"))
             elif isinstance(node, ast.FunctionDef) and where.endswith("cli/ending.py"):
                 found += _handed_back(node, where)
-    return found
+    return tuple(found)
 
 
 def _handed_back(function: ast.FunctionDef, where: str) -> Iterator[Raised]:

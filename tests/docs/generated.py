@@ -1,11 +1,12 @@
-"""The pages that are made from the source: docs/cli.md from the commands, docs/settings.md from the table of
-settings. A test holds both equal to what is committed.
+"""The pages that are made: docs/cli.md from the commands, docs/settings.md from the table of settings,
+docs/lab.md from what bench/ measured. A test holds them equal to what is committed.
 
     python -m tests.docs.generated        writes them
 """
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterator
 from importlib import import_module
@@ -52,7 +53,7 @@ def cli_page() -> str:
 
 
 def _command(command: click.Command, path: str, above: click.Context, level: str) -> Iterator[str]:
-    context = command.context_class(command, info_name=path.split()[-1], parent=above)
+    context = command.context_class(command, info_name=command.name, parent=above)
     yield from (f"{level} {path}", "", " ".join((command.help or "").split()), "")
     yield from ("```text", " ".join([f"launcher {path}", *command.collect_usage_pieces(context)]), "```", "")
     options = [p for p in command.get_params(context) if isinstance(p, click.Option) and "-h" not in p.opts]
@@ -116,7 +117,30 @@ def _us() -> str:
     return "python -m tests.docs.generated"
 
 
-PAGES = {"cli.md": cli_page, "settings.md": settings_page}
+def lab_page() -> str:
+    """Only what lies in bench/results, with its command."""
+    out = [
+        "# Lab",
+        "",
+        f"The figures are made from `bench/results/` by `{_us()}`; do not edit them here. Medians.",
+        "",
+    ]
+    for file in sorted((DOCS.parent / "bench" / "results").glob("*.json")):
+        found = json.loads(file.read_text())
+        machine = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in found["machine"].items())
+        out += [f"## {file.stem.replace('_', ' ').capitalize()}", ""]
+        out += [f"`{found['command']}` on {found['date'][:10]}; {machine}.", ""]
+        out += ["| | measured | bound |", "|---|---|---|"]
+        bounds = found.get("bounds", {})
+        out += [
+            f"| {_cell(name)} | {value} | {bounds.get(name, '–')} |"
+            for name, value in found["figures"].items()
+        ]
+        out += [""]
+    return "\n".join([*out, (HERE / "lab_tail.md").read_text()])
+
+
+PAGES = {"cli.md": cli_page, "settings.md": settings_page, "lab.md": lab_page}
 
 
 def main() -> int:

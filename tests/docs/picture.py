@@ -82,9 +82,10 @@ def spans(line: str) -> Spans:
 def svg(screen: Sequence[str]) -> str:
     """Rows of text on a dark card; white space is kept as it is."""
     width, height = round(MARGIN * 2 + COLUMNS * CHAR), MARGIN * 2 + LINE * len(screen)
+    told = "A run of the bundled trainer on this machine, from the command to the version folder"
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img"'
     out = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img" '
-        'aria-label="A run of the bundled trainer on this machine, from the command to the version folder">',
+        f'{head} aria-label="{told}">',
         f'<rect width="{width}" height="{height}" rx="8" fill="#0d1117"/>',
         '<g font-family="ui-monospace, Menlo, Consolas, monospace" font-size="12.5" xml:space="preserve">',
     ]
