@@ -6,14 +6,13 @@ produces: versioned, then receipt; or pull-failed (what the machine holds stays 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 
 from launcher import artifacts, runstate
-from launcher.codec import dump, foreign_json, iso
+from launcher.codec import foreign_json, iso
 from launcher.errors import Corrupt, HostError, HostUnreachable, Stopped
 from launcher.models import Json, State
 from launcher.remote.base import Listed
