@@ -167,6 +167,7 @@ class ContainerHost:
     def _into_volume(self) -> Channel:
         """A courier in a helper container over what the container left; it ends with the connection."""
         from docker.errors import APIError, NotFound
+        from docker.types import LogConfig
 
         client, access = self._connected(), self._access
         if access.volume is None or access.image is None:
@@ -192,6 +193,7 @@ class ContainerHost:
                 cap_drop=["ALL"],
                 cap_add=["DAC_READ_SEARCH"],
                 security_opt=["no-new-privileges:true"],
+                log_config=LogConfig(type="none"),  # or the engine would keep every byte that is read as a log
             ),
         )
 
