@@ -30,6 +30,7 @@ COMMANDS = {
     "doctor": "What works here, and the line that mends what does not.",
     "config": "Every setting with its origin; the schema for editors.",
 }
+QUIET = ("ps", "config")  # `ps` says it in its own list
 
 
 class Lazy(click.Group):
@@ -46,6 +47,10 @@ class Lazy(click.Group):
         name, command, rest = super().resolve_command(ctx, args)
         if name is not None and command is not None and name in COMMANDS:
             command = import_module(f"launcher.cli.{name}").command
+            if name not in QUIET and not ctx.resilient_parsing and not {"-h", "--help"} & set(rest):
+                from launcher.cli.notice import notice
+
+                notice()
         return name, command, rest
 
     def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

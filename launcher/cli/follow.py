@@ -47,7 +47,11 @@ class Interrupts:
 
 
 class Follower:
-    def __init__(self, view: RunView, prog: str, out: TextIO, *, board: bool = False) -> None:
+    """`silent` shows how far the run is, and nothing of what its trainer prints."""
+
+    def __init__(
+        self, view: RunView, prog: str, out: TextIO, *, board: bool = False, silent: bool = False
+    ) -> None:
         self._view = view
         self._prog = prog
         self._out = out
@@ -56,6 +60,7 @@ class Follower:
         self._tail = _where_left(view)
         self._warned = 0
         self._board = board
+        self._silent = silent
         self._said: str | None = None
         self._interrupts = 0
         self.left = False  # the person went, the run goes on
@@ -78,12 +83,14 @@ class Follower:
                     if self._pressed(presses):
                         break
                 time.sleep(SLICE_S)
-        self._show(self._view.shown(datetime.now(UTC)), datetime.now(UTC))
-        self._block.clear()
-        for line in self._lines.flush() if self._view.state.ended is not None else ():
-            print(line, file=self._out)
-        self._remember()
-        return self._view.shown(datetime.now(UTC))
+        now = datetime.now(UTC)
+        if not self.left:
+            self._show(self._view.shown(now), now)
+            self._block.clear()
+            if self._view.state.ended is not None:
+                self._block.above(self._lines.flush(), self._out)
+                self._remember()
+        return self._view.shown(now)
 
     def _over(self, state: State, waited: float) -> bool:
         if state in FINAL:
@@ -95,21 +102,23 @@ class Follower:
     # --- what is seen ------------------------------------------------------------------------
 
     def _show(self, state: State, now: datetime) -> None:
-        _touch(self._view)
-        while data := self._tail.read(len(self._view.state.attempts)):
-            for line in self._lines.feed(data):
-                self._block.above(line, self._out)
-            self._remember()
+        if not self._silent:
+            self._show_log()
         warned = self._view.warnings()
-        for text in warned[self._warned :]:
-            self._block.above(f"warning: {harmless(text)}", sys.stderr)
+        self._block.above([f"warning: {harmless(text)}" for text in warned[self._warned :]], sys.stderr)
         self._warned = len(warned)
         if state.value != self._said and state not in FINAL and state is not State.PLANNED:
             self._said = state.value
             if not self._block.moving:
-                self._block.above(f"· {self._phase(state)}", sys.stderr)
+                self._block.above([f"· {self._phase(state)}"], sys.stderr)
         board = lines.board(self._view, now) if self._board else [lines.meter(self._view, now)]
         self._block.update(board, lines.meter(self._view, now))
+
+    def _show_log(self) -> None:
+        _touch(self._view)
+        while data := self._tail.read(len(self._view.state.attempts)):
+            self._block.above(self._lines.feed(data), self._out)
+            self._remember()
 
     def _remember(self) -> None:
         """Up to the last whole line: whoever comes back goes on there. Written beside, so never torn."""
@@ -134,7 +143,9 @@ class Follower:
         """True = the view ends here."""
         if self._view.state.started_at is None:
             if self._view.state.stop is None:
-                self._block.above("stopping: nothing has started yet, undoing what was asked for", sys.stderr)
+                self._block.above(
+                    ["stopping: nothing has started yet, undoing what was asked for"], sys.stderr
+                )
                 requests.write(self._view.folder, "stop", now=True)
             return False
         self._block.clear()

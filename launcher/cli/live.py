@@ -10,6 +10,7 @@ import re
 import shutil
 import sys
 import time
+from collections.abc import Sequence
 from typing import TextIO
 
 PLAIN_EVERY_S = 60.0
@@ -59,11 +60,13 @@ class Block:
         self._drawn: list[str] = []
         self._plain_at = -PLAIN_EVERY_S
 
-    def above(self, text: str, stream: TextIO) -> None:
-        """A line that stays, over the block. `stream` may be stdout: the block steps aside for it."""
+    def above(self, texts: Sequence[str], stream: TextIO) -> None:
+        """Lines that stay, over the block. `stream` may be stdout: the block steps aside for it."""
+        if not texts:
+            return
         drawn = self._drawn
         self.clear()
-        stream.write(text + "\n")
+        stream.write("\n".join(texts) + "\n")
         stream.flush()
         self._draw(drawn)
 

@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 import click
 
 from launcher.cli.here import home, json_option
-from launcher.models import State
+from launcher.cli.prog import prog
 from launcher.report import documents
-from launcher.report.lines import clock, duration, money
+from launcher.report.lines import attention, clock, duration, money
 from launcher.report.view import RunView, by_age
 
 SHOWN = 20  # a person's list; --json and --all have them all
@@ -35,8 +35,8 @@ def command(everything: bool, as_json: bool) -> None:
         show.table(("run", "state", "on", "spent", "now", "started", "took", "ends by"), rows)
     if not everything and len(views) > SHOWN:
         print(f"{len(views) - SHOWN} older ones: ps --all")
-    for view in views:
-        _warn(view, now)
+    for line in filter(None, (attention(view, now, prog()) for view in views)):
+        print(line)
     print(_last_line(views, now))
 
 
@@ -55,20 +55,6 @@ def _row(view: RunView, now: datetime) -> tuple[str, ...]:
         duration(seconds) if seconds is not None else "-",
         clock(a.d) if a is not None and live else "-",
     )
-
-
-def _warn(view: RunView, now: datetime) -> None:
-    """A run without a living engine: what it is, what it costs, when it ends by itself, how to go on."""
-    from launcher.cli.prog import prog
-
-    state = view.shown(now)
-    a = view.attempt
-    if state is State.INTERRUPTED:
-        rate = f"{money(a.usd_per_hour)}/h" if a is not None and view.offer.bills else "$0"
-        end = f", its machine ends itself by {clock(a.d)}" if a is not None and a.open else ""
-        print(f"{view.plan.run}: its engine died ({rate}{end}); go on: {prog()} resume {view.plan.run}")
-    elif state is State.WAITING:
-        print(f"{view.plan.run}: results wait; fetch: {prog()} pull {view.plan.run}")
 
 
 def _last_line(views: list[RunView], now: datetime) -> str:

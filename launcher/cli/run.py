@@ -73,8 +73,9 @@ def carry_out(decision: Decision, said: Settings, words: Words) -> None:
     folder = write_plan(home(), plan, words)
     driver.spawn(folder, os.environ)
     view = RunView(folder)
-    follower = Follower(view, prog(), sys.stderr if as_json else sys.stdout)
-    if said.get("detach"):
+    detach = bool(said.get("detach"))
+    follower = Follower(view, prog(), sys.stderr if as_json else sys.stdout, silent=detach)
+    if detach:
         _detached(view, follower, as_json)
     state = follower.run()
     if follower.left:

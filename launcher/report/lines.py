@@ -102,3 +102,17 @@ def board(view: RunView, now: datetime) -> list[str]:
     if warned := view.warnings():
         rows.append(("warning", warned[-1]))
     return [f"  {name:<9} {text}" for name, text in rows]
+
+
+def attention(view: RunView, now: datetime, prog: str) -> str | None:
+    """A run without a living engine: what it is, what it costs, when it ends by itself, how to go on."""
+    name, state, a = view.plan.run, view.shown(now), view.attempt
+    if state is State.WAITING:
+        return f"{name}: results wait; fetch: {prog} pull {name}"
+    if state is State.MAYBE_BILLING:
+        return f"{name}: may still be billing; end it: {prog} resume {name}"
+    if state is not State.INTERRUPTED:
+        return None
+    rate = f"{money(a.usd_per_hour)}/h" if a is not None and view.offer.bills else "$0"
+    end = f", its machine ends itself by {clock(a.d)}" if a is not None and a.open else ""
+    return f"{name}: its engine died ({rate}{end}); go on: {prog} resume {name}"

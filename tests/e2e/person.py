@@ -80,6 +80,7 @@ def until(seen: Callable[[], Any], what: str, patience_s: float = PATIENCE_S) ->
 class Person:
     root: Path
     extra: dict[str, str] = field(default_factory=dict)
+    begun: list[subprocess.Popen[str]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.home = self.root / "home" / "launcher"
@@ -104,7 +105,7 @@ class Person:
 
     def begins(self, *words: str, cwd: Path | None = None, **env: str) -> subprocess.Popen[str]:
         """A command that goes on while the person does something else."""
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [*COMMAND, *words],
             cwd=cwd or self.project,
             env=self.environ(**env),
@@ -113,6 +114,8 @@ class Person:
             stderr=subprocess.PIPE,
             encoding="utf-8",
         )
+        self.begun.append(process)
+        return process
 
     @contextmanager
     def terminal(self, *words: str, **env: str) -> Iterator[Terminal]:
@@ -193,6 +196,11 @@ class Person:
         for pid in self.processes():
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+        for process in self.begun:
+            process.wait()
+            for pipe in (process.stdout, process.stderr):
+                if pipe is not None:
+                    pipe.close()
 
 
 class Terminal:

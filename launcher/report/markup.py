@@ -1,0 +1,60 @@
+"""From words that anybody may have written to HTML that says exactly them: the one place that escapes.
+
+Everything else of the page is markup of our own; what comes from outside goes through `text`.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Iterable, Sequence
+
+LONGEST = 400  # characters of one value; logs have a bound of their own
+_ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])")
+_KEPT = frozenset("\t\n\u00a0")
+
+
+def text(value: object, longest: int = LONGEST) -> str:
+    """Escaped, of bounded length, without what moves a terminal or turns the order of reading."""
+    said = str(value)
+    said = said if len(said) <= longest else said[: longest - 1] + "…"
+    return html.escape("".join(c if c.isprintable() or c in _KEPT else "·" for c in _ANSI.sub("", said)))
+
+
+def lines(data: bytes) -> list[str]:
+    """A log as it was meant to be read: of what a progress bar wrote over itself, the last."""
+    whole = data.decode("utf-8", "replace").split("\n")
+    rows = [line.rstrip("\r").rsplit("\r", 1)[-1] for line in whole]
+    return rows[:-1] if rows and not rows[-1] else rows
+
+
+def section(title: str, *parts: str) -> str:
+    body = "".join(parts)
+    return f"<section><h2>{text(title)}</h2>{body}</section>" if body else ""
+
+
+def terms(rows: Iterable[tuple[str, object]]) -> str:
+    """Name and value, one under the other; what is not known is left out."""
+    told = [(name, value) for name, value in rows if value not in (None, "", (), [], {})]
+    body = "".join(f"<div><dt>{text(name)}</dt><dd>{text(value)}</dd></div>" for name, value in told)
+    return f"<dl>{body}</dl>" if body else ""
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[object]], kinds: Sequence[str]) -> str:
+    """`kinds` are the classes of the columns: n for numbers, m for digests."""
+    if not rows:
+        return ""
+    top = "".join(_cell("th", kind, name) for name, kind in zip(head, kinds, strict=True))
+    body = "".join(
+        "<tr>" + "".join(_cell("td", kind, x) for x, kind in zip(row, kinds, strict=True)) + "</tr>"
+        for row in rows
+    )
+    return f'<div class="wide"><table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def _cell(tag: str, kind: str, value: object) -> str:
+    return f'<{tag} class="{kind}">{text(value)}</{tag}>' if kind else f"<{tag}>{text(value)}</{tag}>"
+
+
+def more(shown: int, of: int, where: str) -> str:
+    return f'<p class="aside">{of - shown:,} more in {text(where)}</p>' if of > shown else ""
