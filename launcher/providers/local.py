@@ -161,8 +161,18 @@ def _labelled() -> Iterator[tuple[int, dict[str, str]]]:
             env = process.environ()
         except psutil.Error:
             continue  # gone meanwhile, or another user's: not one of ours
-        if env.get(LABEL):
+        if env.get(LABEL) and not _in_container(process.pid):
             yield process.pid, env
+
+
+def _in_container(pid: int) -> bool:
+    """Root sees the processes of containers as well: they have a root folder of their own, and are listed and
+    ended by whoever runs the container."""
+    try:
+        theirs = os.stat(f"/proc/{pid}/root")
+    except OSError:  # gone meanwhile, or a system without /proc
+        return False
+    return not os.path.samestat(theirs, os.stat("/"))
 
 
 def _is_guard(pid: int, token: str) -> bool:
