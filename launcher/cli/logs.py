@@ -11,6 +11,7 @@ import click
 from launcher.cli.follow import FINAL, Interrupts
 from launcher.cli.here import run_argument, the_run
 from launcher.cli.live import Lines
+from launcher.errors import Exit
 from launcher.report.view import Tail
 
 
@@ -40,7 +41,7 @@ def command(run: str | None, follow: bool, raw: bool) -> None:
             if not follow or ended or presses.count:
                 break
             time.sleep(0.2)
+    if presses.count:
+        raise click.exceptions.Exit(Exit.VIEW_LEFT)
     for line in lines.flush():
         print(line)
-    if presses.count:
-        raise click.exceptions.Exit(130)

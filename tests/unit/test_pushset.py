@@ -1,0 +1,143 @@
+"""What travels to the machine, by name and by digest."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from launcher import pushset
+from launcher.errors import LauncherError
+from launcher.models import Input, Job
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    root = tmp_path / "p"
+    for name in (
+        "train.py",
+        "lib/a.py",
+        "models/v1/m",
+        "lib/models/net.py",
+        ".venv/x",
+        "lib/__pycache__/a.pyc",
+    ):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(name)
+    return root
+
+
+def git(root: Path, *words: str) -> None:
+    who = ("-c", "user.name=a", "-c", "user.email=a@b")
+    subprocess.run(["git", "-C", str(root), *who, *words], check=True, capture_output=True)
+
+
+def test_without_git_a_pruned_walk(project: Path) -> None:
+    assert pushset.names(project) == ["lib/a.py", "lib/models/net.py", "train.py"]
+
+
+def test_git_decides_where_there_is_git(project: Path) -> None:
+    (project / ".gitignore").write_text("*.log\n")
+    git(project, "init", "-q")
+    git(project, "add", "train.py", ".gitignore")
+    git(project, "commit", "-qm", "x")
+    (project / "out.log").write_text("")
+    (project / "new.py").write_text("")
+    assert set(pushset.names(project)) == {
+        ".gitignore",
+        "train.py",
+        "new.py",
+        "lib/a.py",
+        "lib/models/net.py",
+    }
+
+
+def test_what_git_knows_but_is_deleted_stays_away(project: Path) -> None:
+    git(project, "init", "-q")
+    git(project, "add", "train.py", "lib/a.py")
+    git(project, "commit", "-qm", "x")
+    (project / "lib/a.py").unlink()
+    assert "lib/a.py" not in pushset.names(project)
+
+
+def test_names_that_git_would_quote_are_whole(project: Path) -> None:
+    git(project, "init", "-q")
+    strange = ["훈련.py", 'qu"ote.py', "new\nline.py", " lead", "-rf"]
+    for name in strange:
+        (project / name).write_text("")
+    git(project, "add", "--", *strange)
+    assert set(strange) <= set(pushset.names(project))
+
+
+def test_launcherignore_with_and_without_git(project: Path) -> None:
+    (project / ".launcherignore").write_text("lib/\n!lib/a.py\n*.md\n")
+    (project / "notes.md").write_text("")
+    without = pushset.names(project)
+    git(project, "init", "-q")
+    assert "notes.md" not in without and "train.py" in without
+    assert pushset.names(project) == without
+
+
+def test_a_secret_file_by_its_common_name_stays_at_home(project: Path) -> None:
+    (project / ".env").write_text("TOKEN=x")
+    git(project, "init", "-q")
+    git(project, "add", "-f", ".env")
+    assert ".env" not in pushset.names(project)
+
+
+def job(root: Path, *inputs: Input) -> Job:
+    return Job(argv=("true",), folder=str(root), inputs=inputs)
+
+
+def test_the_digest_is_of_names_modes_and_contents(project: Path) -> None:
+    first = pushset.gather(job(project)).digest
+    os.utime(project / "train.py", (1, 1))
+    assert pushset.gather(job(project)).digest == first
+    (project / "train.py").chmod(0o755)
+    mode = pushset.gather(job(project)).digest
+    (project / "train.py").write_text("other")
+    content = pushset.gather(job(project)).digest
+    (project / "train.py").rename(project / "t.py")
+    name = pushset.gather(job(project)).digest
+    assert len({first, mode, content, name}) == 4
+
+
+def test_links_travel_as_links(project: Path) -> None:
+    (project / "link").symlink_to("train.py")
+    sent = {s.to.split("/", 2)[-1]: s for s in pushset.gather(job(project)).files}
+    assert sent["link"].link == "train.py" and sent["link"].source is None
+
+
+def test_everything_lies_below_the_digest(project: Path) -> None:
+    found = pushset.gather(job(project))
+    assert all(
+        s.to == f"project/{found.digest}" or s.to.startswith(f"project/{found.digest}/") for s in found.files
+    )
+    assert found.size == sum(len(n) for n in ("train.py", "lib/a.py", "lib/models/net.py"))
+
+
+def test_a_trainer_brings_only_its_own_folders(project: Path) -> None:
+    only = Job(argv=("true",), folder=str(project), push=("lib", "train.py"))
+    names = {s.to.split("/", 2)[-1] for s in pushset.gather(only).files[1:]}
+    assert names == {"lib/a.py", "lib/models/net.py", "train.py"}
+
+
+def test_inputs_by_name_and_without(project: Path, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    (data / "deep").mkdir(parents=True)
+    (data / "deep" / "x").write_text("1")
+    (data / "y").write_text("2")
+    given = (
+        Input("NAMED", str(data), "d", 1),
+        Input(None, str(data / "y"), "d", 1),
+        Input("ONE", str(data / "y"), "d", 1),
+    )
+    sent = {s.to: s.mode for s in pushset.gather(job(project, *given)).inputs if s.source}
+    assert sent == {"input/NAMED/deep/x": 0o444, "input/NAMED/y": 0o444, "input/y": 0o444, "input/ONE": 0o444}
+
+
+def test_an_input_that_went_away_is_said(project: Path) -> None:
+    with pytest.raises(LauncherError, match="not there any more"):
+        pushset.gather(job(project, Input("A", str(project / "gone"), "d", 1)))
