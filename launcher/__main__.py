@@ -1,3 +1,5 @@
+"""`python -m launcher`: the command line, started."""
+
 from launcher.cli import main
 
 main()
