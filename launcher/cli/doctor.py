@@ -93,8 +93,9 @@ def _page(checks: list[Check], sweep: strays.Sweep) -> None:
         print(f"{'ok  ' if c.ok else 'no  '} {c.name}: {c.detail}")
         if not c.ok and c.fix:
             print(f"       mend: {c.fix}")
+    said = {c.detail for c in checks}
     for name, why in sweep.silent:
-        print(f"no   {name} could not be asked what it runs: {why}")
+        print(f"no   {name} could not be asked what it runs{'' if why in said else f': {why}'}")
     if not sweep.strays:
         print("nothing was left behind" if not sweep.silent else "nothing was left behind where we could ask")
     for s in sweep.strays:
