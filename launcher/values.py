@@ -257,7 +257,8 @@ def mapping(
     found: dict[str, object] = {}
     for place, name, value in pairs:
         if name in found:
-            faults.add(place, f"names '{name}' twice")
+            unnamed = "only one of them can go without a name; write NAME=PATH"
+            faults.add(place, f"names '{name}' twice" if name else unnamed)
             continue
         found[name] = faults.take(place, partial(check, name, value), None)
     faults.done()

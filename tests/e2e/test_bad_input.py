@@ -74,6 +74,9 @@ WORDS = {
     "OUT leads out by a link": Bad((*OWN, "--output", "away/x", "--", "true"), "output-outside", "leads out"),
     "OUT is a file": Bad((*OWN, "--output", "cyclic.yaml", "--", "true"), "output-outside", "is a file"),
     "input not there": Bad((*OWN, "--input", "A=none", "--", "true"), "input-missing", "none"),
+    "two inputs without a name": Bad(
+        (*OWN, "--input", "cyclic.yaml", "--input", "folder.yaml", "--", "true"), "bad-setting", "NAME=PATH"
+    ),
     "no requirements": Bad((*OWN, "--requirements", "r.txt", "--", "true"), "requirements-missing", ""),
     "no such run": Bad(("status", "nobody"), "unknown-run", "nobody"),
     "no run at all": Bad(("watch",), "no-run", "yet"),
@@ -159,6 +162,13 @@ def test_a_profile_that_may_not_be_read(folder: Person) -> None:
     else:
         folder.writes("p.yaml", "on: local\n").chmod(0)
     is_a_page(folder.types("run", "mini", "--profile", "p.yaml"), "", "p.yaml", 2)
+
+
+def test_a_container_engine_that_does_not_answer(folder: Person) -> None:
+    folder.extra = {"DOCKER_HOST": "unix:///does/not/exist"}
+    done = folder.types("run", "mini", "--on", "docker")
+    assert done.code == 6 and done.stderr.startswith("error: target-unreachable\n"), done.stderr
+    assert "docker" in done.stderr and "Traceback" not in done.stderr and folder.ps() == {}
 
 
 # --- the data folder ---------------------------------------------------------------------------------

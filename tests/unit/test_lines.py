@@ -1,0 +1,189 @@
+"""The words of a view, from facts alone: what it costs, how far it is, what somebody must do."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from launcher import journal
+from launcher.codec import dump
+from launcher.errors import LauncherError
+from launcher.files import Disk
+from launcher.report import documents, lines
+from launcher.report.view import RunView, Tail, by_age, find
+from launcher.store import Home, RunFolder
+from launcher.telemetry import Gpu, Sample
+from tests.unit.journals import stories
+from tests.unit.journals.stories import NOON, Story, begin, plan
+
+PAID = stories.choice("rented", "0.69")
+
+
+def told(folder: RunFolder, story: Story) -> RunView:
+    """The run that this story left on a disk."""
+    disk = Disk()
+    disk.make_folder(folder.root)
+    disk.write(folder.plan, json.dumps(dump(story.plan)).encode())
+    book = journal.Journal(disk, folder.journal)
+    for fact in story.facts:
+        book.append(fact.kind, fact.at, **fact.data)
+    return RunView(folder)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> RunFolder:
+    return RunFolder(tmp_path / "quickstart-abcd")
+
+
+def sample(folder: RunFolder, n: int = 1, **values: object) -> None:
+    path = folder.attempt(n).telemetry
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"at": "2026-03-04T12:00:00Z", **values}) + "\n")
+
+
+# --- small words -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("usd", "shown"), [("0", "$0.00"), ("0.69", "$0.69"), ("12.346", "$12.35"), ("0.0042", "$0.0042")]
+)
+def test_money(usd: str, shown: str) -> None:
+    assert lines.money(Decimal(usd)) == shown
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [(0.04, "0.0 s"), (9.99, "10.0 s"), (59.4, "59 s"), (59.6, "1 min 0 s"), (3599, "59 min 59 s")],
+)  # fmt: skip
+def test_duration(seconds: float, shown: str) -> None:
+    assert lines.duration(seconds) == shown
+
+
+def test_progress_is_the_step_and_three_metrics() -> None:
+    said = lines.progress(Sample("t", step=7, metrics={"loss": 0.25, "bad": None, "auc": 0.9, "more": 1}))
+    assert said == ["step 7", "loss 0.25", "bad NaN", "auc 0.9"] and lines.progress(None) == []
+
+
+def test_the_device_is_said_as_far_as_it_is_known() -> None:
+    full = Sample("t", (Gpu("A", 97, 10.24, 24),), cpu=12, ram_used_gb=3.1, ram_gb=16)
+    assert lines.device(full) == ["GPU 97 %", "10.2/24 GB", "CPU 12 %", "RAM 3.1/16 GB"]
+    assert lines.device(Sample("t", (Gpu("A"),))) == [] == lines.device(None)
+
+
+# --- money so far and forecast -----------------------------------------------------------------------
+
+
+def test_what_costs_nothing_says_so(folder: RunFolder) -> None:
+    assert lines.cost(told(folder, begin().started()), NOON) == ["$0.00"]
+
+
+def test_so_far_the_ceiling_the_forecast_and_the_rate(folder: RunFolder) -> None:
+    story = begin(plan(PAID)).started()
+    view = told(folder, story)
+    a = view.state.attempts[0]
+    halfway = a.asked_at + timedelta(minutes=30)
+    whole = Decimal("0.69") * Decimal((a.d - a.asked_at).total_seconds()) / 3600
+    assert lines.cost(view, halfway) == ["$0.34 of $2.00", f"at most ${whole:.2f}", "$0.69/h"]
+    late = a.d + timedelta(hours=1)  # past its end nothing more is foreseen than what was spent
+    assert lines.cost(view, late)[1] == f"at most {lines.money(view.usd(late))}"
+
+
+# --- whole views -------------------------------------------------------------------------------------
+
+
+def test_the_meter_says_all_in_one_line(folder: RunFolder) -> None:
+    view = told(folder, begin(plan(PAID)).started())
+    sample(folder, step=3, metrics={"loss": 0.5}, cpu=50, gpu=[{"util": 90}])
+    lock = Disk().lock(folder.lock, "{}")
+    assert lock is not None
+    line = lines.meter(view, NOON + timedelta(minutes=5))
+    lock.release()
+    assert line.startswith("quickstart-abcd · step 3 · loss 0.5 · GPU 90 % · CPU 50 % · $0.0")
+    assert "ends by" in line and "\n" not in line
+
+
+def test_the_board_names_what_was_warned_of_last(folder: RunFolder) -> None:
+    view = told(folder, begin().started())
+    events = folder.attempt(1).events
+    events.parent.mkdir(parents=True)
+    events.write_bytes(b'{"ev":"warned","message":"loss is nan"}\n{"ev":"warned","mess')
+    assert view.warnings() == ("loss is nan",)
+    with events.open("ab") as f:
+        f.write(b'age":"auc is inf"}\nnonsense\n{"ev":"took","n":1}\n')
+    assert view.warnings() == ("loss is nan", "auc is inf")
+    board = lines.board(view, NOON)
+    assert [line.split()[0] for line in board] == ["run", "progress", "machine", "money", "time", "warning"]
+    assert board[-1].endswith("auc is inf")
+
+
+def test_nothing_is_asked_of_a_person_while_all_is_well(folder: RunFolder) -> None:
+    assert lines.attention(told(folder, stories.happy()), NOON, "./launch") is None
+
+
+def test_a_dead_engine_asks_for_resume(folder: RunFolder) -> None:
+    line = lines.attention(told(folder, begin(plan(PAID)).started()), NOON, "./launch") or ""
+    assert "engine died ($0.69/h, its machine ends itself by " in line
+    assert line.endswith("go on: ./launch resume quickstart-abcd")
+
+
+def test_waiting_results_ask_for_pull(folder: RunFolder) -> None:
+    line = lines.attention(told(folder, stories.waiting()), NOON, "./launch") or ""
+    assert line == "quickstart-abcd: results wait; fetch: ./launch pull quickstart-abcd"
+
+
+def test_an_end_that_nobody_confirmed_is_said(folder: RunFolder) -> None:
+    story = begin(plan(PAID)).started()("stop", id="r", now=True)("end-asked", attempt=1)
+    view, later = told(folder, story), story.now + timedelta(minutes=5)
+    assert "may still be billing" in (lines.attention(view, later, "launcher") or "")
+    row = documents.row(view, later)
+    assert (row["state"], row["usd_per_hour"]) == ("maybe-billing", 0.69) and row["deadline"]
+
+
+# --- reading -----------------------------------------------------------------------------------------
+
+
+def test_a_view_reads_only_what_is_new_and_leaves_a_torn_tail(folder: RunFolder) -> None:
+    story = begin().started()
+    view = told(folder, story)
+    whole = folder.journal.read_bytes()
+    story("over", attempt=1, why="lost", blame=False)
+    book = journal.Journal(Disk(), folder.journal)
+    book.append("over", story.now, attempt=1, why="lost", blame=False)
+    full = folder.journal.read_bytes()
+    folder.journal.write_bytes(full[: len(whole) + 9])
+    view.refresh()
+    assert view.state.attempts[0].over is None
+    folder.journal.write_bytes(full)
+    view.refresh()
+    assert view.state.attempts[0].over == "lost"
+
+
+def test_a_tail_goes_over_all_attempts_once(folder: RunFolder) -> None:
+    for n, text in ((1, b"one"), (3, b"three")):
+        folder.attempt(n).root.mkdir(parents=True)
+        folder.attempt(n).log.write_bytes(text)
+    tail = Tail(folder)
+    assert [tail.read(3), tail.read(3), tail.read(3)] == [b"one", b"three", b""]
+    with folder.attempt(3).log.open("ab") as f:
+        f.write(b" more")
+    assert Tail(folder, attempt=tail.attempt, offset=tail.offset).read(3) == b" more"
+
+
+def test_runs_that_cannot_be_read_are_told_of_and_hide_no_other(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    told(home.run("good"), begin().started())
+    told(home.run("torn"), begin())
+    home.run("torn").plan.write_text("{")
+    told(home.run("mixed"), begin().started())
+    home.run("mixed").journal.write_bytes(b"0" * 20 + b"\n" + home.run("mixed").journal.read_bytes())
+    told_of: list[tuple[str, str]] = []
+    views = by_age(home, lambda name, e: told_of.append((name, e.code)))
+    assert [v.folder.name for v in views] == ["good"]
+    assert set(told_of) == {("torn", "run-damaged"), ("mixed", "journal-corrupt")}
+    with pytest.raises(LauncherError) as refused:
+        find(home, "torn", tmp_path)
+    assert refused.value.code == "run-damaged" and "unknown" in refused.value.billed
