@@ -14,9 +14,27 @@ from enum import StrEnum
 from typing import Any
 
 from launcher import guard
+from launcher.attempt import Attempt, Checkpoint, Sealed, StopWish
 from launcher.codec import load, parse_iso
 from launcher.errors import Exit
 from launcher.models import Access, Fact, Plan, State
+
+__all__ = [
+    "Attempt",
+    "Checkpoint",
+    "RunState",
+    "Sealed",
+    "Step",
+    "StopWish",
+    "apply",
+    "exit_status",
+    "fold",
+    "may_try_again",
+    "next_choice",
+    "next_step",
+    "outcome",
+    "shown",
+]
 
 MOST_IN_VAIN = 10  # create calls that were lost and made nothing: then the provider is at fault
 
@@ -29,71 +47,6 @@ class Step(StrEnum):
     WATCH = "watch"
     PULL = "pull"
     RELEASE = "release"
-
-
-@dataclass(frozen=True)
-class Sealed:
-    """What the agent vouches for once the trainer is gone."""
-
-    digest: str
-    count: int
-    size: int
-    exit_code: int | None
-    signal: int | None
-    why: str | None
-    at: datetime
-    refused: str | None = None
-    left_out: tuple[str, ...] = ()  # what lay in the output and is no part of the list
-
-
-@dataclass(frozen=True)
-class Attempt:
-    """One machine's share of a run."""
-
-    n: int
-    token: str
-    choice: int
-    asked_at: datetime
-    ends_at: datetime  # D as ordered
-    usd_per_hour: Decimal
-    instance: str | None = None
-    access: Access | None = None
-    boot: str | None = None
-    armed: tuple[str, ...] = ()
-    pushed: str | None = None
-    started_at: datetime | None = None
-    begun: datetime | None = None  # the machine's own word for when the trainer started
-    deadline: datetime | None = None  # D since the trainer started
-    sealed: Sealed | None = None
-    receipt_at: datetime | None = None
-    over: str | None = None  # why this machine is to be ended: nothing more is wanted of it
-    blame: bool = False  # the offer itself did not work: the next attempt tries another
-    status: int | None = None  # the exit status that its failure stands for
-    end_asked_at: datetime | None = None
-    gone_at: datetime | None = None
-    kept: bool = False  # gone, but the place of its output still waits for a pull
-
-    @property
-    def open(self) -> bool:
-        """Something of it may still exist."""
-        return self.gone_at is None
-
-    @property
-    def d(self) -> datetime:
-        return self.deadline or self.ends_at
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    name: str
-    digest: str  # of its list of files: a name written again is another checkpoint
-    age: tuple[int, float] = field(default=(0, 0.0), compare=False)  # of which attempt, written when
-
-
-@dataclass(frozen=True)
-class StopWish:
-    id: str
-    now: bool
 
 
 @dataclass(frozen=True)
@@ -151,7 +104,7 @@ class RunState:
 
     def spent(self, now: datetime) -> Decimal:
         """What all attempts cost until now, by their own rates."""
-        costs = (guard.spent(a.usd_per_hour, a.asked_at, a.gone_at or now, 1) for a in self.attempts)
+        costs = (guard.spent(a.usd_per_hour, a.asked_at, a.billed_until or now, 1) for a in self.attempts)
         return sum(costs, Decimal(0))
 
     def spent_besides(self, a: Attempt, now: datetime) -> Decimal:
@@ -219,6 +172,11 @@ def _with_checkpoint(state: RunState, d: Mapping[str, Any]) -> tuple[Checkpoint,
     )
 
 
+def _billed_until(fact: Fact) -> datetime:
+    """A machine that was not seen alive any more had ended by its D, however late somebody looked."""
+    return parse_iso(fact.data["billed_until"]) if "billed_until" in fact.data else fact.at
+
+
 # What each fact about one attempt changes in it.
 _ATTEMPT_FACTS: dict[str, Callable[[Fact], dict[str, Any]]] = {
     "created": lambda f: {
@@ -228,6 +186,7 @@ _ATTEMPT_FACTS: dict[str, Callable[[Fact], dict[str, Any]]] = {
     },
     "not-created": lambda f: {
         "gone_at": f.at,
+        "billed_until": _billed_until(f),
         "over": f.data["reason"],
         "blame": f.data["blame"],
         "status": f.data.get("exit"),
@@ -251,7 +210,11 @@ _ATTEMPT_FACTS: dict[str, Callable[[Fact], dict[str, Any]]] = {
     "receipt": lambda f: {"receipt_at": f.at},
     "over": lambda f: {"over": f.data["why"], "blame": f.data["blame"], "status": f.data.get("exit")},
     "end-asked": lambda f: {"end_asked_at": f.at},
-    "gone": lambda f: {"gone_at": f.at, "kept": bool(f.data.get("kept"))},
+    "gone": lambda f: {
+        "gone_at": f.at,
+        "billed_until": _billed_until(f),
+        "kept": bool(f.data.get("kept")),
+    },
 }
 
 # What each fact about the run changes in it.

@@ -75,7 +75,10 @@ def _look(w: World, a: Attempt, provider: Provider, *, refused: str | None = Non
             _adopt(w, a, resource)
         elif sight.surely_gone(provider, w, a):
             reason = refused or "the provider lists nothing of it"
-            w.about(a, "not-created", reason=reason, blame=refused is not None, sure=False)
+            until = sight.billed_until(provider, w, a)
+            w.about(
+                a, "not-created", reason=reason, blame=refused is not None, sure=False, billed_until=until
+            )
         else:
             w.wait(1)
     except ProviderError:

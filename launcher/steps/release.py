@@ -29,11 +29,13 @@ def release(w: World) -> None:
     if a.end_asked_at is None:
         _note(w, a, "end-asked")
     failures = absent = 0
+    lived = False
     while absent < 2:
         w.tick_quietly()
         proves = w.clock.now().timestamp() >= sight.visible_by(provider, a)  # as of before the look
         try:
             left = _left(w, a, provider)
+            lived = lived or any(r.kind == "instance" for r in left)
             _terminate(provider, left)
             gone = not left and sight.instance_ended(provider, a)
             absent = min(absent + 1, 2 if proves else 1) if gone else 0
@@ -44,7 +46,9 @@ def release(w: World) -> None:
             w.wait_quietly(_pause(provider, failures, absent))
     _tidy(w, a, provider)
     kept = provider.traits.keeps_output and w.state.wants_pull
-    w.about(a, "gone", evidence="twice not listed, and ended by its own id", kept=kept)
+    until = w.clock.now() if lived else sight.billed_until(provider, w, a)
+    evidence = "twice not listed, and ended by its own id"
+    w.about(a, "gone", evidence=evidence, kept=kept, billed_until=until)
 
 
 def _pause(provider: Provider, failures: int, absent: int) -> float:

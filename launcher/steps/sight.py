@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from launcher.errors import Gone, ProviderError
 from launcher.models import Resource, ResourceState
@@ -67,3 +67,8 @@ def vanished(provider: Provider, world: World, a: Attempt) -> bool:
 def outlived(provider: Provider, world: World, a: Attempt) -> bool:
     """Past its end of life and its overrun: whoever was to end it there has not."""
     return world.clock.now() > a.d + timedelta(seconds=provider.traits.overrun_s)
+
+
+def billed_until(provider: Provider, world: World, a: Attempt) -> datetime:
+    """For a machine that was not seen alive any more: it ended itself by D and its overrun, or before now."""
+    return min(world.clock.now(), a.d + timedelta(seconds=provider.traits.overrun_s))

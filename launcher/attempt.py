@@ -1,0 +1,75 @@
+"""One machine's share of a run, as its facts tell it: plain frozen records for runstate. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+
+from launcher.models import Access
+
+
+@dataclass(frozen=True)
+class Sealed:
+    """What the agent vouches for once the trainer is gone."""
+
+    digest: str
+    count: int
+    size: int
+    exit_code: int | None
+    signal: int | None
+    why: str | None
+    at: datetime
+    refused: str | None = None
+    left_out: tuple[str, ...] = ()  # what lay in the output and is no part of the list
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One machine's share of a run."""
+
+    n: int
+    token: str
+    choice: int
+    asked_at: datetime
+    ends_at: datetime  # D as ordered
+    usd_per_hour: Decimal
+    instance: str | None = None
+    access: Access | None = None
+    boot: str | None = None
+    armed: tuple[str, ...] = ()
+    pushed: str | None = None
+    started_at: datetime | None = None
+    begun: datetime | None = None  # the machine's own word for when the trainer started
+    deadline: datetime | None = None  # D since the trainer started
+    sealed: Sealed | None = None
+    receipt_at: datetime | None = None
+    over: str | None = None  # why this machine is to be ended: nothing more is wanted of it
+    blame: bool = False  # the offer itself did not work: the next attempt tries another
+    status: int | None = None  # the exit status that its failure stands for
+    end_asked_at: datetime | None = None
+    gone_at: datetime | None = None
+    billed_until: datetime | None = None  # the latest at which its meter stopped
+    kept: bool = False  # gone, but the place of its output still waits for a pull
+
+    @property
+    def open(self) -> bool:
+        """Something of it may still exist."""
+        return self.gone_at is None
+
+    @property
+    def d(self) -> datetime:
+        return self.deadline or self.ends_at
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    name: str
+    digest: str  # of its list of files: a name written again is another checkpoint
+    age: tuple[int, float] = field(default=(0, 0.0), compare=False)  # of which attempt, written when
+
+
+@dataclass(frozen=True)
+class StopWish:
+    id: str
+    now: bool
