@@ -242,7 +242,9 @@ class SimFiles:
         return node
 
     def _folder(self, path: Path) -> Folder:
-        node = self._find(path.parent)
+        node: Node | None = self.root
+        for part in path.parts[1:-1]:
+            node = node.names.get(part) if isinstance(node, Folder) else None
         if not isinstance(node, Folder):
             raise FileNotFoundError(errno.ENOENT, "no such folder", str(path.parent))
         return node

@@ -26,7 +26,9 @@ class Line:
 class SimHost:
     root = "/spool"
 
-    def __init__(self, sim: Sim, weather: Weather, machine: Machine, line: Line, files: SimFiles, outlives: bool) -> None:
+    def __init__(
+        self, sim: Sim, weather: Weather, machine: Machine, line: Line, files: SimFiles, outlives: bool
+    ) -> None:
         self._sim, self._weather, self._machine, self._line, self._files = sim, weather, machine, line, files
         self._outlives = outlives  # its disk can be read after its end
 
@@ -105,6 +107,7 @@ class SimHost:
     def _go(self) -> None:
         sim, weather, line = self._sim, self._weather, self._line
         sim.point()
+        sim.note("host")
         sim.spend(0.3)
         if line.cut_until > sim.t:
             raise HostUnreachable("the line is cut")

@@ -50,25 +50,22 @@ class Sim:
     def after(self, seconds: float, do: Callable[[], None]) -> None:
         self.at(self.t + seconds, do)
 
-    def advance(self, seconds: float) -> bool:
-        """Let time pass and deliver what falls due. True when something did."""
-        target, heap = self.t + seconds, self._heap
-        busy = bool(heap) and heap[0][0] <= target
+    def advance(self, seconds: float, *, until_something: bool = False) -> None:
+        """Let time pass and deliver what falls due, perhaps only until there is something to be seen."""
+        target, heap, before = self.t + seconds, self._heap, len(self.trace)
         while heap and heap[0][0] <= target:
             at, _, do = heapq.heappop(heap)
             self.t = max(self.t, at)
             do()
+            if until_something and len(self.trace) > before:
+                return
         self.t = max(self.t, target)
-        return busy
 
     def run_dry(self, limit_s: float) -> None:
         """Let everything happen that will happen by itself."""
         end = self.t + limit_s
         while self._heap and self._heap[0][0] <= end:
             self.advance(self._heap[0][0] - self.t)
-
-    def next_due(self) -> float | None:
-        return self._heap[0][0] if self._heap else None
 
     # --- effects -----------------------------------------------------------------------------
 
@@ -91,7 +88,13 @@ class Sim:
         if self.stopped_s:
             self.stopped_s, pause = 0.0, self.stopped_s
             self.advance(pause)
-        self._quiet = not self.advance(self.latency_s * share * (0.5 + self.rng.random())) and self._quiet
+        before = len(self.trace)
+        self.advance(self.latency_s * share * (0.5 + self.rng.random()))
+        self._quiet = self._quiet and len(self.trace) == before
+
+    @property
+    def events(self) -> int:
+        return len(self.trace)
 
     def note(self, *what: object) -> None:
         self.trace.append((round(self.t, 3), *what))
@@ -103,8 +106,9 @@ class Sim:
 class Clock:
     """The process's own clock: `offset_s` is how wrong its wall time is."""
 
-    def __init__(self, sim: Sim, offset_s: float = 0.0) -> None:
+    def __init__(self, sim: Sim, offset_s: float = 0.0, *, jumps: bool = True) -> None:
         self._sim = sim
+        self._jumps = jumps
         self._offset_s = offset_s
         self._last: tuple[float, datetime] = (-1.0, EPOCH)
 
@@ -117,10 +121,10 @@ class Clock:
     def wait(self, seconds: float) -> None:
         sim = self._sim
         sim.point()
-        if sim._quiet and seconds <= 5:
-            due = sim.next_due()
-            far = sim.patience_s if due is None else min(sim.patience_s, due - sim.t + 0.001)
-            seconds = max(seconds, far)
-        busy = sim.advance(seconds)
-        sim._quiet = not busy
+        before = len(sim.trace)
+        if self._jumps and sim._quiet and seconds <= 5:
+            sim.advance(max(seconds, sim.patience_s), until_something=True)
+        else:
+            sim.advance(seconds)
+        sim._quiet = len(sim.trace) == before
         sim.spend(0.1)

@@ -13,7 +13,7 @@ from launcher.agent import protocol as p
 from launcher.agent.mind import Mind
 from launcher.models import Access, Order, ResourceState
 from tests.sim.kernel import EPOCH_S, Sim
-from tests.sim.trainer import Manners, Trainer, listed, sha
+from tests.sim.trainer import Manners, Trainer, checkpoint_files, listed, sha
 from tests.sim.weather import Weather
 
 
@@ -42,6 +42,9 @@ class Machine:
         self.mind: Mind | None = None
         self.trainer: Trainer | None = None
         self.disk: dict[str, bytes | bytearray] = {}
+        self._streams: dict[str, bytearray] = {}
+        self._samples = 0
+        self._flushed: tuple[float, float | None] = (-1.0, None)
         self.kept = True  # the disk is still there
         self.full_until = 0.0
         self.leave_why: str | None = None
@@ -108,20 +111,28 @@ class Machine:
             self._watch_command(command)
             self._wake()
 
-    def log(self) -> bytes:
+    def written(self, stream: str) -> bytes:
+        """All of a stream, whatever became of the disk."""
         self._flush()
-        return bytes(self.disk.get("log", b""))
+        return bytes(self._streams.get(stream, b""))
 
     def _flush(self) -> None:
         """The streams up to now."""
-        if self.trainer is not None and self.kept:
-            self.trainer.write_until(self.sim.t)
-            self.disk["log"] = self.trainer.log
-            done = self.disk.setdefault("telemetry.jsonl", bytearray())
-            assert isinstance(done, bytearray)
-            lines = int((min(self.sim.t, self.trainer.ended or self.sim.t) - self.trainer.started) / 30)
-            while done.count(b"\n") < lines:
-                done += b'{"t": %d}\n' % done.count(b"\n")
+        trainer = self.trainer
+        if trainer is not None and self._flushed != (self.sim.t, trainer.ended):
+            self._flushed = (self.sim.t, trainer.ended)
+            trainer.write_until(self.sim.t)
+            self._stream("log", trainer.log)
+            samples = int(((trainer.ended or self.sim.t) - trainer.started) / 30)
+            while self._samples < samples:
+                self._samples += 1
+                self._stream("telemetry.jsonl").extend(b'{"t": %d}\n' % self._samples)
+
+    def _stream(self, name: str, data: bytearray | None = None) -> bytearray:
+        if name not in self._streams:
+            self._streams[name] = bytearray() if data is None else data
+            self.disk[name] = self._streams[name]
+        return self._streams[name]
 
     def read(self, path: str) -> bytes | bytearray | None:
         self._flush()
@@ -221,8 +232,8 @@ class Machine:
             self._sight, self._answered = p.Sight(0.0), False
             for action in mind.wake(now, sight):
                 self._do(action)
-                if not self.alive:
-                    return
+            if self.ended is not None:
+                return
             if not self._answered:
                 break
         due = self.booted + mind.next_wake(sim.t - self.booted)
@@ -233,10 +244,7 @@ class Machine:
 
     def _do(self, action: p.Action) -> None:
         if isinstance(action, p.Emit):
-            line = json.dumps(action.event).encode() + b"\n"
-            found = self.disk.setdefault("events.jsonl", bytearray())
-            assert isinstance(found, bytearray)
-            found += line
+            self._stream("events.jsonl").extend(json.dumps(action.event).encode() + b"\n")
             self.sim.note("agent", self.id, action.event["ev"], action.event.get("why"))
         elif isinstance(action, p.Leave):
             self.leave_why = action.why
@@ -326,7 +334,7 @@ class Machine:
 
     def _hash(self, action: p.HashCheckpoint) -> None:
         assert self.trainer is not None
-        files = self.trainer.checkpoint_files(action.name)
+        files = checkpoint_files(action.name)
         for name, data in files.items():
             self.disk[f"checkpoint/{action.name}/{name}"] = data
         found = tuple(listed(name, data) for name, data in files.items())

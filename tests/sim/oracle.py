@@ -13,10 +13,10 @@ from launcher.store import RunFolder, Versions
 from tests.sim.disk import File, Folder, SimFiles
 from tests.sim.kernel import EPOCH_S, Sim, Violation
 from tests.sim.machine import Machine
-from tests.sim.trainer import sha
+from tests.sim.trainer import checkpoint_files, sha
 
-OVERRUN_S = 5.0
-HAND_OVER_S = 60.0  # what a bill may exceed its consent by while a wrong price is being undone
+ANSWER_S = 120.0  # with calls that hang for 30 s each; in calm weather it is the next tick
+NURSE_S = 400.0  # within which a living engine ends what should have ended itself
 
 
 class Rental:
@@ -41,6 +41,9 @@ class Oracle:
         self.facts: list[Fact] = []  # every fact that the program was told is written
         self.ceiling = float(plan.consent.max_cost) if plan.consent else 0.0
         self.disk_was_full = False
+        self.stopped = False
+        self.lives = 0  # processes of the program so far
+        self.hindered_until = 0.0  # it was suspended or its disk was full
         self.jumped_s = 0.0  # how wrong the client's clock was at the most
         self.state: RunState | None = None
         files.moved = self.moved
@@ -76,12 +79,24 @@ class Oracle:
         return next(r for r in self.rentals if r.machine is machine)
 
     def _due(self, machine: Machine, overrun_s: float) -> None:
-        if not machine.alive or not machine.agent_alive or machine.booted is None:
+        if not machine.alive:
+            return
+        if not machine.agent_alive or machine.booted is None:
+            lives = self.lives
+            self.sim.after(NURSE_S, lambda: self._nursed(machine, lives))
             return
         started = machine.trainer is not None
         limit = machine.deadline if started else min(machine.boot_end, machine.deadline)
         if self.sim.t >= limit + overrun_s:
-            self.fail("P1", f"{machine.id} lives {self.sim.t - limit:.0f} s past its {'D' if started else 'boot limit'}")
+            self.fail(
+                "P1",
+                f"{machine.id} lives {self.sim.t - limit:.0f} s past its {'D' if started else 'boot limit'}",
+            )
+
+    def _nursed(self, machine: Machine, lives: int) -> None:
+        """Nobody on it could end it, but the engine lived all the time."""
+        if machine.alive and self.at_work(lives, NURSE_S) and self.sim.t > machine.deadline + NURSE_S:
+            self.fail("P1", f"{machine.id} has no agent and lives, and so does the engine")
 
     def _committed(self) -> None:
         """Spent, and what every living machine can still cost until it ends itself."""
@@ -103,13 +118,13 @@ class Oracle:
         """A terminate call takes effect."""
         journal = self.files.durable(self.folder.journal) or b""
         n = machine.order.attempt
-        asked = f'"kind":"end-asked"'.encode() in journal and any(
+        asked = b'"kind":"end-asked"' in journal and any(
             f.kind == "end-asked" and f.data["attempt"] == n for f in self.facts
         )
         if not asked and not self.disk_was_full:
             self.fail("P8", f"{machine.id} is ended without that intent on disk")
         lost = what == "disk" or not self._outlives(machine)
-        if lost and machine.alive and machine.sealed_at is not None or what == "disk":
+        if (lost and machine.alive and machine.sealed_at is not None) or what == "disk":
             self._keeps(machine, what)
 
     def _outlives(self, machine: Machine) -> bool:
@@ -121,7 +136,7 @@ class Oracle:
         if state is None or not machine.sealed_files or machine.trainer is None:
             return
         a = next((a for a in state.attempts if a.n == machine.order.attempt), None)
-        if a is None or a.sealed is None or a.sealed.why == "preempted" or state.discarded or state.stop is not None:
+        if a is None or a.sealed is None or a.sealed.why == "preempted" or state.discarded or self.stopped:
             return
         if not self._version_durable(machine) and not (a.over or "").startswith("deadline"):
             self.fail("P5", f"the {what} of {machine.id} goes while its results are nowhere else")
@@ -135,6 +150,12 @@ class Oracle:
         self.sim.note("fact", kind, data.get("attempt"), data.get("why"))
         if kind in ("gone", "not-created"):
             self._gone(data["attempt"], kind)
+        elif kind in ("stop", "reopened"):
+            self.stopped = kind == "stop"
+        elif kind in ("create-asked", "started") and self.stopped:
+            self.fail("stop", f"{kind} after a stop was asked for")
+        elif kind == "checkpoint":
+            self._checkpoint(data["name"])
         elif kind == "extended":
             self.ceiling = max(self.ceiling, float(data["max_cost"] or 0))
         elif kind == "over" and str(data["why"]).startswith("internal"):
@@ -145,7 +166,9 @@ class Oracle:
             self._sealed_is_here(data.get("version"))
 
     def _gone(self, n: int, kind: str) -> None:
-        token = next(f.data["token"] for f in self.facts if f.kind == "create-asked" and f.data["attempt"] == n)
+        token = next(
+            f.data["token"] for f in self.facts if f.kind == "create-asked" and f.data["attempt"] == n
+        )
         for r in self.rentals:
             if r.order.token == token and r.machine.alive:
                 self.fail("P3", f"{r.machine.id} is called {kind} and lives")
@@ -153,7 +176,7 @@ class Oracle:
     def _same_deadline(self, state: RunState, n: int) -> None:
         a = next(a for a in state.attempts if a.n == n)
         m = next((r.machine for r in self.rentals if r.machine.id == a.instance), None)
-        if m is None or m.trainer is None or a.deadline is None or not m.alive:
+        if m is None or m.trainer is None or a.deadline is None or not (m.alive and m.agent_alive):
             return
         told = a.deadline.timestamp() - EPOCH_S
         if abs(told - m.deadline) > 60 + 2 * self.jumped_s:
@@ -166,6 +189,27 @@ class Oracle:
         if kept[: len(told)] != told or len(kept) > len(told) + 1:
             self.fail("P4", f"{len(told)} facts were acknowledged, {len(kept)} are there")
         self.facts = list(facts)
+
+    def _checkpoint(self, name: str) -> None:
+        found = self._folder(self.folder.checkpoints / name, durable=True)
+        if found != checkpoint_files(name):
+            self.fail("P5", f"the checkpoint {name} is recorded and is not there whole")
+
+    def asked(self, id: str) -> None:
+        """A living engine answers, whatever it is busy with."""
+        lives = self.lives
+        self.sim.after(ANSWER_S, lambda: self._answered(id, lives))
+
+    def hinder(self, seconds: float) -> None:
+        self.hindered_until = max(self.hindered_until, self.sim.t + seconds)
+
+    def at_work(self, lives: int, seconds: float) -> bool:
+        """The very same process lived and could act for so long."""
+        return not self.sim.client_dead and self.lives == lives and self.hindered_until < self.sim.t - seconds
+
+    def _answered(self, id: str, lives: int) -> None:
+        if self.at_work(lives, ANSWER_S) and self.state is not None and id not in self.state.answered:
+            self.fail("request", f"{id} was not answered within {ANSWER_S:.0f} s")
 
     # --- versions ----------------------------------------------------------------------------
 
@@ -253,13 +297,15 @@ class Oracle:
         for r in self.rentals:
             m = r.machine
             folder = self.folder.attempt(m.order.attempt)
-            home = self.files.read(folder.log) if self.files.exists(folder.log) else b""
-            there = bytes(m.trainer.log) if m.trainer is not None else b""
-            if m.trainer is not None:
-                m.trainer.write_until(self.sim.t)
-                there = bytes(m.trainer.log)
-            if not there.startswith(home):
-                self.fail("P6", f"the log of {m.id} is no beginning of what it wrote")
+            pairs = (
+                ("log", folder.log),
+                ("events.jsonl", folder.events),
+                ("telemetry.jsonl", folder.telemetry),
+            )
+            for name, path in pairs:
+                home = self.files.read(path) if self.files.exists(path) else b""
+                if not m.written(name).startswith(home):
+                    self.fail("P6", f"{name} of {m.id} is no beginning of what it wrote")
 
     def whole_log(self, state: RunState) -> None:
         if state.version is None:

@@ -1,4 +1,4 @@
-"""What kind of run a seed is: the plan, the traits of whom it rents from, and what is in store for machines."""
+"""What kind of run a seed is: the plan, who rents out and how, and what is in store for machines."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def fate(rng: random.Random, weather: Weather, scenario: Scenario) -> Fate:
         nan=weather.drawn("nan", 2),
         term_s=rng.choice((0.5, 3.0)),
         line_s=rng.choice((5.0, 20.0)),
-        checkpoint_s=rng.choice((20.0, 60.0)),
+        checkpoint_s=rng.choice((40.0, 90.0)),
         setup_exit=1 if weather.drawn("setup-fails") else 0,
     )
     return Fate(

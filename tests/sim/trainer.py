@@ -69,21 +69,22 @@ class Trainer:
             Seen(f"step-{k}", f"{self.seed}:{k}", marked=True) for k in range(max(1, made - 1), made + 1)
         )
 
-    def checkpoint_files(self, name: str) -> dict[str, bytes]:
-        return {
-            "complete": b"",
-            "weights": f"{name} of a training\n".encode(),  # the same whoever trained it
-        }
-
     def output(self) -> dict[str, bytes]:
         """What it leaves behind: everything when it ended well, else what was there by then."""
         if self.ended is None or self.ended - self.started < 5:
             return {}
-        found = {"metrics.jsonl": b'{"step": 1, "name": "loss", "value": 0.5}\n', "results/part.txt": b"part\n"}
+        found = {
+            "metrics.jsonl": b'{"step": 1, "name": "loss", "value": 0.5}\n',
+            "results/part.txt": b"part\n",
+        }
         if self.signal is None and self.code == 0:
             found["model.bin"] = f"model {self.seed}".encode() * 9
             found["result.json"] = b'{"device": "cpu", "metrics": {"loss": 0.5}}'
         return found
+
+
+def checkpoint_files(name: str) -> dict[str, bytes]:
+    return {"complete": b"", "weights": f"{name} of a training\n".encode()}  # the same whoever trained it
 
 
 def listed(path: str, data: bytes) -> File:

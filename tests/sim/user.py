@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from functools import partial
 
 from launcher.models import State
 from launcher.runstate import RunState
+from tests.sim.house import House
 from tests.sim.kernel import Violation
-
-if TYPE_CHECKING:
-    from tests.sim.campaign import House
 
 WITHIN_S = 700.0
 
@@ -21,10 +19,19 @@ class User:
         self._n = 0
         self._reopened = 0
         sim, weather = house.sim, house.weather
-        for name in ("ctrl-c", "ctrl-c-twice", "stop", "stop-now", "extend", "pull", "suspended", "disk-full"):
+        for name in (
+            "ctrl-c",
+            "ctrl-c-twice",
+            "stop",
+            "stop-now",
+            "extend",
+            "pull",
+            "suspended",
+            "disk-full",
+        ):
             if weather.drawn(name, 2):
                 at = sim.rng.uniform(0, sim.rng.choice((15.0, 120.0, WITHIN_S)))
-                sim.at(at, lambda name=name: self._do(name))  # type: ignore[misc]
+                sim.at(at, partial(self._do, name))
         for _ in range(3):
             if weather.drawn("second-launcher", 2):
                 sim.at(sim.rng.uniform(0, WITHIN_S), self._second)
@@ -32,9 +39,10 @@ class User:
     def ask(self, verb: str, **more: object) -> None:
         """A request as every command writes it."""
         self._n += 1
-        path = self._house.oracle.folder.requests / f"r{self._n}.json"
+        path = self._house.oracle.folder.requests / f"r{self._n:02}.json"
         self._house.files.put(path, json.dumps({"verb": verb, **more}).encode())
         self._house.sim.note("asked", verb)
+        self._house.oracle.asked(f"r{self._n:02}")
 
     def again(self, state: RunState) -> bool:
         """The engine has gone: is there something the person still wants of this run?"""
@@ -57,9 +65,12 @@ class User:
         if name == "suspended":
             weather.met(name)
             sim.stopped_s = rng.choice((3.0, 60.0, 900.0))
+            house.oracle.hinder(sim.stopped_s + 100)
         elif name == "disk-full":
             house.files.full = house.oracle.disk_was_full = True
-            sim.after(rng.choice((1.0, 30.0, 300.0)), self._room_again)
+            seconds = rng.choice((1.0, 30.0, 300.0))
+            house.oracle.hinder(seconds + 100)
+            sim.after(seconds, self._room_again)
         elif name == "ctrl-c":
             started = house.oracle.state is not None and house.oracle.state.started_at is not None
             weather.met(name)
@@ -68,7 +79,9 @@ class User:
         elif name == "extend":
             weather.met(name)
             ceiling = house.oracle.ceiling
-            self.ask("extend", add_s=rng.choice((60, 300)), max_cost=rng.choice((None, round(ceiling * 2, 2))))
+            self.ask(
+                "extend", add_s=rng.choice((60, 300)), max_cost=rng.choice((None, round(ceiling * 2, 2)))
+            )
         elif name == "pull":
             weather.met(name)
             self.ask("pull")
@@ -82,12 +95,8 @@ class User:
     def _second(self) -> None:
         """Another launcher on the same run: it must not get the lock of a living one."""
         house = self._house
-        if sim_dead(house) or house.weather.calm:
+        if house.sim.client_dead or house.world is None or house.weather.calm:
             return
         house.weather.met("second-launcher")
         if house.files.lock(house.oracle.folder.lock, "second") is not None:
             raise Violation("two engines hold one run")
-
-
-def sim_dead(house: House) -> bool:
-    return house.sim.client_dead or house.world is None

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable
 
 RATES = (0.0, 0.0, 0.0, 0.03, 0.1, 0.3)
+HARSH = (0.3, 0.6, 1.0)  # how much of it a seed gets
 
 # Each may strike at any call of its kind.
 AT_CALLS = (
@@ -64,15 +65,65 @@ OF_CLIENTS = (
 CLASSES = AT_CALLS + OF_MACHINES + OF_CLIENTS
 STEPS = ("provision", "connect", "push", "start", "watch", "pull", "release")
 
+# Which fault has to be met in which step of at least one seed of a campaign.
+_ASKS = ("provision", "connect", "start", "watch", "pull", "release")  # the provider is asked there
+_TALKS = ("connect", "push", "start", "watch", "pull")  # the host is
+_EACH = STEPS
+_LONG = ("provision", "connect", "push", "start", "watch", "release")  # long enough to be met by chance
+PAIRS: dict[str, tuple[str, ...]] = {
+    "create-lost-reply": ("provision",),
+    "create-no-effect": ("provision",),
+    "create-ignored": ("provision",),
+    "no-capacity": ("provision",),
+    "listing-lag": ("provision",),
+    "initial-gone": ("connect", "start", "watch", "release"),
+    "api-unreachable": _ASKS,
+    "too-fast": _ASKS,
+    "terminate-lost-reply": ("release",),
+    "terminate-ignored": ("release",),
+    "link-cut": _TALKS,
+    "link-lost-reply": _TALKS,
+    "half-open": _TALKS,
+    "corrupt-read": ("watch", "pull"),
+    "host-disk-full": _TALKS,
+    "slow-call": _ASKS,
+    "slow-boot": ("provision",),
+    "never-boots": ("provision",),
+    "price-change": ("provision",),
+    "preemption": ("connect", "push", "start", "watch", "pull"),
+    "instance-death": ("connect", "start", "watch", "pull", "release"),
+    "agent-death": ("start", "watch", "pull"),
+    "trainer-fails": ("start", "watch"),
+    "ignores-term": ("watch",),
+    "trainer-hangs": ("watch",),
+    "nan": ("start", "watch"),
+    "setup-fails": ("start",),
+    "kill": _EACH,
+    "power-cut": _EACH,
+    "torn-append": _EACH,
+    "disk-full": _EACH,
+    "suspended": _LONG,
+    "clock-jump": ("provision", "watch"),
+    "second-launcher": _EACH,
+    "ctrl-c": _LONG,
+    "ctrl-c-twice": _LONG,
+    "stop": _LONG,
+    "stop-now": _LONG,
+    "extend": _LONG,
+    "pull": _LONG,
+}
+
 
 class Weather:
     def __init__(self, rng: random.Random) -> None:
         self._rng = rng
-        self.p = {name: rng.choice(RATES) for name in CLASSES}
+        harsh = rng.choice(HARSH)
+        self.p = {name: rng.choice(RATES) * harsh for name in CLASSES}
         self.where: Callable[[], str] = lambda: "none"
         self.met_classes: Counter[str] = Counter()
         self.pairs: Counter[tuple[str, str]] = Counter()
         self.calm = False
+        self.told: Callable[[str], None] = lambda name: None
 
     def clear(self) -> None:
         """From now on nothing goes wrong."""
@@ -95,3 +146,4 @@ class Weather:
     def met(self, name: str) -> None:
         self.met_classes[name] += 1
         self.pairs[self.where(), name] += 1
+        self.told(name)
