@@ -42,7 +42,7 @@ def test_every_event_of_the_agent_is_there() -> None:
                 and isinstance(node.func, ast.Attribute)
                 and node.func.attr == "emit"
             ):
-                emitted |= {arg.value for arg in node.args if isinstance(arg, ast.Constant)}
+                emitted |= {str(arg.value) for arg in node.args if isinstance(arg, ast.Constant)}
     assert told == emitted
 
 
