@@ -18,7 +18,7 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
 
@@ -39,11 +39,21 @@ LOCK_TRIES = 20
 
 
 class RealClock:
+    """The wall clock as it was at our start, carried on by the clock that counts since boot, sleep included:
+    a wall clock that is set meanwhile moves no deadline and makes no absence older than it is."""
+
+    def __init__(self) -> None:
+        self._wall, self._boot = datetime.now(UTC), _since_boot()
+
     def now(self) -> datetime:
-        return datetime.now(UTC)
+        return self._wall + timedelta(seconds=_since_boot() - self._boot)
 
     def wait(self, seconds: float) -> None:
         time.sleep(max(0.0, seconds))
+
+
+def _since_boot() -> float:
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 @dataclass(frozen=True)

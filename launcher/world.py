@@ -70,12 +70,14 @@ class World:
     pace_s: float = 0.25  # between two looks at a host
     journal: Journal = field(init=False)
     state: RunState = field(init=False)
+    opened: datetime = field(init=False)  # when this process began, by its own clock
     step: Step | None = None  # what is being done
     pull_now: bool = False
     hosts: dict[str, Host] = field(default_factory=dict)
     memory: dict[str, Any] = field(default_factory=dict)  # what a step keeps between its calls, here
 
     def __post_init__(self) -> None:
+        self.opened = self.clock.now()
         self.journal = Journal(self.files, self.folder.journal)
         self.state = runstate.fold(self.plan, self.journal.facts)
 

@@ -32,7 +32,7 @@ def release(w: World) -> None:
     lived = False
     while absent < 2:
         w.tick_quietly()
-        proves = w.clock.now().timestamp() >= sight.visible_by(provider, a)  # as of before the look
+        proves = w.clock.now().timestamp() >= sight.visible_by(provider, w, a)  # as of before the look
         try:
             left = _left(w, a, provider)
             lived = lived or any(r.kind == "instance" for r in left)

@@ -28,10 +28,14 @@ def gap_s(provider: Provider) -> float:
     return 10.0 if provider.traits.listing_lag_s > 0 else 0.2
 
 
-def visible_by(provider: Provider, a: Attempt) -> float:
-    """From when on "not listed" means something: a create call may run 30 s, then the listing lags."""
+def visible_by(provider: Provider, world: World, a: Attempt) -> float:
+    """From when on "not listed" means something: a create call may run 30 s, then the listing lags. What an
+    earlier process asked for counts from our own start, since its clock and ours may differ."""
     lag = provider.traits.listing_lag_s
-    return a.asked_at.timestamp() + (lag + 30 if lag else 0)
+    if not lag:
+        return a.asked_at.timestamp()
+    asked = a.asked_at if a.instance is not None else max(a.asked_at, world.opened)
+    return asked.timestamp() + lag + 30
 
 
 def instance_ended(provider: Provider, a: Attempt) -> bool:
@@ -53,7 +57,7 @@ def surely_gone(provider: Provider, world: World, a: Attempt) -> bool:
             return False
         if look == 1:
             world.wait(gap_s(provider))
-    return looked >= visible_by(provider, a)
+    return looked >= visible_by(provider, world, a)
 
 
 def vanished(provider: Provider, world: World, a: Attempt) -> bool:
