@@ -25,13 +25,21 @@ def command(run: str | None, as_json: bool) -> None:
     if view.engine_alive or state is State.DONE:
         pass  # nothing to do but look
     elif view.state.ended is not None:
+        _has_secrets(view)
         ask_engine(view, "resume")
     elif view.state.pull_failed is not None:
         ask_engine(view, "pull")
     else:
+        if view.attempt is None or view.attempt.started_at is None:
+            _has_secrets(view)
         driver.spawn(view.folder, os.environ)
         _wait_for_engine(view.state.engines, view)
     follow(view, as_json=as_json)
+
+
+def _has_secrets(view: RunView) -> None:
+    """A trainer will be started: what it needs and this terminal lacks is said before a machine is rented."""
+    driver.secret_values(view.plan.job.secrets, os.environ)
 
 
 def _wait_for_engine(before: int, view: RunView) -> None:

@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -18,7 +19,7 @@ from tests.engines.base import base_image
 if TYPE_CHECKING:
     from docker import APIClient
 
-# Steps to a sum that tells whether any was left out or done twice; after `pause` of them it waits for /tmp/go,
+# Steps to a sum that tells whether any was left out or done twice; after `pause` of them it waits for a file,
 # unless it came from a checkpoint. Asked to leave, it saves and leaves.
 STEPS = """
 import hashlib, json, os, pathlib, signal, sys, time
@@ -118,6 +119,10 @@ class DockerPerson(Person):
         shown: dict[str, Any] = self.docker.inspect_container(container)
         return shown
 
+    def image_id(self) -> str:
+        facts: dict[str, Any] = self.docker.inspect_image(self.image)  # type: ignore[no-untyped-call]  # no stub
+        return str(facts["Id"])
+
     def waits_for(self, name: str, kind: str) -> dict[str, Any]:
         """The first fact of that kind in the run's journal."""
 
@@ -153,7 +158,7 @@ def sweep(engine: APIClient, filters: dict[str, list[str]]) -> None:
         with suppress(APIError):  # its own removal is under way
             engine.remove_container(summary["Id"], force=True, v=True)
     for volume in engine.volumes(filters=filters)["Volumes"] or []:
-        until(lambda name=volume["Name"]: _removed(engine, name), f"{volume['Name']} cannot be removed")
+        until(partial(_removed, engine, volume["Name"]), f"{volume['Name']} cannot be removed")
 
 
 def _removed(engine: APIClient, name: str) -> bool:

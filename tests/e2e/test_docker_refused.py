@@ -1,14 +1,19 @@
-"""What cannot run in a container is a page at once and leaves nothing; what was left behind is found and ended."""
+"""What cannot run in a container is a page at once; what was left behind is found and ended."""
 
 from __future__ import annotations
 
+import io
 import os
 import resource
+import shutil
+import signal
+import tarfile
 import time
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
@@ -25,12 +30,12 @@ AT_ONCE_S = 0.3
 WAITING_S = 1.0
 
 
-def quickest(person: Person, *words: str, **env: str) -> tuple[float, Outcome]:
+def quickest(person: Person, *words: str) -> tuple[float, Outcome]:
     """The best of three in seconds of a core, because other tests' waiting is not its own."""
     took: list[float] = []
     for _ in range(3):
         before, begun = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
-        done = person.types(*words, timeout=30, **env)
+        done = person.types(*words, timeout=30)
         after, waited = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic() - begun
         used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
         took.append(max(used, waited - WAITING_S))
@@ -47,8 +52,8 @@ def is_page(done: Outcome, code: str, status: int) -> None:
 
 
 def test_an_engine_that_is_away_is_told_at_once_with_what_to_do(docker_person: DockerPerson) -> None:
-    away = {"DOCKER_HOST": f"unix://{docker_person.root}/no.sock"}
-    seconds, done = quickest(docker_person, "run", "--on", "docker", **away)
+    docker_person.extra["DOCKER_HOST"] = f"unix://{docker_person.root}/no.sock"
+    seconds, done = quickest(docker_person, "run", "--on", "docker")
     is_page(done, "target-unreachable", 6)
     assert "no.sock" in done.stderr and "systemctl start docker" in done.stderr
     assert docker_person.ps() == {}
@@ -56,17 +61,17 @@ def test_an_engine_that_is_away_is_told_at_once_with_what_to_do(docker_person: D
 
 
 def test_without_on_an_engine_that_is_away_is_in_nobody_s_way(docker_person: DockerPerson) -> None:
-    away = {"DOCKER_HOST": f"unix://{docker_person.root}/no.sock"}
-    done = docker_person.types("run", "--project", ".", "--json", "--", "true", **away)
+    docker_person.extra["DOCKER_HOST"] = f"unix://{docker_person.root}/no.sock"
+    done = docker_person.types("run", "--project", ".", "--json", "--", "true")
     assert (done.code, done.json()["target"]) == (0, "local"), done.stderr
 
 
 def test_doctor_says_that_the_engine_is_away(docker_person: DockerPerson) -> None:
-    away = {"DOCKER_HOST": f"unix://{docker_person.root}/no.sock"}
-    checks = {c["name"]: c for c in docker_person.types("doctor", "--json", **away).json()["checks"]}
+    docker_person.extra["DOCKER_HOST"] = f"unix://{docker_person.root}/no.sock"
+    checks = {c["name"]: c for c in docker_person.types("doctor", "--json").json()["checks"]}
     assert checks["docker engine"]["ok"] is False and "DOCKER_HOST" in checks["docker engine"]["fix"]
     assert checks["ask docker"]["ok"] is False
-    page = docker_person.types("doctor", **away).stdout
+    page = docker_person.types("doctor").stdout
     assert "nothing was left behind where we could ask" in page
 
 
@@ -87,14 +92,12 @@ def test_an_image_of_ours_that_does_not_exist_is_told_with_those_that_do(docker_
 
 
 def test_an_image_without_python_is_told_and_leaves_nothing(docker_person: DockerPerson) -> None:
-    import io
-    import tarfile
-
     empty = io.BytesIO()
     with tarfile.open(fileobj=empty, mode="w") as tar:
         tar.addfile(tarfile.TarInfo("nothing"))
-    docker_person.docker.import_image_from_data(empty.getvalue(), "launcher-test/bare", docker_person.root.name)
-    name = f"launcher-test/bare:{docker_person.root.name}"
+    tag = uuid4().hex[:8]
+    docker_person.docker.import_image_from_data(empty.getvalue(), "launcher-test/bare", tag)
+    name = f"launcher-test/bare:{tag}"
     try:
         words = ("run", "--project", ".", "--on", "docker", "--image", name, "--name", "bare", "--json")
         done = docker_person.types(*words, "--", "true")
@@ -184,9 +187,6 @@ def test_doctor_leaves_a_living_run_alone(docker_person: DockerPerson) -> None:
 
 def test_a_run_whose_folder_was_deleted_is_a_stray(docker_person: DockerPerson) -> None:
     """A person tidied up by hand while it ran: only the label still tells whose it is."""
-    import shutil
-    import signal
-
     person = docker_person
     person.steps("tidied")
     os.kill(person.engine("tidied"), signal.SIGKILL)

@@ -54,12 +54,13 @@ def fresh_base(docker_person: DockerPerson) -> Iterator[str]:
 def test_quickstart_s_image_is_built_by_on_docker_alone_and_then_chosen_without_it(
     docker_person: DockerPerson, fresh_base: str
 ) -> None:
-    person, base = docker_person, {"LAUNCHER_BASE_IMAGE": fresh_base}
-    before = person.types("plan", "--json", **base).json()
+    person = docker_person
+    person.extra["LAUNCHER_BASE_IMAGE"] = fresh_base
+    before = person.types("plan", "--json").json()
     assert before["chosen"]["target"] == "local"  # and that made no image
     assert [o["target"] for o in before["offers"]].count("docker") == 1
 
-    first = person.types("run", "--on", "docker", "--json", timeout=110, **base)
+    first = person.types("run", "--on", "docker", "--json", timeout=110)
     assert first.code == 0, first.stderr
     assert "image: Step 1/" in first.stderr  # the builder's own lines
     held = manifest(first)
@@ -71,7 +72,7 @@ def test_quickstart_s_image_is_built_by_on_docker_alone_and_then_chosen_without_
         for name, wanted in expected.items():
             assert held["metrics"][name] == pytest.approx(wanted["value"], abs=wanted["within"])
 
-        second = person.types("run", "--json", **base)
+        second = person.types("run", "--json")
         assert (second.code, second.json()["target"]) == (0, "docker"), second.stderr
         assert "image: " not in second.stderr
         again = manifest(second)
@@ -89,7 +90,7 @@ def test_an_image_of_one_s_own_runs_the_project_as_it_is(docker_person: DockerPe
     assert manifest(done)["runtime"] == {
         "kind": "image",
         "image": docker_person.image,
-        "digest": docker_person.docker.inspect_image(docker_person.image)["Id"],
+        "digest": docker_person.image_id(),
     }
     assert told["files"] == ["tell.py"]
     environ = told["environ"]
@@ -166,10 +167,9 @@ def test_nothing_of_the_machine_is_limited_unless_asked(docker_person: DockerPer
 # --- what comes home -----------------------------------------------------------------------------
 
 ODD = """
-import os, pathlib
+import json, os, pathlib, sys
 out = pathlib.Path(os.environ["LAUNCHER_OUTPUT"])
-kept = ["훈련 결과.txt", "-rf", "a b", ".hidden", "deep/er/x", "quo'te\\"s", "$(touch x)", "*", "empty", "ünïcode"]
-for name in kept:
+for name in [*json.loads(sys.argv[1]), "empty"]:
     (out / name).parent.mkdir(parents=True, exist_ok=True)
     (out / name).write_text("" if name == "empty" else name)
 (out / "two\\nlines").write_text("x")
@@ -184,10 +184,10 @@ os.mkfifo(out / "pipe")
 
 def test_odd_names_come_home_and_what_cannot_be_kept_is_named(docker_person: DockerPerson) -> None:
     docker_person.writes("odd.py", ODD)
-    done = docker_person.docked("python3", "odd.py", flags=("--name", "odd"))
+    kept = ["훈련 결과.txt", "-rf", "a b", ".hidden", "deep/er/x", "quo'te\"s", "$(touch x)", "*", "ünïcode"]
+    done = docker_person.docked("python3", "odd.py", json.dumps(kept), flags=("--name", "odd"))
     assert done.code == 0, done.stderr
     version = Path(done.json()["artifacts"])
-    kept = ["훈련 결과.txt", "-rf", "a b", ".hidden", "deep/er/x", "quo'te\"s", "$(touch x)", "*", "ünïcode"]
     assert {name: (version / name).read_text() for name in kept} == {name: name for name in kept}
     assert (version / "empty").read_bytes() == b""
     listed = {f["path"] for f in manifest(done)["files"] if not f["path"].startswith(".launcher/")}
