@@ -36,6 +36,8 @@ __all__ = ["Ask", "Decision", "Past", "Target", "Way", "Wishes", "make", "requir
 CPU = "cpu"
 ANY_GPU = "gpu"
 MILL = Decimal("0.001")
+TRY_S = 600  # the least T by default of a project whose length was seen once
+FREE_TRY_S = 3600  # the same where nothing bills
 LEAST_TIME_S = 60  # the shortest T that is chosen for a job of unknown length
 
 
@@ -198,11 +200,13 @@ def _limits(
 
 def _default_time_s(ask: Ask, ways: Sequence[Way]) -> int:
     """T: what the user says, else twice the high estimate and never less than the recipe's own bound
-    (other arguments than in past runs may need it), a day at the most."""
+    (other arguments than in past runs may need it), a day at the most. A project without a bound gets a
+    floor: its last run may have been a quick try."""
     if ask.wishes.max_time_s is not None:
         return ask.wishes.max_time_s
     foreseen = [hours.high for way in ways if (hours := _hours(ask, way)) is not None]
-    time_s = max(_in_seconds(2 * max(foreseen, default=Decimal(0))), ask.bound_s or 0)
+    floor_s = ask.bound_s or (TRY_S if any(way.offer.bills for way in ways) else FREE_TRY_S)
+    time_s = max(_in_seconds(2 * max(foreseen)), floor_s) if foreseen else ask.bound_s
     return min(time_s or guard.MAX_TIME_S, guard.MAX_TIME_S)
 
 

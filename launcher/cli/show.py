@@ -207,6 +207,8 @@ def _chosen(decision: Decision, first: Choice) -> None:
     for line in first.estimate.lines:
         if line.hours.high or line.usd.high:
             time = spread(line.hours, hours) if line.hours.high else ""
+            if line.name == "training" and not first.estimate.known:
+                time = f"not known, {hours(line.hours.high)} at most"
             money = f"${spread(line.usd, usd)}" if first.offer.bills else ""
             print(f"  {line.name:<12}{time:<24}{money}".rstrip())
     bounds = [f"the trainer runs {written_duration(limits.max_time_s)} at most"]
