@@ -83,10 +83,12 @@ def _life(house: House) -> RunState | None:
     if weather.drawn("kill", 3):
         sim.left = sim.rng.choice((20, 80, 300, 900))
         sim.left = sim.rng.randrange(1, sim.left)
+    if weather.drawn("torn-append", 3):
+        sim.appends_left = sim.rng.randrange(1, 50)
     sim.client_dead = False
     house.oracle.lives += 1
     state = drive(house, offset)
-    sim.left, sim.stopped_s = -1, 0.0
+    sim.left, sim.appends_left, sim.stopped_s = -1, -1, 0.0
     sim.client_dead = True
     if state is None:
         power = weather.strikes("power-cut", 3)
@@ -116,7 +118,7 @@ def _run(house: House) -> None:
             sim.advance(sim.rng.choice(DEAD_S[:3]))
     house.calm()
     if sim.events < LEAST_EVENTS and house.oracle.state is not None and house.oracle.state.ended is not None:
-        user.ask("extend", add_s=0, max_cost=round(house.oracle.ceiling * 4 + 1, 2))
+        user.ask("extend", add_s=0, max_cost=round(house.oracle.ceiling * 4 + 10, 2))
         user.ask("resume")  # too short a life for a seed: it goes on, and must come to its end
     state = drive(house)
     if state is not None and state.ended is None:

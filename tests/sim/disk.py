@@ -10,7 +10,7 @@ import errno
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.sim.kernel import Sim
+from tests.sim.kernel import Killed, Sim
 
 
 class File:
@@ -91,9 +91,10 @@ class SimFiles:
             self.met("disk-full")
             node.data += data[: sim.rng.randrange(len(data))]
             raise OSError(errno.ENOSPC, "No space left on device", str(path))
-        if sim.dies_next:
+        if sim.tears():
             self.met("torn-append")
             node.data += data[: sim.rng.randrange(len(data) + 1)]
+            raise Killed
         sim.point()
         node.data += data
         sim.point()

@@ -128,6 +128,7 @@ class SimHost:
 
     def _room(self, path: str) -> None:
         if self._machine.full_until > self._sim.t:
+            self._weather.met("host-disk-full")
             raise HostDiskFull(f"no space left for {path}")
         if self._weather.strikes("host-disk-full", 0.1):
             self._machine.full_until = self._sim.t + 60

@@ -32,6 +32,7 @@ class Sim:
         self.t = 0.0
         self.effects = 0
         self.left = -1  # points until the process is killed; below zero: never
+        self.appends_left = -1
         self.stopped_s = 0.0  # the process is suspended for so long at its next effect
         self.patience_s = 20.0  # how far a wait may jump when nothing happens
         self.latency_s = 0.05
@@ -76,6 +77,11 @@ class Sim:
             if self.left == 0:
                 self.left = -1
                 raise Killed
+
+    def tears(self) -> bool:
+        """Whether this append is the one in whose midst the process dies."""
+        self.appends_left -= 1
+        return self.appends_left == 0
 
     @property
     def dies_next(self) -> bool:

@@ -27,6 +27,8 @@ class Fate:
     agent_dies_s: float | None = None
     preempted_s: float | None = None
     notice_s: float = 0.0
+    full_s: float | None = None  # its disk fills up, for a minute
+    after_seal: str | None = None  # which of the three ends strikes while results are fetched
     manners: Manners = field(default_factory=Manners)
 
 
@@ -148,6 +150,20 @@ class Machine:
             sim.after(fate.agent_dies_s, self._lose_agent)
         if fate.preempted_s is not None:
             sim.after(fate.preempted_s, self._preempt)
+        if fate.full_s is not None:
+            sim.after(fate.full_s, self._fill)
+
+    def _fill(self) -> None:
+        if not self._weather.calm:
+            self.full_until = self.sim.t + 60
+
+    def _strike(self, fault: str) -> None:
+        if fault == "agent-death":
+            self._lose_agent()
+        elif fault == "preemption":
+            self._preempt()
+        else:
+            self._die(fault)
 
     def _die(self, fault: str) -> None:
         if self.alive and not self._weather.calm:
@@ -344,12 +360,15 @@ class Machine:
     def _seal(self, action: p.Seal) -> None:
         def done() -> None:
             if self.full_until > self.sim.t:
+                self._met("host-disk-full")
                 self._sight.sealed = p.SealFailed("no space left")
                 return
             output = {k[7:]: bytes(v) for k, v in sorted(self.disk.items()) if k.startswith("output/")}
             files = [{"path": k, "size": len(v), "sha256": sha(v)} for k, v in output.items()]
             data = json.dumps({"files": files}).encode()
             self.disk["sealed.json"] = data
+            if fault := self.fate.after_seal:
+                self.sim.after(self.sim.rng.uniform(0.1, 1.5), lambda: self._strike(fault))
             self.sealed_at, self.sealed_files = self.sim.t, output
             size = sum(len(v) for v in output.values())
             self._sight.sealed = p.Sealed(sha(data), len(files), size)

@@ -148,22 +148,25 @@ class Oracle:
         self.state = state
         kind, data = fact.kind, fact.data
         self.sim.note("fact", kind, data.get("attempt"), data.get("why"))
+        self._remember(fact)
         if kind in ("gone", "not-created"):
             self._gone(data["attempt"], kind)
-        elif kind in ("stop", "reopened"):
-            self.stopped = kind == "stop"
         elif kind in ("create-asked", "started") and self.stopped:
             self.fail("stop", f"{kind} after a stop was asked for")
         elif kind == "checkpoint":
             self._checkpoint(data["name"])
-        elif kind == "extended":
-            self.ceiling = max(self.ceiling, float(data["max_cost"] or 0))
         elif kind == "over" and str(data["why"]).startswith("internal"):
             self.fail("bug", str(data["why"]))
         elif kind == "deadline":
             self._same_deadline(state, data["attempt"])
         elif kind in ("versioned", "receipt"):
             self._sealed_is_here(data.get("version"))
+
+    def _remember(self, fact: Fact) -> None:
+        if fact.kind in ("stop", "reopened"):
+            self.stopped = fact.kind == "stop"
+        elif fact.kind == "extended":
+            self.ceiling = max(self.ceiling, float(fact.data["max_cost"] or 0))
 
     def _gone(self, n: int, kind: str) -> None:
         token = next(
@@ -188,6 +191,8 @@ class Oracle:
         told = [(f.kind, f.at, f.data) for f in self.facts]
         if kept[: len(told)] != told or len(kept) > len(told) + 1:
             self.fail("P4", f"{len(told)} facts were acknowledged, {len(kept)} are there")
+        for fact in facts[len(told) :]:  # written whole by a process that died before it knew
+            self._remember(fact)
         self.facts = list(facts)
 
     def _checkpoint(self, name: str) -> None:

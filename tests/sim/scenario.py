@@ -31,6 +31,7 @@ ENGINE = Traits(boots="image", bills=False, token_idempotent=True, keeps_output=
 HERE = Traits(boots="here", bills=False, token_idempotent=True, keeps_output=True, overrun_s=5)
 TRAITS = {"cloud": CLOUD, "tokens": TOKENS, "engine": ENGINE, "here": HERE}
 RATES = {"cloud": "0.69", "tokens": "1.20", "engine": "0", "here": "0"}
+AFTER_SEAL = ("instance-death", "agent-death", "preemption")
 TARGETS = (
     ("cloud",),
     ("cloud",),
@@ -140,6 +141,8 @@ def fate(rng: random.Random, weather: Weather, scenario: Scenario) -> Fate:
         dies_s=rng.uniform(0, life) if weather.drawn("instance-death") else None,
         agent_dies_s=rng.uniform(boot_s, life) if weather.drawn("agent-death") else None,
         preempted_s=rng.uniform(boot_s, life) if weather.drawn("preemption") else None,
+        full_s=rng.uniform(0, life) if weather.drawn("host-disk-full", 3) else None,
+        after_seal=next((f for f in AFTER_SEAL if weather.drawn(f, 0.7)), None),
         notice_s=rng.choice((0.0, 0.0, 30.0, 120.0)),
         manners=manners,
     )
