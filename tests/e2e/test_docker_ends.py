@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
@@ -15,11 +16,11 @@ from tests.e2e.person import until
 
 pytestmark = pytest.mark.need("docker")
 
-# Enough to be seen while it is being fetched.
-LARGE = """
+SIZE = 40_000_000  # enough to be seen while it is being fetched
+LARGE = f"""
 import os, pathlib, time
 with open(pathlib.Path(os.environ["LAUNCHER_OUTPUT"], "large"), "wb") as out:
-    out.truncate(100_000_000)
+    out.truncate({SIZE})
 while not os.path.exists("/tmp/go"):
     time.sleep(0.02)
 """
@@ -114,7 +115,7 @@ def test_an_engine_that_died_is_no_reason_to_begin_anew(docker_person: DockerPer
     person.leaves_nothing("orphan")
 
 
-def test_results_wait_in_the_volume_when_the_engine_died_after_the_trainer_s_end(
+def test_results_wait_in_the_volume_of_a_dead_engine_s_run_until_they_are_verified_here(
     docker_person: DockerPerson,
 ) -> None:
     person = docker_person
@@ -130,45 +131,30 @@ def test_results_wait_in_the_volume_when_the_engine_died_after_the_trainer_s_end
     assert "launcher pull waits" in person.types("ps").stdout
     doctor = person.types("doctor", "--json").json()
     assert not [one for one in doctor["orphans"] if one["run"] == "waits"]  # awaited, so no stray
+
+    volume = f"{container}-files"
+    change = "f = open('/v/output/large', 'r+b'); f.seek(39_000_000); f.write({!r})"
+    person.on_volume(volume, change.format(b"\1"))
+    refused = person.types("pull", "waits", "--json")
+    assert (refused.code, refused.json()["state"]) == (5, "waiting") and "sha256" in refused.stderr
+    assert not list(person.project.glob("models/[!.]*")) and person.volumes("waits") == [volume]
+
+    person.on_volume(volume, change.format(b"\0"))
     done = person.types("pull", "waits", "--json")
     assert (done.code, done.json()["state"]) == (0, "done"), done.stderr
-    assert Path(done.json()["artifacts"], "large").stat().st_size == 100_000_000
+    (listed,) = [f for f in manifest(done)["files"] if f["path"] == "large"]
+    assert (listed["size"], listed["sha256"]) == (SIZE, hashlib.sha256(bytes(SIZE)).hexdigest())
+    kinds = [fact["kind"] for fact in person.facts("waits")]
+    assert kinds.index("versioned") < len(kinds) - 1 - kinds[::-1].index("gone")
     person.leaves_nothing("waits")
-
-
-def test_the_volume_goes_only_after_the_verified_pull(docker_person: DockerPerson) -> None:
-    """First there is no place for a version, then a byte is not what was sealed, then all is well."""
-    person = docker_person
-    container = person.steps("proof", flags=("--hold", "1s"))
-    person.writes("models", "a file where the versions should be")
-    person.lets_go(container)
-    assert person.types("watch", "proof", "--json").json()["state"] == "waiting"
-    person.has_gone(container)
-    volume = f"{container}-files"
-    assert person.volumes("proof") == [volume]
-
-    (person.project / "models").unlink()
-    good = person.on_volume(volume, "print(open('/v/output/model.txt').read(), end='')")
-    person.on_volume(volume, f"open('/v/output/model.txt', 'w').write({good[::-1]!r})")
-    refused = person.types("pull", "proof", "--json")
-    assert (refused.code, refused.json()["state"]) == (5, "waiting")
-    assert "sha256" in refused.stderr and refused.json()["artifacts"] is None
-    assert not [name for name in os.listdir(person.project / "models") if not name.startswith(".")]
-    assert person.volumes("proof") == [volume]
-
-    person.on_volume(volume, f"open('/v/output/model.txt', 'w').write({good!r})")
-    done = person.types("pull", "proof", "--json")
-    assert (done.code, done.json()["state"]) == (0, "done"), done.stderr
-    assert result(done.json()["artifacts"])[0] == good
-    kinds = [fact["kind"] for fact in person.facts("proof")]
-    assert kinds.index("versioned") < len(kinds) - kinds[::-1].index("gone") - 1
-    person.leaves_nothing("proof")
 
 
 # --- people who go away --------------------------------------------------------------------------
 
 
-def test_stop_checkpoints_fetches_and_leaves_nothing(docker_person: DockerPerson) -> None:
+def test_stop_checkpoints_fetches_and_leaves_nothing_and_resume_goes_on_there(
+    docker_person: DockerPerson, tmp_path: Path
+) -> None:
     person = docker_person
     person.steps("halt", pause=4)
     done = person.types("stop", "halt", "--json")
@@ -176,16 +162,10 @@ def test_stop_checkpoints_fetches_and_leaves_nothing(docker_person: DockerPerson
     marks = person.run_folder("halt") / "checkpoints"
     assert json.loads((marks / "step-04" / "state.json").read_text())[0] == 4
     person.leaves_nothing("halt")
-
-
-def test_a_stopped_run_goes_on_where_it_was(docker_person: DockerPerson, tmp_path: Path) -> None:
-    person = docker_person
-    person.steps("later", pause=4)
-    assert person.types("stop", "later").code == 0
-    done = person.types("resume", "later", "--json")
+    done = person.types("resume", "halt", "--json")
     assert (done.code, done.json()["state"]) == (0, "done"), done.stderr
     assert result(done.json()["artifacts"]) == (undisturbed(tmp_path / "alone"), 4)
-    person.leaves_nothing("later")
+    person.leaves_nothing("halt")
 
 
 def test_stop_now_leaves_nothing_at_once(docker_person: DockerPerson) -> None:
@@ -209,19 +189,3 @@ def test_ctrl_c_before_the_start_undoes_everything(docker_person: DockerPerson) 
     assert typed.returncode == 8 and "undoing" in said, said
     assert person.state("early") == "stopped"
     person.leaves_nothing("early")
-
-
-def test_a_limit_ends_a_trainer_that_will_not_leave(docker_person: DockerPerson) -> None:
-    """What it wrote until then is a version all the same."""
-    program = (
-        "import os, pathlib, signal, time\n"
-        "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
-        "pathlib.Path(os.environ['LAUNCHER_OUTPUT'], 'part').write_text('half')\n"
-        "time.sleep(600)\n"
-    )
-    docker_person.writes("stay.py", program)
-    done = docker_person.docked("python3", "stay.py", flags=("--name", "stay", "--max-time", "1s"))
-    assert (done.code, done.json()["state"]) == (8, "limit"), done.stderr
-    assert Path(done.json()["artifacts"], "part").read_text() == "half"
-    assert manifest(done)["state"] == "limit"
-    docker_person.leaves_nothing("stay")

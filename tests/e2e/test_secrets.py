@@ -128,6 +128,14 @@ BOTH = [
 ]
 
 
+@pytest.fixture
+def here(tmp_path: Path, canaries: Canaries) -> Iterator[Here]:
+    place = Here(tmp_path / "whole")
+    place.person.extra |= canaries.environ
+    yield place
+    place.person.cleans_up()
+
+
 @pytest.fixture(params=BOTH)
 def where(request: pytest.FixtureRequest, tmp_path: Path, canaries: Canaries) -> Iterator[Where]:
     """Somebody who has all of the keys and tokens in the shell."""
@@ -215,15 +223,15 @@ def test_the_trainer_alone_gets_the_secrets_and_nobody_a_provider_s_key(
     where.leaves_nothing("heard")
 
 
-def test_what_sets_up_an_environment_gets_neither(where: Where, canaries: Canaries) -> None:
+def test_what_sets_up_an_environment_gets_neither(here: Here, canaries: Canaries) -> None:
     names = "python3 -c 'import os; print(sorted(os.environ))'"
-    assert begun(where, canaries, "setup", "--setup", names).code == 0
-    log = where.person.run_folder("setup") / "attempts" / "1" / "setup.log"
+    assert begun(here, canaries, "setup", "--setup", names).code == 0
+    log = here.person.run_folder("setup") / "attempts" / "1" / "setup.log"
     line = next(line for line in log.read_text().splitlines() if line.startswith("['"))
     assert "LAUNCHER_RUN" in line
     assert not [name for name in (*PROVIDER_KEYS, FROM_ENV, FROM_FILE) if f"'{name}'" in line]
-    where.lets_go("setup")
-    assert where.person.types("watch", "setup").code == 0
+    here.lets_go("setup")
+    assert here.person.types("watch", "setup").code == 0
 
 
 SLOW_SMI = """#!/bin/sh
@@ -236,41 +244,38 @@ esac
 
 
 def test_on_the_host_the_secrets_are_the_owner_s_alone_and_gone_once_the_trainer_runs(
-    tmp_path: Path, canaries: Canaries
+    here: Here, tmp_path: Path, canaries: Canaries
 ) -> None:
     """Between arriving and being handed over they are held still, by a GPU that takes its time."""
-    where = Here(tmp_path / "whole")
-    where.person.extra |= canaries.environ
     tools = tmp_path / "tools"
     tools.mkdir()
     smi = tools / "nvidia-smi"
     smi.write_text(SLOW_SMI)
     smi.chmod(0o755)
     (tools / "libnvidia-ml.so.1").write_text("no library: the slow tool is asked on every machine")
-    where.person.extra |= {"PATH": f"{tools}:{os.environ['PATH']}", "LD_LIBRARY_PATH": str(tools)}
-    where.person.writes("train.py", TRAINER)
-    line = ("run", "--project", ".", *where.flags, "--name", "held", "--json", "--require-gpu")
-    words = ("--", where.python, "train.py", where.go, "well")
+    here.person.extra |= {"PATH": f"{tools}:{os.environ['PATH']}", "LD_LIBRARY_PATH": str(tools)}
+    here.person.writes("train.py", TRAINER)
+    line = ("run", "--project", ".", *here.flags, "--name", "held", "--json", "--require-gpu")
+    words = ("--", here.python, "train.py", here.go, "well")
     try:
-        typed = where.person.begins(*line, *canaries.flags, *words)
+        typed = here.person.begins(*line, *canaries.flags, *words)
         until((tools / "nvidia-smi.asked").exists, "the GPU is asked for")
-        spool = where.person.run_folder("held") / "attempts" / "1" / "spool"
+        spool = here.person.run_folder("held") / "attempts" / "1" / "spool"
         file = spool / "secret.json"
         assert stat.S_IMODE(file.stat().st_mode) == 0o600 and file.stat().st_uid == os.geteuid()
         assert stat.S_IMODE(spool.stat().st_mode) == 0o700
         assert json.loads(file.read_text()) == canaries.secret
-        holding = files_with(canaries, where.person.root)
+        holding = files_with(canaries, here.person.root)
         assert {Path(name).name for name in holding} == {"secret.json"}
         (tools / "nvidia-smi.go").touch()
         until(lambda: b"working" in read(spool / "log"), "the trainer runs")
         assert not file.exists()
-        where.lets_go("held")
+        here.lets_go("held")
         out, said = typed.communicate(timeout=40)
         assert typed.returncode == 0, said
-        assert files_with(canaries, where.person.root) == {} and not canaries.found_in((out + said).encode())
+        assert files_with(canaries, here.person.root) == {} and not canaries.found_in((out + said).encode())
     finally:
         (tools / "nvidia-smi.go").touch()
-        where.person.cleans_up()
 
 
 @pytest.mark.parametrize("place", ["env:NOT_SET_ANYWHERE", "file:not/there"])
@@ -283,11 +288,11 @@ def test_a_missing_secret_is_told_before_anything_runs(where: Where, canaries: C
 
 
 def test_a_resumed_run_whose_secret_is_missing_is_told_so_and_can_still_be_resumed(
-    where: Where, canaries: Canaries
+    here: Here, canaries: Canaries
 ) -> None:
     """Another terminal does not have the variable: that costs the run nothing."""
-    person = where.person
-    assert begun(where, canaries, "again").code == 0
+    person = here.person
+    assert begun(here, canaries, "again").code == 0
     assert person.types("stop", "again", "--now").code == 0
     forgotten = person.extra.pop("MY_TOKEN")
     refused = person.types("resume", "again", "--json")
@@ -295,11 +300,11 @@ def test_a_resumed_run_whose_secret_is_missing_is_told_so_and_can_still_be_resum
     assert refused.code == 2 and "error: secret-missing\n" in refused.stderr, refused.stderr
     typed = person.begins("resume", "again", "--json")
     until(lambda: [f["kind"] for f in person.facts("again")].count("started") == 2, "it goes on")
-    where.lets_go("again")
+    here.lets_go("again")
     out, said = typed.communicate(timeout=40)
     assert typed.returncode == 0, said
     assert json.loads(out)["state"] == "done"
-    where.leaves_nothing("again")
+    here.leaves_nothing("again")
 
 
 @pytest.mark.parametrize("written", ["TOKEN={}", "TOKEN=env:{}", "TOKEN=vault:{}"])
