@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
 
+from launcher.codec import foreign_json
 from launcher.models import Json
 
 
@@ -12,7 +12,7 @@ def parse_events(lines: Iterable[bytes]) -> Iterator[Json]:
     """A torn or foreign line is passed over: the agent's file is data from another machine."""
     for line in lines:
         try:
-            value = json.loads(line)
+            value = foreign_json(line)
         except ValueError:
             continue
         if isinstance(value, dict) and isinstance(value.get("ev"), str):

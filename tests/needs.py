@@ -82,6 +82,10 @@ def sshd_missing() -> str | None:
     return None if _program("sshd") and _program("ssh") else "sshd or ssh is not installed"
 
 
+def chromium_missing() -> str | None:
+    return None if _program("chromium") else "chromium is not installed"
+
+
 def gpu_missing() -> str | None:
     smi = shutil.which("nvidia-smi")
     if smi is None:
@@ -115,6 +119,7 @@ def network_missing() -> str | None:
 NEEDS = {
     "docker": Need(docker_missing, start_docker, (("dockerd", "docker.io"), ("debootstrap", "debootstrap"))),
     "sshd": Need(sshd_missing, sshd_missing, (("sshd", "openssh-server"), ("ssh", "openssh-client"))),
+    "chromium": Need(chromium_missing, chromium_missing, (("chromium", "chromium"),)),
     "gpu": Need(gpu_missing, gpu_missing, words="a machine with an NVIDIA GPU"),
     "namespaces": Need(
         namespaces_missing, namespaces_missing, (("unshare", "util-linux"),), "a Linux that allows it"

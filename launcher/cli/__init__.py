@@ -26,7 +26,7 @@ COMMANDS = {
     "extend": "More time or a higher ceiling.",
     "pull": "Fetch results, or checkpoints of a live run, now.",
     "rerun": "The same as a new run, perhaps elsewhere.",
-    "models": "Versions: list, show, diff, verify, promote.",
+    "models": "Versions: list, show, diff, verify, promote, report.",
     "doctor": "What works here, and the line that mends what does not.",
     "config": "Every setting with its origin; the schema for editors.",
 }

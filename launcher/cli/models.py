@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import click
@@ -12,7 +13,7 @@ import click
 from launcher import artifacts
 from launcher.cli import show
 from launcher.cli.ending import device_words
-from launcher.cli.here import json_option, project
+from launcher.cli.here import home, json_option, project
 from launcher.errors import Exit, LauncherError
 from launcher.files import Disk
 from launcher.models import Json
@@ -26,7 +27,7 @@ from launcher.store import Versions
 @json_option
 @click.pass_context
 def command(ctx: click.Context, as_json: bool) -> None:
-    """Versions of this project: list, show, diff, verify, promote."""
+    """Versions of this project: list, show, diff, verify, promote, report."""
     if ctx.invoked_subcommand is None:
         ctx.invoke(list_, as_json=as_json)
 
@@ -170,3 +171,19 @@ def promote(version: str, force: bool) -> None:
         )
     artifacts.point_latest(Disk(), place, v.name, str(v.manifest.get("run")), datetime.now(UTC))
     print(f"latest is {v.name}", file=sys.stderr)
+
+
+@command.command("report")
+@_argument("version", required=False)
+@click.option("--out", type=click.Path(path_type=Path), metavar="FILE", help="Where to; else <version>.html.")
+@click.option("--open", "and_open", is_flag=True, help="Show it in the browser.")
+def report(version: str | None, out: Path | None, and_open: bool) -> None:
+    """One version as one HTML page that needs nothing else: curves, load, cost, lineage, files, log."""
+    import webbrowser
+
+    from launcher.report import page
+
+    place = page.save(versions.find(_versions(), version), home(), out, project())
+    print(place)
+    if and_open and not webbrowser.open(place.absolute().as_uri()):
+        print("warning: no browser was found to open it with", file=sys.stderr)

@@ -1,7 +1,7 @@
 """Lines and bars as inline SVG: scales, ticks, thinning. Numbers in, markup out.
 
-Knows nothing of runs, units of money or files. No script and no style attribute: colours are classes (c0, c1 …)
-that the page's sheet explains, so that light and dark are the reader's choice.
+Knows nothing of runs, units of money or files. No script and no style attribute: colours are classes
+(c0, c1 …) that the page's sheet explains, so that light and dark are the reader's choice.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from launcher.report.markup import text
+from launcher.report.markup import NAME, text
 
 Point = tuple[float, float | None]  # None: there was no number, the line has a gap
 
@@ -19,7 +19,7 @@ WIDTH, HEIGHT = 480, 200
 LEFT, RIGHT, TOP, BOTTOM = 52, 14, 8, 24
 COLOURS = 8
 FARTHEST = 1e150  # beyond it differences are no numbers any more
-X_TICKS, Y_TICKS = 5, 4
+X_TICKS, Y_TICKS = 5, 5
 CLOCK_STEPS = (1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 10800, 21600, 43200, 86400)
 
 
@@ -60,7 +60,7 @@ def nice(low: float, high: float, about: int) -> list[float]:
     """Round numbers within the range, at a step of 1, 2 or 5 times a power of ten."""
     rough = (high - low) / about
     power = 10.0 ** math.floor(math.log10(rough))
-    step = next((k * power for k in (1, 2, 5) if k * power >= rough * 0.999), 10 * power)
+    step = next((k * power for k in (1, 2, 5) if k * power >= rough * 0.7), 10 * power)
     first = math.ceil(low / step - 1e-9)
     return [(first + i) * step for i in range(about * 3) if (first + i) * step <= high + step * 1e-9]
 
@@ -71,7 +71,7 @@ def written(values: Sequence[float]) -> list[str]:
     most = max(map(abs, values), default=0.0)
     for least, unit, letter in ((1e12, 1e12, "T"), (1e9, 1e9, "G"), (1e6, 1e6, "M"), (1e4, 1e3, "k")):
         if least <= most < 1e15:
-            return [_plain(v / unit, step / unit) + (letter if v else "") for v in values]
+            return [_plain(v / unit, step / unit) + letter if v else "0" for v in values]
     if most >= 1e15 or most < 1e-4:
         return [f"{v:.2g}" for v in values]
     return [_plain(v, step) for v in values]
@@ -112,50 +112,65 @@ def ordered(points: Sequence[Point]) -> list[Point]:
     return [(x, y if y is not None and abs(y) < FARTHEST else None) for x, y in sorted(said.items())]
 
 
-def thinned(points: Sequence[Point], most: int) -> list[Point]:
-    """At most about `most` points, the lowest and the highest of each stretch, and a gap wherever one was.
+@dataclass(frozen=True)
+class Spot:
+    """A point as it is drawn: of several that fall together the lowest, the mean and the highest."""
 
-    The points are in the order of x.
-    """
+    x: float
+    low: float
+    mean: float
+    high: float
+
+
+def thinned(points: Sequence[Point], most: int) -> list[Spot | None]:
+    """At most `most` spots, and None for a gap wherever one was. The points are in the order of x."""
     if len(points) <= most:
-        return list(points)
-    buckets = max(1, most // 3)
+        return [Spot(x, y, y, y) if y is not None else None for x, y in points]
     first, length = points[0][0], points[-1][0] - points[0][0]
-    found: list[Point] = []
-    bucket: list[Point] = []
-    current = 0
+    buckets: dict[int, list[Point]] = {}
     for point in points:
-        number = min(buckets - 1, int((point[0] - first) / length * buckets))
-        if number != current:
-            found += _extremes(bucket)
-            bucket, current = [], number
-        bucket.append(point)
-    return found + _extremes(bucket)
+        buckets.setdefault(min(most - 1, int((point[0] - first) / length * most)), []).append(point)
+    return [spot for bucket in buckets.values() for spot in _together(bucket)]
 
 
-def _extremes(bucket: Sequence[Point]) -> Iterator[Point]:
+def _together(bucket: Sequence[Point]) -> Iterator[Spot | None]:
     numbers = [(x, y) for x, y in bucket if y is not None]
     if numbers:
-        yield from sorted(
-            {min(numbers, key=lambda p: p[1]), max(numbers, key=lambda p: p[1])}, key=lambda p: p[0]
-        )
-    if gap := next((p for p in bucket if p[1] is None), None):
-        yield gap
+        ys = [y for _, y in numbers]
+        yield Spot(_mean([x for x, _ in numbers]), min(ys), _mean(ys), max(ys))
+    if len(numbers) < len(bucket):
+        yield None
 
 
-def path(points: Sequence[Point], x: Scale, y: Scale) -> str:
-    """Each stretch of numbers is a line of its own; a lone one is a dot, by the line's round ends."""
-    parts: list[str] = []
-    alone = False
-    pen = False
-    for at, value in points:
-        if value is None:
-            parts += ["h0"] if alone else []
-            pen = alone = False
-            continue
-        parts.append(f"{'L' if pen else 'M'}{_short(x(at))} {_short(y(value))}")
-        pen, alone = True, not pen
-    return "".join([*parts, *(["h0"] if alone else [])])
+def _mean(values: Sequence[float]) -> float:
+    return math.fsum(values) / len(values)
+
+
+def curve(spots: Sequence[Spot | None], x: Scale, y: Scale, colour: str) -> str:
+    """Each stretch of numbers is a line of its own, its spread a band behind it; a lone one is a dot."""
+    stretches: list[list[Spot]] = [[]]
+    for spot in spots:
+        if spot is None:
+            stretches.append([])
+        else:
+            stretches[-1].append(spot)
+    drawn = [s for s in stretches if len(s) > 1]
+    dots = [s[0] for s in stretches if len(s) == 1]
+    bands = "".join(_band(s, x, y) for s in drawn if any(p.low < p.high for p in s))
+    lines = "".join("M" + _trail([(p.x, p.mean) for p in s], x, y) for s in drawn)
+    lone = "".join(f"M{_trail([(p.x, p.mean)], x, y)}h0" for p in dots)
+    kinds = (("band", bands), ("line", lines), ("dot", lone))
+    return "".join(f'<path class="{kind} {colour}" d="{d}"/>' for kind, d in kinds if d)
+
+
+def _band(stretch: Sequence[Spot], x: Scale, y: Scale) -> str:
+    there = [(p.x, p.high) for p in stretch]
+    back = [(p.x, p.low) for p in reversed(stretch)]
+    return f"M{_trail(there + back, x, y)}Z"
+
+
+def _trail(points: Sequence[tuple[float, float]], x: Scale, y: Scale) -> str:
+    return "L".join(f"{_short(x(at))} {_short(y(value))}" for at, value in points)
 
 
 def _short(value: float) -> str:
@@ -175,7 +190,7 @@ def chart(
     upright: tuple[float, float] | None = None,
     aside: str = "",
 ) -> str:
-    """One figure; `most` points a line. Lines without any number are only named; without a single number
+    """One figure; `most` spots a line. Lines without any number are only named; without a single number
     there is no chart."""
     tidy = [(line, ordered(line.points)) for line in lines]
     xs = [x for _, points in tidy for x, _ in points]
@@ -186,10 +201,7 @@ def chart(
     x = Scale(low, high, LEFT, WIDTH - RIGHT, ticks(low, high))
     bottom, top = spread(*upright) if upright else spread(min(ys), max(ys), 0.06)
     y = Scale(bottom, top, HEIGHT - BOTTOM, TOP, number_ticks(bottom, top, Y_TICKS))
-    drawn = "".join(
-        f'<path class="line c{line.colour % COLOURS}" d="{path(thinned(points, most), x, y)}"/>'
-        for line, points in tidy
-    )
+    drawn = "".join(curve(thinned(points, most), x, y, f"c{line.colour % COLOURS}") for line, points in tidy)
     keys = [_key(line, points) for line, points in tidy]
     return _figure(title, aside, HEIGHT, _grid(x, y) + drawn, keys)
 
@@ -198,7 +210,7 @@ def _key(line: Line, points: Sequence[Point]) -> str:
     gaps = sum(1 for _, y in points if y is None)
     told = f"<b>{text(line.last)}</b>" if line.last else ""
     odd = f'<em class="odd">{gaps} without a number</em>' if gaps else ""
-    return f'<li><i class="key c{line.colour % COLOURS}"></i>{text(line.name)} {told}{odd}</li>'
+    return f'<li><i class="key c{line.colour % COLOURS}"></i>{text(line.name, NAME)} {told}{odd}</li>'
 
 
 def _grid(x: Scale, y: Scale) -> str:
@@ -230,8 +242,8 @@ def _figure(title: str, aside: str, height: int, inside: str, keys: Sequence[str
     small = f"<small>{text(aside)}</small>" if aside else ""
     legend = f'<ul class="legend">{"".join(keys)}</ul>' if keys else ""
     return (
-        f'<figure class="chart"><figcaption>{text(title)} {small}</figcaption>'
-        f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{text(title)}">{inside}</svg>'
+        f'<figure class="chart"><figcaption>{text(title, NAME)} {small}</figcaption>'
+        f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{text(title, NAME)}">{inside}</svg>'
         f"{legend}</figure>"
     )
 
@@ -258,17 +270,17 @@ def strip(title: str, bars: Sequence[Bar], marks: Sequence[Mark], across: tuple[
     x = Scale(low, high, LEFT, WIDTH - RIGHT, clock_ticks(low, high))
     drawn = "".join(
         f'<rect class="bar c{b.colour}" x="{_short(x(b.begin))}" y="20" height="26" '
-        f'width="{_short(max(1.0, x(b.end) - x(b.begin)))}" rx="2"><title>{text(b.name)}</title></rect>'
+        f'width="{_short(max(1.0, x(b.end) - x(b.begin)))}" rx="2"><title>{text(b.name, NAME)}</title></rect>'
         for b in bars
     )
     drawn += "".join(
         f'<path class="{"mark odd" if m.odd else "mark"}" d="M{_short(x(m.at))} 8l4 8h-8z">'
-        f"<title>{text(m.name)}</title></path>"
+        f"<title>{text(m.name, NAME)}</title></path>"
         for m in marks
     )
-    keys = [
-        f'<li><i class="key c{b.colour}"></i>{text(b.name)} <b>{text(b.told)}</b></li>' for b in bars
-    ]
+    keys = [f'<li><i class="key c{b.colour}"></i>{text(b.name)} <b>{text(b.told)}</b></li>' for b in bars]
     kinds = {"warning" if m.odd else "checkpoint": sum(1 for n in marks if n.odd == m.odd) for m in marks}
-    keys += [f'<li><i class="peak{" odd" * (k == "warning")}"></i>{k} <b>{n}</b></li>' for k, n in kinds.items()]
+    keys += [
+        f'<li><i class="peak{" odd" * (k == "warning")}"></i>{k} <b>{n}</b></li>' for k, n in kinds.items()
+    ]
     return _figure(title, "", 80, drawn + _foot(x, 56), keys)

@@ -195,9 +195,14 @@ def costs(content: Content) -> list[Point]:
     state = content.state
     if state is not None and state.attempts:
         begin = state.attempts[0].asked_at
-        shares = [(a.usd_per_hour, a.asked_at, max(a.asked_at, a.gone_at or end)) for a in state.attempts]
+        shares = [
+            (a.usd_per_hour, a.asked_at, max(a.asked_at, a.billed_until or end)) for a in state.attempts
+        ]
         return [
-            ((m - begin).total_seconds(), float(sum(guard.spent(rate, b, min(e, m)) for rate, b, e in shares)))
+            (
+                (m - begin).total_seconds(),
+                float(sum(guard.spent(rate, b, min(e, m)) for rate, b, e in shares)),
+            )
             for m in sorted({m for _, b, e in shares for m in (b, e)})
         ]
     usd, rate = _number(content.manifest.get("usd")), float(choice.offer.usd_per_hour)

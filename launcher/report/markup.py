@@ -9,16 +9,31 @@ import html
 import re
 from collections.abc import Iterable, Sequence
 
-LONGEST = 400  # characters of one value; logs have a bound of their own
+LONGEST = 400  # bytes of one value on the page; logs have a bound of their own
+NAME = 120
 _ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])")
 _KEPT = frozenset("\t\n\u00a0")
 
 
 def text(value: object, longest: int = LONGEST) -> str:
     """Escaped, of bounded length, without what moves a terminal or turns the order of reading."""
-    said = str(value)
-    said = said if len(said) <= longest else said[: longest - 1] + "…"
-    return html.escape("".join(c if c.isprintable() or c in _KEPT else "·" for c in _ANSI.sub("", said)))
+    said = _ANSI.sub("", str(value)[: longest * 4])
+    plain = "".join(c if c.isprintable() or c in _KEPT else "·" for c in said)
+    whole = html.escape(plain)
+    return whole if len(whole.encode()) <= longest else _cut(plain, longest)
+
+
+def _cut(plain: str, longest: int) -> str:
+    """As many characters as fit; an escaped one is never cut in half."""
+    parts: list[str] = []
+    room = longest - len("…".encode())
+    for c in plain:
+        part = html.escape(c)
+        room -= len(part.encode())
+        if room < 0:
+            break
+        parts.append(part)
+    return "".join([*parts, "…"])
 
 
 def lines(data: bytes) -> list[str]:
@@ -37,19 +52,26 @@ def terms(rows: Iterable[tuple[str, object]]) -> str:
     """Name and value, one under the other; what is not known is left out."""
     told = [(name, value) for name, value in rows if value not in (None, "", (), [], {})]
     body = "".join(f"<div><dt>{text(name)}</dt><dd>{text(value)}</dd></div>" for name, value in told)
-    return f"<dl>{body}</dl>" if body else ""
+    return f'<dl class="terms">{body}</dl>' if body else ""
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[object]], kinds: Sequence[str]) -> str:
-    """`kinds` are the classes of the columns: n for numbers, m for digests."""
-    if not rows:
+def table(head: Sequence[str], rows: Sequence[Sequence[object]], kinds: Sequence[str], most: int) -> str:
+    """`kinds` are the classes of the columns: n for numbers, m for digests. As many rows as fit into `most`
+    bytes; those that do not are counted."""
+    body: list[str] = []
+    for row in rows:
+        cells = "".join(_cell("td", kind, x) for x, kind in zip(row, kinds, strict=True))
+        most -= len(cells.encode()) + 9
+        if most < 0:
+            break
+        body.append(f"<tr>{cells}</tr>")
+    if not body:
         return ""
     top = "".join(_cell("th", kind, name) for name, kind in zip(head, kinds, strict=True))
-    body = "".join(
-        "<tr>" + "".join(_cell("td", kind, x) for x, kind in zip(row, kinds, strict=True)) + "</tr>"
-        for row in rows
+    return (
+        f'<div class="wide"><table><thead><tr>{top}</tr></thead><tbody>{"".join(body)}</tbody></table></div>'
+        + (f'<p class="aside">{len(rows) - len(body):,} more had no room here</p>' if most < 0 else "")
     )
-    return f'<div class="wide"><table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
 def _cell(tag: str, kind: str, value: object) -> str:
@@ -58,3 +80,8 @@ def _cell(tag: str, kind: str, value: object) -> str:
 
 def more(shown: int, of: int, where: str) -> str:
     return f'<p class="aside">{of - shown:,} more in {text(where)}</p>' if of > shown else ""
+
+
+def number(value: float) -> str:
+    """Four digits that matter; large whole numbers as people write them."""
+    return f"{value:,.0f}" if 1e4 <= abs(value) < 1e12 else f"{value:.4g}"
