@@ -76,6 +76,7 @@ class Agent:
                 now = self._now()
                 if self._look() or now >= wake_at:
                     self._sight.wall, self._news = time.time(), False
+                    self._ask_activity()
                     actions = self._mind.wake(now, self._sight)
                     self._forget()
                     for action in actions:
@@ -107,10 +108,13 @@ class Agent:
         for pid, status in self._tree.reap().items():
             self._died(pid, status)
         came = self._back.deliver()
-        if self._job is not None and self._job.idle_s and isinstance(self._sight.trainer, p.Running):
-            self._sight.activity = self._telemetry().activity()
         seen = self._sight
         return bool(came or self._news or seen.commands or seen.warnings or seen.term)
+
+    def _ask_activity(self) -> None:
+        """Once a wake, never between two: what the mind was not told of would be forgotten."""
+        if self._job is not None and self._job.idle_s and isinstance(self._sight.trainer, p.Running):
+            self._sight.activity = self._telemetry().activity()
 
     def _forget(self) -> None:
         """Facts are handed over once; states stay."""

@@ -27,6 +27,7 @@ LEAST_S = 0.2
 LOOKS = 0.25  # at most this share of the idle limit lies between two samples
 QUIET_PERCENT = 5.0  # less than that of a GPU, or of one core, is rest
 SILENT_S = 20.0  # no sample for so long: nothing is known
+MISSED = 3  # nor after so many samples that did not come: this machine is busy with something
 KEEP_BYTES = 1 << 16
 GB = 1e9
 
@@ -72,7 +73,8 @@ class Sampler:
         """Whether anything happened since the question before; None = it cannot be known."""
         with self._gate:
             verdict, self._verdict = self._verdict, False
-        return None if boot_clock() - self._sampled > SILENT_S else verdict
+            silent = min(SILENT_S, MISSED * self._pause())
+        return None if boot_clock() - self._sampled > silent else verdict
 
     def _run(self) -> None:
         from . import gpu

@@ -147,6 +147,7 @@ def write_plan(place: Home, plan: Plan, words: Words) -> RunFolder:
     folder, files = place.run(plan.run), Disk()
     own = folder.root / f".plan.{os.getpid()}"
     try:
+        files.make_folder(folder.root)  # by itself: only the last folder that is made is private
         files.make_folder(folder.requests)
         files.write(own, json.dumps(dump(plan), indent=1).encode())
         try:
