@@ -211,13 +211,6 @@ def test_of_a_project_of_ones_own_nobody_knows_the_length() -> None:
     assert not decision.plan.choices[0].estimate.known
 
 
-@pytest.mark.parametrize(("seconds", "time_s"), [("2", 3600), ("9000", 28800)])
-def test_a_quick_try_of_a_project_does_not_set_the_bound_of_the_next_run(seconds: str, time_s: int) -> None:
-    quick = Past("x", "cpu", Decimal(seconds), JOB.argv)
-    limits = make(own(pasts=(quick,)), NOW).plan.limits
-    assert limits.max_time_s == time_s
-
-
 def test_past_runs_on_the_same_device_are_the_estimate() -> None:
     pasts = (Past("x", "RTX 4090", Decimal(600), JOB.argv), Past("x", "A40", Decimal(900), JOB.argv))
     decision = make(ask("cloud", pasts=pasts), NOW)
