@@ -16,6 +16,7 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "launcher.values",
             "launcher.keys",
             "launcher.codec",
+            "launcher.events",
             "launcher.agent",
         ),
     ),
