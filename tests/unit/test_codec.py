@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from launcher import codec, models, runstate
+from launcher import attempt, codec, models, runstate
 from launcher.models import Access, Job, Limits, Need, Offer, Plan, Resource, Runtime, Traits
 
 NOON = datetime(2026, 3, 4, 12, 0, tzinfo=UTC)
@@ -25,7 +25,7 @@ st.register_type_strategy(float, st.floats(0, 1e9))
 
 RECORDS = [
     kind
-    for module in (models, runstate)
+    for module in (models, runstate, attempt)
     for kind in vars(module).values()
     if isinstance(kind, type) and dataclasses.is_dataclass(kind) and kind.__module__ == module.__name__
 ]
@@ -49,7 +49,7 @@ def test_every_record_comes_back_from_a_file_as_it_was(kind: Any, data: st.DataO
 
 
 def test_all_records_are_met() -> None:
-    assert {Plan, Offer, Resource, Traits, models.Order, runstate.RunState, runstate.Attempt} <= set(RECORDS)
+    assert {Plan, Offer, Resource, Traits, models.Order, runstate.RunState, attempt.Attempt} <= set(RECORDS)
 
 
 @settings(max_examples=40, deadline=None)
