@@ -11,15 +11,19 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 SHARED = ("measure.py", "smoke.py")
+SMALL = {"sim.py": ["--seeds", "50"], "leave_and_return.py": ["3"]}  # what else takes --smoke
+LONG = ("crash_sweep.py",)  # minutes, and the tests run its sweep themselves
 
 
 def main() -> int:
     failed = []
     for script in sorted(HERE.glob("*.py")):
-        if script.name in SHARED:
+        if script.name in SHARED + LONG:
             continue
         print(f"-- {script.name}", flush=True)
-        if subprocess.run([sys.executable, str(script), "--smoke"], check=False).returncode:
+        if subprocess.run(
+            [sys.executable, str(script), *SMALL.get(script.name, ["--smoke"])], check=False
+        ).returncode:
             failed.append(script.name)
     print(f"failed: {', '.join(failed)}" if failed else "all benchmarks run")
     return 1 if failed else 0
