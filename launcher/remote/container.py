@@ -193,7 +193,7 @@ class ContainerHost:
                 cap_drop=["ALL"],
                 cap_add=["DAC_READ_SEARCH"],
                 security_opt=["no-new-privileges:true"],
-                log_config=LogConfig(type="none"),  # or the engine would keep every byte that is read as a log
+                log_config=LogConfig(type="none"),  # or each byte read would be kept as a log
             ),
         )
 
