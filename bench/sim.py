@@ -1,4 +1,4 @@
-"""The simulator's figures: `python bench/sim.py --seeds 5000 [--from N] [--trace]`.
+"""The simulator's figures: `python bench/sim.py --seeds 5000 [--from N] [--pairs] [--trace] [--save]`.
 
 A seed that breaks a promise is named; the same number shows the same run again, `--trace` all of it.
 """
@@ -7,13 +7,18 @@ from __future__ import annotations
 
 import argparse
 import json
+import statistics
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
 
-from tests.sim.campaign import run
-from tests.sim.report import campaign
+from measure import machine  # noqa: E402 - it stands beside this file
+
+from tests.sim.campaign import run  # noqa: E402 - the path above leads there
+from tests.sim.report import Report, campaign  # noqa: E402 - the path above leads there
 
 
 def main() -> int:
@@ -22,7 +27,7 @@ def main() -> int:
     parser.add_argument("--from", dest="first", type=int, default=0)
     parser.add_argument("--trace", action="store_true", help="every event of the first seed")
     parser.add_argument("--pairs", action="store_true", help="how often each fault was met in each step")
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--save", action="store_true", help="write bench/results/sim.json")
     args = parser.parse_args()
     if args.trace:
         outcome = run(args.first)
@@ -31,19 +36,36 @@ def main() -> int:
         print(outcome.digest, outcome.state, outcome.violation or "every promise kept")
         return 0
     report = campaign(range(args.first, args.first + args.seeds))
-    if args.json:
-        keys = ("seeds", "cpu_s", "per_second", "virtual_s", "states", "met")
-        print(
-            json.dumps(
-                {key: getattr(report, key) for key in keys} | {"broken": [o.seed for o in report.broken]}
-            )
-        )
-    else:
-        print("\n".join(report.lines()))
+    print("\n".join(report.lines()))
     if args.pairs:
         for (step, fault), n in sorted(report.pairs.items()):
             print(f"{n:6d}  {step:10s} {fault}")
+    if args.save:
+        save(report, args)
     return 1 if report.broken else 0
+
+
+def save(report: Report, args: argparse.Namespace) -> None:
+    figures = {
+        "seeds": report.seeds,
+        "broken promises": len(report.broken),
+        "seeds a second of one core": round(report.per_second),
+        "virtual hours": round(report.virtual_s / 3600),
+        "events of a seed, median": statistics.median(report.events),
+        "faults met by a seed, median": statistics.median(report.faults),
+        "declared pairs of step and fault not reached": len(report.unreached()),
+        "pairs of step and fault reached": len(report.pairs),
+        "ends": dict(sorted(report.states.items())),
+        "faults met": dict(sorted(report.met.items())),
+    }
+    body = {
+        "date": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "command": f"python bench/sim.py --seeds {args.seeds} --from {args.first} --save",
+        "machine": machine(),
+        "figures": figures,
+    }
+    path = ROOT / "bench" / "results" / "sim.json"
+    path.write_text(json.dumps(body, indent=1) + "\n")
 
 
 if __name__ == "__main__":
