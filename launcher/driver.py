@@ -31,6 +31,7 @@ from launcher.providers import registry
 from launcher.providers.base import Provider
 from launcher.providers.wrap import Wrapped
 from launcher.remote import open_host
+from launcher.report import listing
 from launcher.store import Home, RunFolder, Versions, open_home
 from launcher.world import Parts, World
 
@@ -155,7 +156,10 @@ def main(argv: list[str]) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        engine.drive(real_world(home, folder, os.environ), {"pid": os.getpid()})
+        files.remove(folder.listed)
+        state = engine.drive(real_world(home, folder, os.environ), {"pid": os.getpid()})
+        if state.ended is not None:
+            listing.write_down(folder, datetime.now(UTC))
     except LauncherError as e:
         logging.getLogger("launcher.engine").error("%s: %s", e.code, e.message)
         return int(e.exit)

@@ -65,7 +65,8 @@ def _own_fault(world: World, error: Exception, trouble: int) -> None:
             world.record("pull-failed", message=str(error) if disk else why)
             return
         if world.step is not Step.RELEASE and not disk and a is not None and a.open and a.over is None:
-            world.about(a, "over", why=why, blame=True)
+            status = int(error.exit) if isinstance(error, LauncherError) else None
+            world.about(a, "over", why=why, blame=True, exit=status)
             return
     # Ending a machine is never given up, and a full disk may be emptied: try again, slower and slower.
     world.clock.wait(min(60.0, 0.5 * 2 ** min(trouble, 8)))

@@ -64,6 +64,11 @@ class RunFolder:
         return self.root / "words.json"
 
     @property
+    def listed(self) -> Path:
+        """An ended run's line of `ps`: many old runs cost a list nothing. Gone while an engine drives."""
+        return self.root / "listed.json"
+
+    @property
     def journal(self) -> Path:
         return self.root / "journal.jsonl"
 

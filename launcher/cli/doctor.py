@@ -91,7 +91,7 @@ def _document(checks: list[Check], sweep: strays.Sweep) -> None:
 def _page(checks: list[Check], sweep: strays.Sweep) -> None:
     for c in checks:
         print(f"{'ok  ' if c.ok else 'no  '} {c.name}: {c.detail}")
-        if not c.ok and c.fix:
+        if not c.ok and c.fix and c.fix not in c.detail:
             print(f"       mend: {c.fix}")
     said = {c.detail for c in checks}
     for name, why in sweep.silent:
@@ -105,7 +105,8 @@ def _page(checks: list[Check], sweep: strays.Sweep) -> None:
     if sweep.strays:
         from launcher.cli.prog import prog
 
-        print(f"end them: {prog()} doctor --end-orphans")
+        flags = "--end-orphans" if any(s.ours for s in sweep.strays) else "--end-orphans --all-owners"
+        print(f"end them: {prog()} doctor {flags}")
 
 
 def _end(providers: list[Provider], sweep: strays.Sweep, all_owners: bool, yes: bool) -> None:

@@ -171,7 +171,7 @@ def _billed(view: RunView) -> str:
     a = view.attempt
     if a is None or not a.open or not view.offer.bills:
         return "nothing"
-    return f"{a.instance} at {lines.money(a.usd_per_hour)}/h until {lines.clock(a.d)}"
+    return f"{a.instance} at {lines.money(a.usd_per_hour)}/h until {lines.clock(a.d, datetime.now(UTC))}"
 
 
 def last_lines(view: RunView) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 
 import click
 
@@ -49,5 +50,5 @@ def command(run: str | None, by: str | None, max_cost: str | None, as_json: bool
         more = view.state.max_time_s - before.max_time_s
         print(
             f"{view.plan.run}: {more} s more"
-            + (f", ends by {clock(a.d)}" if a is not None and a.open else "")
+            + (f", ends by {clock(a.d, datetime.now(UTC))}" if a is not None and a.open else "")
         )

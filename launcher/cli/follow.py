@@ -111,7 +111,8 @@ class Follower:
             self._said = state.value
             if not self._block.moving:
                 self._block.above([f"· {self._phase(state)}"], sys.stderr)
-        board = lines.board(self._view, now) if self._board else [lines.meter(self._view, now)]
+        fitting = [lines.meter(self._view, now, self._block.width)]
+        board = lines.board(self._view, now) if self._board else fitting
         self._block.update(board, lines.meter(self._view, now))
 
     def _show_log(self) -> None:
@@ -166,7 +167,7 @@ class Follower:
         view, prog = self._view, self._prog
         a = view.attempt
         rate = f"{lines.money(a.usd_per_hour)}/h" if a is not None and view.offer.bills else "$0"
-        end = f", ends by {lines.clock(a.d)} at the latest" if a is not None else ""
+        end = f", ends by {lines.clock(a.d, datetime.now(UTC))} at the latest" if a is not None else ""
         return (
             f"left the view; {view.plan.run} goes on ({rate}{end})\n"
             f"  come back: {prog} watch {view.plan.run}\n"

@@ -60,6 +60,10 @@ class Block:
         self._drawn: list[str] = []
         self._plain_at = -PLAIN_EVERY_S
 
+    @property
+    def width(self) -> int:
+        return shutil.get_terminal_size().columns - 1
+
     def above(self, texts: Sequence[str], stream: TextIO) -> None:
         """Lines that stay, over the block. `stream` may be stdout: the block steps aside for it."""
         if not texts:
@@ -88,7 +92,6 @@ class Block:
 
     def _draw(self, lines: list[str]) -> None:
         if self.moving and lines:
-            width = shutil.get_terminal_size().columns - 1
-            self._out.write("\n".join(line[:width] for line in lines))
+            self._out.write("\n".join(line[: self.width] for line in lines))
             self._out.flush()
             self._drawn = lines

@@ -9,9 +9,11 @@ import click
 
 from launcher.cli.here import home, json_option
 from launcher.cli.prog import prog
-from launcher.report import documents
+from launcher.errors import LauncherError
+from launcher.report import documents, listing
 from launcher.report.lines import attention, clock, duration, money
-from launcher.report.view import RunView, by_age
+from launcher.report.listing import Line
+from launcher.report.view import RunView
 
 SHOWN = 20  # a person's list; --json and --all have them all
 
@@ -22,38 +24,41 @@ SHOWN = 20  # a person's list; --json and --all have them all
 def command(everything: bool, as_json: bool) -> None:
     """Every run, newest last, with what it costs; at the end what still runs and bills."""
     now = datetime.now(UTC)
-    views = by_age(home(), lambda name, e: print(f"warning: {name}: {e.message}", file=sys.stderr))
+    found = listing.lines(home(), now, _damaged)
     if as_json:
         import json
 
-        print(json.dumps([documents.row(v, now) for v in views]))
+        print(json.dumps([line.row for line in found]))
         return
     from launcher.cli import show
 
-    rows = [_row(v, now) for v in (views if everything else views[-SHOWN:])]
+    rows = [_row(line, now) for line in (found if everything else found[-SHOWN:])]
     if rows:
         show.table(("run", "state", "on", "spent", "now", "started", "took", "ends by"), rows)
-    if not everything and len(views) > SHOWN:
-        print(f"{len(views) - SHOWN} older ones: ps --all")
-    for line in filter(None, (attention(view, now, prog()) for view in views)):
-        print(line)
+    if not everything and len(found) > SHOWN:
+        print(f"{len(found) - SHOWN} older ones: ps --all")
+    views = [line.view for line in found if line.view is not None]
+    for told in filter(None, (attention(view, now, prog()) for view in views)):
+        print(told)
     print(_last_line(views, now))
 
 
-def _row(view: RunView, now: datetime) -> tuple[str, ...]:
-    a = view.attempt
-    live = a is not None and a.open
-    seconds = view.seconds(now)
-    started = view.state.started_at
+def _damaged(name: str, e: LauncherError) -> None:
+    print(f"warning: {name}: {e.message}", file=sys.stderr)
+
+
+def _row(line: Line, now: datetime) -> tuple[str, ...]:
+    row = line.row
+    started, deadline = documents.when(row["started"]), documents.when(row["deadline"])
     return (
-        view.plan.run,
-        view.shown(now).value,
-        view.offer.target,
-        money(view.usd(now)),
-        f"{money(a.usd_per_hour)}/h" if a is not None and live and view.offer.bills else "-",
+        row["run"],
+        row["state"],
+        row["target"],
+        money(row["usd"]),
+        f"{money(row['usd_per_hour'])}/h" if deadline and line.bills else "-",
         f"{started.astimezone():%m-%d %H:%M}" if started else "-",
-        duration(seconds) if seconds is not None else "-",
-        clock(a.d) if a is not None and live else "-",
+        duration(line.seconds) if line.seconds is not None else "-",
+        clock(deadline, now) if deadline else "-",
     )
 
 

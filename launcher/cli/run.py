@@ -111,7 +111,7 @@ def _consent(plan: Plan, decision: Decision, said: Settings) -> Consent:
             hint="run --yes --max-cost USD",
         )
     likely = plan.choices[0].estimate.usd.likely
-    by = f", ended by {lines.clock(decision.ends_by)}" if decision.ends_by else ""
+    by = f", ended by {lines.clock(decision.ends_by, now)}" if decision.ends_by else ""
     question = f"Rent it for at most {lines.money(ceiling)} (likely {lines.money(likely)}){by}?"
     click.confirm(question, abort=True, err=True)
     return Consent(ceiling, now, "asked")

@@ -25,7 +25,7 @@ def command(run: str | None, as_json: bool) -> None:
     a = view.attempt
     if a is not None and a.open:
         armed = ", ".join(a.armed) if a.armed else "not yet armed"
-        print(f"  guard     {armed}; the machine ends by {lines.clock(a.d)} whatever happens here")
+        print(f"  guard     {armed}; the machine ends by {lines.clock(a.d, now)} whatever happens here")
     if view.state.version_path is not None:
         print(f"  results   {view.state.version_path}")
     if why := view.why():

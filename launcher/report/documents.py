@@ -6,7 +6,7 @@ from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 
-from launcher.codec import foreign_json
+from launcher.codec import foreign_json, parse_iso
 from launcher.models import Json
 from launcher.report.view import RunView
 from launcher.telemetry import Sample
@@ -14,6 +14,10 @@ from launcher.telemetry import Sample
 
 def time(at: datetime | None) -> str | None:
     return at.strftime("%Y-%m-%dT%H:%M:%SZ") if at is not None else None
+
+
+def when(written: str | None) -> datetime | None:
+    return parse_iso(written) if written is not None else None
 
 
 def usd(amount: Decimal | None) -> float | None:

@@ -24,8 +24,10 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60} min"
 
 
-def clock(at: datetime) -> str:
-    return at.astimezone().strftime("%H:%M")
+def clock(at: datetime, now: datetime) -> str:
+    """The reader's own time of day, with the date when it is another one."""
+    mine = at.astimezone()
+    return f"{mine:%H:%M}" if mine.date() == now.astimezone().date() else f"{mine:%m-%d %H:%M}"
 
 
 def number(value: float) -> str:
@@ -69,35 +71,37 @@ def cost(view: RunView, now: datetime) -> list[str]:
     return [f"{money(so_far)}{ceiling}", f"at most {money(forecast)}", f"{money(a.usd_per_hour)}/h"]
 
 
-def end(view: RunView) -> list[str]:
+def end(view: RunView, now: datetime) -> list[str]:
     a = view.attempt
-    return [f"ends by {clock(a.d)}"] if a is not None and a.open else []
+    return [f"ends by {clock(a.d, now)}"] if a is not None and a.open else []
 
 
-def meter(view: RunView, now: datetime) -> str:
-    """One line that says it all."""
+def meter(view: RunView, now: datetime, width: int | None = None) -> str:
+    """One line that says it all. Where it does not fit, money and end stay and metrics go, the last first."""
     state = view.shown(now)
-    if state is State.RUNNING:
-        sample = view.sample()
-        parts = [*progress(sample), *device(sample)[:3], *cost(view, now)[:1], *end(view)]
-    else:
-        parts = [state.value, *cost(view, now)[:1], *end(view)]
-    return " · ".join([view.plan.run, *parts])
+    always = [*cost(view, now)[:1], *end(view, now)]
+    if state is not State.RUNNING:
+        return " · ".join([view.plan.run, state.value, *always])
+    sample = view.sample()
+    said, used = progress(sample), device(sample)[:3]
+    while True:
+        line = " · ".join([view.plan.run, *said, *used, *always])
+        if width is None or len(line) <= width or not (said or used):
+            return line
+        (said if len(said) > 1 or not used else used).pop()
 
 
 def board(view: RunView, now: datetime) -> list[str]:
     """`watch`: a few labelled lines."""
     sample = view.sample()
     seconds = view.seconds(now)
+    took = [duration(seconds)] if seconds is not None else []
     rows = [
         ("run", f"{view.plan.run}  {view.shown(now).value}  on {view.offer.target}"),
         ("progress", " · ".join(progress(sample)) or "nothing said yet"),
         ("machine", " · ".join(device(sample)) or "no sample yet"),
         ("money", " · ".join(cost(view, now))),
-        (
-            "time",
-            " · ".join([*([duration(seconds)] if seconds is not None else []), *end(view)]) or "not started",
-        ),
+        ("time", " · ".join([*took, *end(view, now)]) or "not started"),
     ]
     if warned := view.warnings():
         rows.append(("warning", warned[-1]))
@@ -114,5 +118,7 @@ def attention(view: RunView, now: datetime, prog: str) -> str | None:
     if state is not State.INTERRUPTED:
         return None
     rate = f"{money(a.usd_per_hour)}/h" if a is not None and view.offer.bills else "$0"
-    end = f", its machine ends itself by {clock(a.d)}" if a is not None and a.open else ""
+    end = ""
+    if a is not None and a.open:
+        end = f", its machine {'ends' if now < a.d else 'was to end'} itself by {clock(a.d, now)}"
     return f"{name}: its engine died ({rate}{end}); go on: {prog} resume {name}"

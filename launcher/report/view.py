@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -157,9 +158,11 @@ def find(home: Home, wanted: str | None, project: Path) -> RunView:
     """By name or unique prefix; left out = the newest run of this project."""
     names = home.names()
     if wanted is None:
-        for view in reversed(by_age(home, lambda *_: None)):
-            if Path(view.plan.project) == project:
-                return view
+        for name in reversed(names):
+            with suppress(LauncherError):  # a damaged run hides no other
+                view = RunView(home.run(name))
+                if Path(view.plan.project) == project:
+                    return view
         raise usage("no-run", f"there is no run of {project} yet", hint="run")
     if wanted in names:
         return RunView(home.run(wanted))
