@@ -22,6 +22,7 @@ from launcher.cli.prog import prog
 from launcher.errors import LauncherError
 from launcher.models import Choice, Json, Offer, Range
 from launcher.plan import MILL, usd
+from launcher.report.lines import clock
 from launcher.values import written_duration
 
 if TYPE_CHECKING:
@@ -220,12 +221,6 @@ def _chosen(decision: Decision, first: Choice) -> None:
     print(f"  limits      {'; '.join(bounds)}")
     for note in decision.notes:
         print(f"  results     {harmless(note)}")
-
-
-def clock(at: datetime, now: datetime) -> str:
-    """The reader's own time of day, with the date when it is another one."""
-    mine, today = at.astimezone(), now.astimezone()
-    return f"{mine:%H:%M}" if mine.date() == today.date() else f"{mine:%Y-%m-%d %H:%M}"
 
 
 def question(decision: Decision) -> str:

@@ -67,7 +67,11 @@ def test_ctrl_c_after_the_start_leaves_and_the_run_goes_on(person: Person) -> No
         screen.sees("working")
         screen.presses_ctrl_c()
         assert screen.ends() == 130
-        for what in ("left the view; left goes on", r"\(\$0, ends by \d\d:\d\d", "launcher watch left"):
+        for what in (
+            "left the view; left goes on",
+            r"\(\$0, ends by (\d\d-\d\d )?\d\d:\d\d",
+            "launcher watch left",
+        ):
             screen.sees(what)
         screen.sees("launcher stop left")
     assert person.state("left") == "running"
