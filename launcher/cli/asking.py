@@ -14,7 +14,7 @@ from pathlib import Path
 import click
 
 from launcher.ask import Decision
-from launcher.cli.options import flags
+from launcher.cli.options import flags, grouped
 from launcher.settings import Settings
 from launcher.store import Home
 
@@ -29,6 +29,9 @@ class Dashed(click.Command):
         at = args.index("--") if "--" in args else len(args)
         ctx.meta[AFTER_DASHES] = tuple(args[at + 1 :])
         return super().parse_args(ctx, args[:at])
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        grouped(ctx, formatter)
 
     def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
         return [*super().collect_usage_pieces(ctx), "[-- ARGS or CMD]"]

@@ -30,14 +30,21 @@ def flags(params: Mapping[str, object]) -> dict[str, object]:
     return {name: value for name, value in params.items() if name in KEYS}
 
 
-def option_groups() -> list[dict[str, Any]]:
-    """The headings of the help page, as rich-click takes them in OPTION_GROUPS."""
-    groups: list[dict[str, Any]] = []
+def grouped(ctx: click.Context, formatter: click.HelpFormatter) -> None:
+    """The help page's options under the table's headings; what is not in the table stands last."""
+    options = [param for param in ctx.command.get_params(ctx) if isinstance(param, click.Option)]
+    told = {param.name: param.get_help_record(ctx) for param in options}
     for group in Group:
-        shown = [key.flag for key in KEYS.values() if key.group is group and key.flag]
-        if shown:
-            groups.append({"name": group.value, "options": shown})
-    return groups
+        rows = [told.pop(key.name) for key in KEYS.values() if key.group is group and key.name in told]
+        _section(formatter, group.value, rows)
+    _section(formatter, "Options", list(told.values()))
+
+
+def _section(formatter: click.HelpFormatter, name: str, rows: list[tuple[str, str] | None]) -> None:
+    shown = [row for row in rows if row is not None]
+    if shown:
+        with formatter.section(name):
+            formatter.write_dl(shown)
 
 
 def _option(key: Key) -> Callable[[Command], Command]:

@@ -10,7 +10,8 @@ import pytest
 from click.testing import CliRunner
 
 from launcher.cli.config import command, schema_text
-from launcher.cli.options import flags, option_groups, run_options
+from launcher.cli.options import flags, run_options
+from launcher.cli.run import command as run_command
 from launcher.keys import KEYS
 
 
@@ -49,8 +50,17 @@ def test_run_options_cover_every_flag_and_speak_three_ways() -> None:
         "1",
         ("local", "docker"),
     )
-    grouped = [flag for group in option_groups() for flag in group["options"]]
-    assert sorted(grouped) == sorted(key.flag for key in KEYS.values() if key.flag)
+
+
+def test_the_help_page_has_every_flag_once_under_its_heading() -> None:
+    page = CliRunner().invoke(run_command, ["--help"], catch_exceptions=False).output
+    parts = dict(part.split(":\n", 1) for part in page.split("\n\n") if ":\n" in part)
+    for key in KEYS.values():
+        if key.flag:
+            assert [name for name, part in parts.items() if key.flag in part.replace(",", " ").split()] == [
+                key.group.value
+            ]
+    assert parts["Options"].strip().startswith("--help")
 
 
 def test_warnings_go_to_stderr(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

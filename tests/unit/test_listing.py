@@ -1,4 +1,4 @@
-"""The lines of `ps`: the same from what an engine wrote down as from plan and journal, and times with their day."""
+"""The lines of `ps`: what an engine wrote down is what plan and journal tell; times say their day."""
 
 from __future__ import annotations
 
