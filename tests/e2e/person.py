@@ -9,6 +9,7 @@ import json
 import os
 import pty
 import re
+import resource
 import select
 import signal
 import subprocess
@@ -252,3 +253,21 @@ class Terminal:
             self.process.kill()
             self.process.wait()
         os.close(self._fd)
+
+
+# What is refused with nothing remote involved is refused within this.
+AT_ONCE_S = 0.3
+# What a busy machine may add by letting us wait for a core; a deadline that is waited for is longer.
+WAITING_S = 1.0
+
+
+def quickest(person: Person, *words: str) -> tuple[float, Outcome]:
+    """The best of three in seconds of a core, because other tests' waiting is not its own."""
+    took: list[float] = []
+    while len(took) < 3 and (not took or took[-1] >= AT_ONCE_S):
+        before, begun = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
+        done = person.types(*words, timeout=30)
+        after, waited = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic() - begun
+        used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        took.append(max(used, waited - WAITING_S))
+    return min(took), done

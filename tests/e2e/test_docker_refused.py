@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import resource
 import shutil
 import signal
 import tarfile
@@ -22,24 +21,9 @@ from launcher.providers import docker_forms as forms
 from tests.conftest import Outcome
 from tests.contract.conftest import PROVIDERS, Place
 from tests.e2e.containers import DockerPerson
-from tests.e2e.person import Person
+from tests.e2e.person import AT_ONCE_S, Person, quickest
 
 pytestmark = pytest.mark.need("docker")
-AT_ONCE_S = 0.3
-# What a busy machine may add by letting us wait for a core; a deadline that is waited for is longer.
-WAITING_S = 1.0
-
-
-def quickest(person: Person, *words: str) -> tuple[float, Outcome]:
-    """The best of three in seconds of a core, because other tests' waiting is not its own."""
-    took: list[float] = []
-    for _ in range(3):
-        before, begun = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
-        done = person.types(*words, timeout=30)
-        after, waited = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic() - begun
-        used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-        took.append(max(used, waited - WAITING_S))
-    return min(took), done
 
 
 def is_page(done: Outcome, code: str, status: int) -> None:
