@@ -151,9 +151,10 @@ def _inputs(paths: Mapping[str, str], digests: bool) -> tuple[Input, ...]:
     found: list[Input] = []
     for name, written in paths.items():
         path = Path(written)
-        if not path.exists():
+        if not path.is_file() and not path.is_dir():
             called = f"the input {name}" if name else "the input"
-            raise usage("input-missing", f"{called} is not there: {path}")
+            what = "is neither a file nor a folder" if path.exists() else "is not there"
+            raise usage("input-missing", f"{called} {what}: {path}")
         digest = reqset.tree_digest(path) if digests else UNREAD
         found.append(Input(name or None, str(path), digest, _size(path)))
     return tuple(found)

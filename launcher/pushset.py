@@ -47,11 +47,19 @@ def _names(root: Path, only: tuple[str, ...] | None) -> Iterator[str]:
         parts = name.split("/")
         if parts[0] in NEVER_TOP or any(p in NEVER for p in parts) or name.endswith(".pyc") or ignored(name):
             continue
-        yield name
+        if _can_travel(root / name):
+            yield name
+
+
+def _can_travel(path: Path) -> bool:
+    """Files, links and folders; a pipe or a socket is nothing without the process behind it."""
+    mode = path.lstat().st_mode
+    return stat.S_ISREG(mode) or stat.S_ISLNK(mode) or stat.S_ISDIR(mode)
 
 
 def _git(root: Path) -> Iterable[str] | None:
-    """Tracked and untracked-not-ignored files; None where there is no git or no repository."""
+    """Tracked and untracked-not-ignored files; None where there is no git or no repository. Submodules and
+    repositories inside answer for themselves: git lists them as mere folders, and code imports from them."""
     try:
         done = subprocess.run(
             ["git", "-C", str(root), "ls-files", "-z", "-c", "-o", "--exclude-standard"],
@@ -63,8 +71,17 @@ def _git(root: Path) -> Iterable[str] | None:
         return None
     if done.returncode != 0:
         return None
-    names = (os.fsdecode(n) for n in done.stdout.split(b"\0") if n)
-    return [n for n in dict.fromkeys(names) if os.path.lexists(root / n)]  # deleted but still in the index
+    names = (os.fsdecode(n).rstrip("/") for n in done.stdout.split(b"\0") if n)
+    there = [n for n in dict.fromkeys(names) if os.path.lexists(root / n)]  # deleted but still in the index
+    return [name for n in there for name in (_inside(root, n) if _is_repository(root / n) else (n,))]
+
+
+def _is_repository(path: Path) -> bool:
+    return path.is_dir() and not path.is_symlink() and os.path.lexists(path / ".git")
+
+
+def _inside(root: Path, name: str) -> Iterator[str]:
+    yield from (f"{name}/{below}" for below in _git(root / name) or ())
 
 
 def _walk(root: Path, only: tuple[str, ...] | None) -> Iterator[str]:
@@ -74,11 +91,10 @@ def _walk(root: Path, only: tuple[str, ...] | None) -> Iterator[str]:
             yield top
             continue
         for folder, folders, files in os.walk(start):
-            folders[:] = [
-                d for d in folders if d not in NEVER and not os.path.islink(os.path.join(folder, d))
-            ]
+            links = [d for d in folders if os.path.islink(os.path.join(folder, d))]  # sent, never followed
+            folders[:] = [d for d in folders if d not in NEVER and d not in links]
             base = Path(folder).relative_to(root)
-            yield from ((base / f).as_posix() for f in files)
+            yield from ((base / f).as_posix() for f in (*files, *links))
 
 
 def _ignored(root: Path) -> Callable[[str], bool]:
@@ -96,8 +112,7 @@ def _sending(path: Path, to: str) -> Sending:
     if stat.S_ISLNK(info.st_mode):
         return Sending(to=to, link=os.readlink(path))
     if not stat.S_ISREG(info.st_mode):
-        # A nested repository or a submodule shows up as a folder: its files are its own project's.
-        return Sending(to=to, mode=0o755)
+        return Sending(to=to, mode=0o755)  # a submodule that is not checked out
     return Sending(to=to, mode=0o755 if info.st_mode & 0o100 else 0o644, source=path)
 
 
@@ -127,4 +142,5 @@ def _input(i: Input) -> Iterator[Sending]:
         return
     base = f"input/{i.name}" if i.name else "input"
     for name in sorted(_walk(source, None)):
-        yield Sending(to=f"{base}/{name}", mode=0o444, source=source / name)
+        if (source / name).is_file():  # data is what can be read: the digest counts no dead link either
+            yield Sending(to=f"{base}/{name}", mode=0o444, source=source / name)

@@ -6,8 +6,9 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from importlib import import_module
-from typing import Any
+from typing import Any, TextIO
 
 import click
 
@@ -33,6 +34,10 @@ COMMANDS = {
 QUIET = ("ps", "config")  # `ps` says it in its own list
 
 
+class ReaderLeft(Exception):
+    """Whoever read our output went away."""
+
+
 class Lazy(click.Group):
     """Placeholders until a command is called: suggestions and completion work, imports do not happen."""
 
@@ -52,6 +57,12 @@ class Lazy(click.Group):
 
                 notice()
         return name, command, rest
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as e:
+            raise ReaderLeft from e  # click would end with 1, which means a mistake of ours
 
     def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         super().format_help(ctx, formatter)
@@ -74,7 +85,33 @@ def group() -> None:
 
 def main() -> None:
     """The one place that turns what was raised into a status."""
-    sys.exit(_main())
+    sys.exit(_said(_main()))
+
+
+def _said(status: int) -> int:
+    """What stands in our buffers goes out now: at the interpreter's end a reader that went away, or a full
+    disk, would put another status in place of ours."""
+    for stream in filter(None, (sys.stdout, sys.stderr)):
+        try:
+            stream.flush()
+        except OSError as e:
+            _silence(stream)
+            if stream is sys.stdout and status == Exit.DONE:
+                status = Exit.VIEW_LEFT if isinstance(e, BrokenPipeError) else Exit.USAGE
+    return status
+
+
+def _tell(error: LauncherError) -> None:
+    import launcher.cli.show as show
+
+    if sys.stderr is None:  # closed before we began
+        return
+    with suppress(OSError):  # nobody reads it: the status says it still
+        show.error(error)
+
+
+def _silence(stream: TextIO) -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _main() -> int:
@@ -93,19 +130,13 @@ def _main() -> int:
         return e.exit_code
     except KeyboardInterrupt:
         return Exit.VIEW_LEFT
-    except BrokenPipeError:
-        # Whoever read us went away: say no more, not even at the interpreter's end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return Exit.DONE
+    except ReaderLeft:
+        return Exit.VIEW_LEFT  # whatever we looked at goes on: that is no "done"
     except LauncherError as e:
-        import launcher.cli.show as show
-
-        show.error(e)
+        _tell(e)
         return e.exit
     except ProviderError as e:
-        import launcher.cli.show as show
-
-        show.error(LauncherError("provider", e.reason, exit=e.exit, hint="doctor"))
+        _tell(LauncherError("provider", e.reason, exit=e.exit, hint="doctor"))
         return e.exit
     except Exception as e:
         return _our_bug(e)
@@ -116,11 +147,9 @@ def _our_bug(e: Exception) -> int:
     import tempfile
     import traceback
 
-    import launcher.cli.show as show
-
     with tempfile.NamedTemporaryFile("w", prefix="launcher-bug-", suffix=".txt", delete=False) as f:
         traceback.print_exception(e, file=f)
-    show.error(
+    _tell(
         LauncherError(
             "internal",
             f"this is our own mistake: {type(e).__name__}: {e}",

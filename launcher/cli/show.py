@@ -32,6 +32,7 @@ __all__ = ["card", "document", "error", "json", "plan", "prog", "question", "tab
 
 DOCS = "docs/errors.md"
 SHORT_S = 120
+GAP = 2  # blanks between two columns
 Row = Sequence[str]
 
 
@@ -63,17 +64,41 @@ def table(columns: Row, rows: Sequence[Row]) -> None:
         for row in (columns, *rows):
             print("\t".join(harmless(cell).replace("\t", " ") for cell in row))
         return
+    from rich.cells import cell_len
     from rich.table import Table
     from rich.text import Text
 
+    widths = [max(cell_len(row[at]) for row in (columns, *rows)) for at in range(len(columns))]
+    if sum(widths) + GAP * len(widths) > _console(sys.stdout).width:
+        _narrow(columns, rows)
+        return
     picture = Table(
-        box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim" if coloured(sys.stdout) else ""
+        box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="dim" if coloured(sys.stdout) else ""
     )
     for name in columns:
         picture.add_column(Text(name), justify="right" if name.startswith("$") else "left", overflow="fold")
     for row in rows:
         picture.add_row(*(Text(harmless(cell)) for cell in row))
     _console(sys.stdout).print(picture, soft_wrap=False)
+
+
+def _narrow(columns: Row, rows: Sequence[Row]) -> None:
+    """Where the columns do not fit side by side: each cell whole, after its name. Names can be copied."""
+    from rich.cells import cell_len
+
+    width = _console(sys.stdout).width
+    for row in rows:
+        line = ""
+        for name, cell in zip(columns, map(harmless, row), strict=True):
+            if cell in ("", "-"):
+                continue
+            word = f"{name} {cell}".strip()
+            longer = f"{line} · {word}" if line.strip() else line + word
+            if line.strip() and cell_len(longer) > width:
+                print(line)
+                longer = f"    {word}"
+            line = longer
+        print(line)
 
 
 def card(title: str, rows: Sequence[tuple[str, str]], *, good: bool = True) -> None:

@@ -206,6 +206,26 @@ def test_whoever_reads_may_go_away(person: Person) -> None:
     assert done.stdout == b"0\n" and done.stderr == b""
 
 
+@pytest.mark.parametrize(
+    ("words", "where", "status"),
+    [
+        ("logs long", "| head -1", 130),
+        ("run nosuch", "2>&1 | true", 2),
+        ("run nosuch", "2>/dev/full", 2),
+        ("run nosuch", "2>&-", 2),
+        ("ps", ">/dev/full", 2),
+    ],
+)
+def test_the_status_is_ours_whoever_reads(person: Person, words: str, where: str, status: int) -> None:
+    if "long" in words:
+        person.own(PY, "-c", "for n in range(50000): print(n)", flags=("--name", "long"))
+    line = f"{{ {' '.join(COMMAND)} {words}; echo $? >status; }} {where}"
+    subprocess.run(
+        ["sh", "-c", line], cwd=person.project, env=person.environ(), timeout=30, capture_output=True
+    )
+    assert (person.project / "status").read_text() == f"{status}\n"
+
+
 # --- engines that die or stand still -----------------------------------------------------------------
 
 

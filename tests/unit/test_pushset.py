@@ -110,6 +110,47 @@ def test_links_travel_as_links(project: Path) -> None:
     assert sent["link"].link == "train.py" and sent["link"].source is None
 
 
+def test_links_to_folders_travel_without_git_too(project: Path) -> None:
+    (project / "shared").symlink_to("lib")
+    (project / "round").symlink_to("/")
+    without = pushset.names(project)
+    git(project, "init", "-q")
+    assert pushset.names(project) == without and {"shared", "round"} <= set(without)
+
+
+def test_submodules_and_repositories_inside_bring_their_files(project: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    for name in ("code.py", "out.log", ".gitignore"):
+        (other / name).write_text("*.log\n")
+    git(other, "init", "-q")
+    git(other, "add", ".")
+    git(other, "commit", "-qm", "x")
+    git(project, "init", "-q")
+    git(project, "-c", "protocol.file.allow=always", "submodule", "add", "-q", str(other), "sub")
+    git(project, "clone", "-q", str(other), "inside")
+    (project / "sub" / "new.py").write_text("")
+    (project / "bare").mkdir()
+    found = set(pushset.names(project))
+    assert {"sub/code.py", "sub/.gitignore", "sub/new.py", "inside/code.py"} <= found
+    assert not {"sub/out.log", "inside/out.log", "sub", "inside", "sub/.git"} & found
+
+
+def test_a_submodule_that_is_not_checked_out_is_an_empty_folder(project: Path, tmp_path: Path) -> None:
+    git(tmp_path, "init", "-q", "other")
+    git(tmp_path / "other", "commit", "-q", "--allow-empty", "-m", "x")
+    git(project, "init", "-q")
+    git(project, "-c", "protocol.file.allow=always", "submodule", "add", "-q", str(tmp_path / "other"), "sub")
+    git(project, "commit", "-qm", "x")
+    git(project, "submodule", "deinit", "-q", "-f", "sub")
+    assert "sub" in pushset.names(project)
+
+
+def test_pipes_stay_at_home(project: Path) -> None:
+    os.mkfifo(project / "pipe")
+    assert "pipe" not in pushset.names(project)
+
+
 def test_everything_lies_below_the_digest(project: Path) -> None:
     found = pushset.gather(job(project))
     assert all(
@@ -136,6 +177,16 @@ def test_inputs_by_name_and_without(project: Path, tmp_path: Path) -> None:
     )
     sent = {s.to: s.mode for s in pushset.gather(job(project, *given)).inputs if s.source}
     assert sent == {"input/NAMED/deep/x": 0o444, "input/NAMED/y": 0o444, "input/y": 0o444, "input/ONE": 0o444}
+
+
+def test_a_dead_link_among_data_is_passed_over(project: Path, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "x").write_text("1")
+    (data / "alias").symlink_to("x")
+    (data / "dead").symlink_to("nowhere")
+    sent = pushset.gather(job(project, Input("D", str(data), "d", 1))).inputs
+    assert {s.to for s in sent} == {"input/D/x", "input/D/alias"}
 
 
 def test_an_input_that_went_away_is_said(project: Path) -> None:

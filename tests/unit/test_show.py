@@ -107,6 +107,23 @@ def test_a_pipe_gets_full_values_and_a_terminal_a_picture(
     assert "\x1b[2J" not in drawn.getvalue()
 
 
+def test_a_table_too_wide_for_its_terminal_breaks_between_cells_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("TERM", "xterm"), ("COLUMNS", "40"), ("LINES", "30"), ("NO_COLOR", "1")):
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(sys, "stdout", drawn := Terminal())
+    rows = [
+        ("quickstart-abcd", "running", "-", "훈련 " * 3 + "훈련"),
+        ("b", "done", "3 min (93 s–8 min)", ""),
+    ]
+    show.table(("run", "state", "hours", "price from"), rows)
+    assert drawn.getvalue().splitlines() == [
+        "run quickstart-abcd · state running",
+        "    price from 훈련 훈련 훈련 훈련",
+        "run b · state done",
+        "    hours 3 min (93 s–8 min)",
+    ]
+
+
 @pytest.mark.parametrize(("variable", "value"), [("NO_COLOR", "1"), ("TERM", "dumb")])
 def test_colours_are_left_out_on_request(monkeypatch: pytest.MonkeyPatch, variable: str, value: str) -> None:
     monkeypatch.setenv("TERM", "xterm")
