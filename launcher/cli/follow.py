@@ -23,6 +23,7 @@ from launcher.report import lines
 from launcher.report.view import RunView, Tail
 
 SLICE_S = 0.15
+LOG_SLICE_S = 0.5
 SECOND_PRESS_S = 2.0
 ENGINE_START_S = 10.0
 FINAL = {State.DONE, State.FAILED, State.STOPPED, State.LIMIT}
@@ -86,6 +87,7 @@ class Follower:
         now = datetime.now(UTC)
         if not self.left:
             self._show(self._view.shown(now), now)
+            self._show_rest()
             self._block.clear()
             if self._view.state.ended is not None:
                 self._block.above(self._lines.flush(), self._out)
@@ -116,10 +118,16 @@ class Follower:
         self._block.update(board, lines.meter(self._view, now))
 
     def _show_log(self) -> None:
+        """As much as one slice of a view takes; what a flood leaves over comes with the next one."""
         _touch(self._view)
-        while data := self._tail.read(len(self._view.state.attempts)):
+        end = time.monotonic() + LOG_SLICE_S
+        while time.monotonic() < end and (data := self._tail.read(len(self._view.state.attempts))):
             self._block.above(self._lines.feed(data), self._out)
             self._remember()
+
+    def _show_rest(self) -> None:
+        while not self._silent and (data := self._tail.read(len(self._view.state.attempts))):
+            self._block.above(self._lines.feed(data), self._out)
 
     def _remember(self) -> None:
         """Up to the last whole line: whoever comes back goes on there. Written beside, so never torn."""

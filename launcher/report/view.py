@@ -108,7 +108,21 @@ class RunView:
         return self.plan.choices[a.choice if a is not None else 0].offer
 
     def shown(self, now: datetime) -> State:
-        return runstate.shown(self.state, engine_alive=self.engine_alive, now=now)
+        """A dead engine is only called dead after its last words were read: it may have ended well since."""
+        alive = self.engine_alive
+        if not alive:
+            self.refresh()
+        state = runstate.shown(self.state, engine_alive=alive, now=now)
+        return State.WAITING if state is State.INTERRUPTED and self._sealed_here() else state
+
+    def _sealed_here(self) -> bool:
+        """The trainer ended after its engine had died, and its host is this machine: the results lie here."""
+        a = self.state.attempt
+        return (
+            a is not None
+            and a.started_at is not None
+            and (self.folder.attempt(a.n).spool / "sealed.json").exists()
+        )
 
     def warnings(self) -> tuple[str, ...]:
         """What the agents warned of, oldest first. Reads only what is new since the last question."""
