@@ -72,7 +72,7 @@ def manifest(files: tuple[Listed, ...], facts: Mapping[str, object]) -> bytes:
 
 def add_own(files: Files, partial: Path, own: Mapping[str, bytes]) -> tuple[Listed, ...]:
     """Our own files (plan, log, telemetry) beside the output, under a name that output may not use."""
-    files.make_folder(partial / OWN)
+    files.make_folder(partial / OWN, private=False)
     for name, data in own.items():
         files.write(partial / OWN / name, data, 0o644)
     return tuple(

@@ -31,7 +31,7 @@ class Files(Protocol):
     def write(self, path: Path, data: bytes, mode: int = 0o600) -> None: ...
     def move(self, source: Path, to: Path) -> None: ...
     def sync_tree(self, path: Path) -> None: ...
-    def make_folder(self, path: Path) -> None: ...
+    def make_folder(self, path: Path, *, private: bool = True) -> None: ...
     def remove(self, path: Path) -> None: ...
     def lock(self, path: Path, note: str) -> Held | None: ...
 
@@ -133,7 +133,7 @@ class Disk:
             sync_folder(Path(folder))
         sync_folder(path.parent)
 
-    def make_folder(self, path: Path) -> None:
+    def make_folder(self, path: Path, *, private: bool = True) -> None:
         """With its parents, each of them lasting: what is synced below would be lost with its folder."""
         made: list[Path] = []
         while not path.is_dir():
@@ -141,7 +141,7 @@ class Disk:
             path = path.parent
         for folder in reversed(made):
             with suppress(FileExistsError):  # by another process, this very moment
-                folder.mkdir(mode=0o700 if folder is made[0] else 0o777)
+                folder.mkdir(mode=0o700 if private and folder is made[0] else 0o777)
             sync_folder(folder.parent)
         if made and not made[0].is_dir():
             raise NotADirectoryError(errno.ENOTDIR, "in the way", str(made[0]))

@@ -25,6 +25,8 @@ from launcher.remote.base import Host, Sending
 from launcher.runstate import Attempt, RunState, Step
 from launcher.store import AttemptFolder, RunFolder, Versions
 
+MOST_TIME_S = 7 * 24 * 3600  # a day is the most that is chosen unasked; an extension was asked for
+
 
 class Clock(Protocol):
     def now(self) -> datetime: ...
@@ -188,8 +190,8 @@ class World:
             max_cost = load(Decimal, cost) if cost is not None else self.state.max_cost
         except (ValueError, TypeError, OverflowError):
             return "refused: not a time or an amount"
-        if not 0 < max_time_s <= 24 * 3600:
-            return "refused: the trainer's time would be above 24h"
+        if not 0 < max_time_s <= MOST_TIME_S:
+            return "refused: the trainer's time would be above 7 days in all"
         a = self.state.attempt
         if a is not None and a.usd_per_hour and max_cost is not None:
             add = guard.spent(a.usd_per_hour, self.clock.now(), a.d, 1)

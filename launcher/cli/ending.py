@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -18,6 +17,7 @@ from launcher.cli import show
 from launcher.cli.follow import Follower
 from launcher.cli.live import harmless
 from launcher.cli.prog import prog
+from launcher.cli.words import Words, repeated
 from launcher.errors import Exit, LauncherError
 from launcher.models import Choice, State
 from launcher.providers import registry
@@ -43,7 +43,7 @@ def finish(
     *,
     as_json: bool,
     compare: Choice | None = None,
-    arguments: Sequence[str] = (),
+    said: Words | None = None,
 ) -> None:
     now = datetime.now(UTC)
     fault = trouble(view, state)
@@ -57,7 +57,7 @@ def finish(
     else:
         print()
         show.card(f"{view.plan.run}: {state.value}", card(view, state, now), good=state is State.DONE)
-        for line in elsewhere(view, compare, arguments):
+        for line in elsewhere(view, compare, said):
             print(line)
     raise click.exceptions.Exit(runstate.exit_status(view.state, state))
 
@@ -208,7 +208,7 @@ def _next(view: RunView, state: State) -> str | None:
     return f"resume {name}" if state in (State.STOPPED, State.LIMIT) and view.state.checkpoints else None
 
 
-def elsewhere(view: RunView, compare: Choice | None, arguments: Sequence[str] = ()) -> list[str]:
+def elsewhere(view: RunView, compare: Choice | None, said: Words | None) -> list[str]:
     """The exact line and price range for the same on a rented card."""
     if compare is None or view.plan.trainer is None:
         return []
@@ -218,7 +218,8 @@ def elsewhere(view: RunView, compare: Choice | None, arguments: Sequence[str] = 
     words = ["run", view.plan.trainer, "--on", offer.target, "--gpu", offer.gpu or "any"]
     # A trainer whose image knows no GPU would refuse to leave a rented one idle.
     words += ["--allow-cpu"] if compare.runtime.image == "cpu" else []
-    words += ["--", *arguments] if arguments else []
+    words += repeated(said) if said is not None else []
+    words += ["--", *said.command] if said is not None and said.command else []
     later = "" if offer.provider in registry.names() else "   (prices only: this build cannot rent there yet)"
     return [
         "",

@@ -26,6 +26,9 @@ def command(run: str | None, by: str | None, max_cost: str | None, as_json: bool
         raise usage(
             "extend-what", "say how much more: --by 30m, --max-cost 5, or both", hint="extend RUN --by 30m"
         )
+    if by is None and not view.offer.bills:
+        told = f"{view.plan.run} costs nothing: there is no ceiling to raise"
+        raise usage("nothing-bills", told, hint="extend RUN --by 30m")
     if not view.engine_alive:
         raise usage("not-running", f"{view.plan.run} does not run", hint=f"resume {view.plan.run}")
     try:
@@ -40,7 +43,9 @@ def command(run: str | None, by: str | None, max_cost: str | None, as_json: bool
             "extend-refused",
             outcome,
             exit=Exit.LIMIT,
-            hint=f"extend {view.plan.run} --max-cost USD",
+            hint=f"extend {view.plan.run} --max-cost USD"
+            if "ceiling" in outcome
+            else f"rerun {view.plan.run}",
             billed="the run goes on",
         )
     a = view.attempt

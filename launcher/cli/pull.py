@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from datetime import UTC, datetime
 
@@ -23,7 +24,8 @@ SETTLE_S = 3.0
 def command(run: str | None, as_json: bool) -> None:
     """Fetch again: waiting results become a version; a live run's checkpoints come now."""
     view = the_run(run)
-    if view.state.wants_pull or (view.state.ended is None and not view.engine_alive):
+    asked = view.state.wants_pull or (view.state.ended is None and not view.engine_alive)
+    if asked:
         # Nobody drives it: an engine is started, which takes what has been sealed meanwhile.
         ask_engine(view, "pull")
         _settle(view)
@@ -34,6 +36,8 @@ def command(run: str | None, as_json: bool) -> None:
         else:
             print(f"{view.plan.run}: complete checkpoints come to {view.folder.checkpoints}/")
         return
+    if not asked and view.state.ended is not None:
+        print(f"{view.plan.run}: nothing waits to be fetched", file=sys.stderr)
     follow_to_end(view, as_json=as_json)
 
 

@@ -80,7 +80,7 @@ def carry_out(decision: Decision, said: Settings, words: Words) -> None:
     state = follower.run()
     if follower.left:
         raise click.exceptions.Exit(Exit.VIEW_LEFT)
-    finish(view, state, as_json=as_json, compare=_compare(decision), arguments=words.command)
+    finish(view, state, as_json=as_json, compare=_compare(decision), said=words)
 
 
 def _check_free(plan: Plan) -> None:

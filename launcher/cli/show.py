@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from launcher import catalogue
@@ -143,6 +144,14 @@ def warning(text: str) -> None:
     print(f"{_bold('warning:', sys.stderr, ';33')} {harmless(text)}", file=sys.stderr)
 
 
+def _docs() -> str:
+    """The page where it lies: from the checkout's own folder as one writes it, else in full."""
+    from launcher.bundled import own_root
+
+    page = own_root() / DOCS
+    return DOCS if not page.exists() or page.parents[1] == Path.cwd() else str(page)
+
+
 def error(e: LauncherError) -> None:
     """A small page: code, what happened, what is still billed, one line to paste, where to read more."""
     details = [text for text in e.details if text not in e.message]
@@ -150,7 +159,7 @@ def error(e: LauncherError) -> None:
     lines.append(f"still billed: {harmless(e.billed)}")
     if e.hint:
         lines.append(f"hint: {prog()} {harmless(e.hint)}")
-    lines.append(f"more: {DOCS}#{e.code}")
+    lines.append(f"more: {_docs()}#{e.code}")
     print(f"{_bold('error:', sys.stderr, ';31')} {e.code}", file=sys.stderr)
     for line in lines:
         print(f"  {line}", file=sys.stderr)

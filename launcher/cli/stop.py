@@ -13,7 +13,11 @@ from launcher.cli import requests
 from launcher.cli.ending import follow
 from launcher.cli.follow import FINAL
 from launcher.cli.here import json_option, run_argument, the_run
+from launcher.cli.prog import prog
+from launcher.codec import parse_iso
 from launcher.errors import Exit, LauncherError, usage
+from launcher.models import State
+from launcher.report.lines import clock
 from launcher.report.view import RunView
 
 
@@ -30,6 +34,8 @@ def command(run: str | None, now: bool, yes: bool, as_json: bool) -> None:
     else:
         if run is None and not yes:
             _ask(view)
+        if now and (view.state.wants_pull or view.shown(datetime.now(UTC)) is State.WAITING):
+            print(f"{view.plan.run}: its waiting results are thrown away", file=sys.stderr)
         ask_engine(view, "stop", now=now)
     follow_to_end(view, as_json=as_json)
 
@@ -49,14 +55,16 @@ def ask_engine(view: RunView, verb: str, **data: object) -> str:
         driver.spawn(view.folder, os.environ)
     if requests.answered(view, id):
         return view.answers[id]
-    owner = driver.holder(view.folder)
-    who = f"process {owner.pid} (since {owner.since})" if owner else "another process"
+    owner, now = driver.holder(view.folder), datetime.now(UTC)
+    who = f"process {owner.pid} (since {clock(parse_iso(owner.since), now)})" if owner else "another process"
+    mend = f"kill {owner.pid}, then: " if owner else ""
     raise LauncherError(
         "engine-silent",
         f"{who} drives {view.plan.run} and has not answered for {requests.ANSWER_S:.0f} s",
         exit=Exit.PROVIDER,
+        details=(f"If it hangs: {mend}{prog()} resume {view.plan.run}",),
         hint=f"status {view.plan.run}",
-        billed=f"its machine ends itself by {view.attempt.d:%H:%M} UTC" if view.attempt else "nothing",
+        billed=f"its machine ends itself by {clock(view.attempt.d, now)}" if view.attempt else "nothing",
     )
 
 

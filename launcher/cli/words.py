@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from launcher.cli.options import flags
+from launcher.keys import KEYS
 
 
 @dataclass(frozen=True)
@@ -16,6 +17,27 @@ class Words:
     command: tuple[str, ...]
     flags: dict[str, Any]
     cwd: str = field(default_factory=os.getcwd)
+
+
+# What belongs to the place or to the moment, not to the work.
+ELSEWHERE = frozenset(
+    ("on", "gpu", "project", "name", "version", "json", "detach", "yes", "dry_run", "device", "allow_cpu")
+)
+
+
+def repeated(words: Words) -> list[str]:
+    """The flags that make the run what it is, as they would be typed for the same run in another place."""
+    said: list[str] = []
+    for name, value in words.flags.items():
+        flag = KEYS[name].flag
+        if name in ELSEWHERE or not flag:
+            continue
+        if value is True:
+            said.append(flag)
+            continue
+        for one in value if isinstance(value, (tuple, list)) else (value,):
+            said += [flag, str(one)]
+    return said
 
 
 def typed(params: Mapping[str, object]) -> dict[str, object]:

@@ -138,6 +138,8 @@ class RunView:
     def why(self) -> str | None:
         """The last thing that went wrong, in its own words."""
         s = self.state
+        if s.ended is State.DONE:
+            return None
         if s.pull_failed is not None:
             return s.pull_failed
         if s.sealed is not None and s.sealed.refused is not None:

@@ -84,7 +84,7 @@ def _fetch(w: World, a: Attempt, sealed: Sealed) -> tuple[Listed, ...]:
     w.files.write(w.attempt_folder(a).sealed, data)
     files = artifacts.parse_sealed(data, sealed.digest)
     partial = w.versions.partial(w.plan.run)
-    w.files.make_folder(partial)
+    w.files.make_folder(partial, private=False)  # the version to be is as open as its project
     held = [0.0]
 
     def tick() -> None:

@@ -155,7 +155,7 @@ class SimFiles:
             self._sync(node.parent)
         self._sim.spend(0.02)
 
-    def make_folder(self, path: Path) -> None:
+    def make_folder(self, path: Path, *, private: bool = True) -> None:
         self._sim.point()
         at = self.root
         for part in path.parts[1:]:

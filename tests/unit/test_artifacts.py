@@ -50,9 +50,9 @@ class Trouble(Disk):
         self._change()
         super().move(source, to)
 
-    def make_folder(self, path: Path) -> None:
+    def make_folder(self, path: Path, *, private: bool = True) -> None:
         self._change()
-        super().make_folder(path)
+        super().make_folder(path, private=private)
 
     def remove(self, path: Path) -> None:
         self._change()

@@ -89,7 +89,7 @@ def test_the_wheel_brings_trainers_images_and_profiles(tmp_path: Path) -> None:
     (wheel,) = tmp_path.glob("launcher-*.whl")
     names = zipfile.ZipFile(wheel).namelist()
     shipped = {name.split("/")[2] for name in names if name.startswith("launcher/shipped/")}
-    assert shipped == {"trainers", "images", "profiles"}
+    assert shipped == {"trainers", "images", "profiles", "docs"}
     assert "launcher/shipped/trainers/quickstart/trainer.yaml" in names
     assert {name.split("/")[0].split("-")[0] for name in names} == {"launcher"}
     assert not [name for name in names if "__pycache__" in name]
