@@ -18,8 +18,13 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
+
+from measure import ROOT, machine
+
+KEPT = 100  # from so many visits on the figures are kept
 
 TRAINER = """
 import os, pathlib, sys, time
@@ -98,7 +103,16 @@ def main() -> int:
         "went_back": back,
         "seconds": round(time.monotonic() - began, 1),
     }
-    print(json.dumps({**answer, **vars(figures)}))
+    told = {**answer, **vars(figures)}
+    print(json.dumps(told))
+    if visits >= KEPT:
+        body = {
+            "date": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "command": f"python bench/leave_and_return.py {visits}",
+            "machine": machine(),
+            "figures": told,
+        }
+        (ROOT / "bench" / "results" / "leave_and_return.json").write_text(json.dumps(body, indent=1) + "\n")
     return int(bool(figures.lost or figures.repeated or figures.torn or back))
 
 
