@@ -144,7 +144,7 @@ def test_results_wait_when_the_hold_is_over_and_a_pull_brings_them(begun: Maker)
     life = begun(QUICK, "--hold", "1s")
     assert not life.begin("append run/journal.jsonl after started"), life.told()
     print(f"hold of 1 s: ended after {gone(list(life.processes()), 1 + OVERRUN_S):.2f} s")
-    assert life.say("status") and life.answer["state"] == "interrupted", life.told()
+    assert life.say("status") and life.answer["state"] == "waiting", life.told()
     assert life.say("pull"), life.told()
     assert (life.answer["exit"], life.answer["state"]) == (0, "done"), life.told()
     assert list(life.processes()) == []
