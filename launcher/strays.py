@@ -26,6 +26,7 @@ class Stray:
 class Sweep:
     strays: tuple[Stray, ...]
     silent: tuple[tuple[str, str], ...]  # provider, reason: whom we could not ask
+    needed: tuple[tuple[str, Resource], ...] = ()  # provider, what a run of this data folder counts on
 
 
 def wanted(states: Iterable[RunState]) -> frozenset[str]:
@@ -37,6 +38,7 @@ def sweep(providers: Iterable[Provider], owner: str, known: frozenset[str], now:
     """An orphan carries our label and is past its end of life, or is ours and no run here knows it."""
     strays: list[Stray] = []
     silent: list[tuple[str, str]] = []
+    needed: list[tuple[str, Resource]] = []
     for provider in providers:
         try:
             listed = provider.list()
@@ -45,9 +47,11 @@ def sweep(providers: Iterable[Provider], owner: str, known: frozenset[str], now:
             continue
         for r in listed:
             why = _why(r, owner, known, now, provider.traits.overrun_s)
-            if why is not None:
+            if r.token in known and r.owner == owner:
+                needed.append((provider.name, r))
+            elif why is not None:
                 strays.append(Stray(provider.name, r, why, r.owner == owner))
-    return Sweep(tuple(strays), tuple(silent))
+    return Sweep(tuple(strays), tuple(silent), tuple(needed))
 
 
 def _why(r: Resource, owner: str, known: frozenset[str], now: datetime, overrun_s: int) -> str | None:

@@ -96,6 +96,8 @@ def _page(checks: list[Check], sweep: strays.Sweep) -> None:
     said = {c.detail for c in checks}
     for name, why in sweep.silent:
         print(f"no   {name} could not be asked what it runs{'' if why in said else f': {why}'}")
+    for target, r in sweep.needed:
+        print(f"in use: {target} {r.kind} {r.id} of {r.run}")
     if not sweep.strays:
         print("nothing was left behind" if not sweep.silent else "nothing was left behind where we could ask")
     for s in sweep.strays:

@@ -68,6 +68,13 @@ def test_what_a_run_counts_on_is_no_stray() -> None:
     assert found(thing("a"), known=frozenset({"t-a"})) == {}
 
 
+def test_what_a_run_counts_on_is_told_apart() -> None:
+    shop = Shop("shop", thing("known"), thing("volume", kind="volume"), thing("lost"))
+    found = strays.sweep([shop], OURS, frozenset({"t-known", "t-volume"}), NOW)
+    assert [(where, r.id) for where, r in found.needed] == [("shop", "known"), ("shop", "volume")]
+    assert [s.resource.id for s in found.strays] == ["lost"]
+
+
 def test_what_is_ours_and_no_run_knows_is_one() -> None:
     stray = found(thing("a"))["a"]
     assert stray.ours and "no run of this data folder" in stray.why
