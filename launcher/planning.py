@@ -7,6 +7,7 @@ itself is plan.make's. No provider is named: what there is comes from the regist
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
@@ -21,7 +22,7 @@ from launcher.estimate import Past
 from launcher.models import Choice, DeviceWish, Job, Json, Need, Offer, Range, Refusal, Runtime
 from launcher.providers.base import Provider
 from launcher.recipe import Recipe
-from launcher.settings import Settings
+from launcher.settings import COMMAND_LINE, Settings
 from launcher.store import Home, Versions
 from launcher.values import did_you_mean
 
@@ -58,10 +59,13 @@ def plan_for(
     settings: Settings, trainer: str | None, command: Sequence[str], house: House, *, for_run: bool = True
 ) -> Decision:
     """The decision for what the user typed. Without `for_run` nothing big is read: inputs stay unhashed."""
-    what = _what(settings, trainer, command, house, for_run)
+    with _where(settings, "args"):
+        what = _what(settings, trainer, command, house, for_run)
     book = catalogue.load(house.home.prices)
-    need = _need(settings, what.recipe, book)
-    asked = _known_targets(settings.get("on"), house)
+    with _where(settings, "gpu"):
+        need = _need(settings, what.recipe, book)
+    with _where(settings, "on"):
+        asked = _known_targets(settings.get("on"), house)
     ask = Ask(
         run=_name(settings, what.label, house),
         label=what.label,
@@ -89,6 +93,19 @@ def plan_for(
     old = _old((*decision.plan.choices, *compared), house.now)
     more = (*settings.warnings, *book.warnings, *_missing_paths(ask, what), *old)
     return replace(decision, warnings=(*decision.warnings, *more))
+
+
+@contextmanager
+def _where(settings: Settings, key: str) -> Iterator[None]:
+    """A fault in what a file or a variable says is told with its place."""
+    try:
+        yield
+    except LauncherError as e:
+        origin = settings.origin(key)
+        about = key != "args" or e.code == "bad-trainer-argument"
+        if about and settings.given(key) and origin != COMMAND_LINE:
+            e.details = (*e.details, f"'{key}' is said in {origin}.")
+        raise
 
 
 # --- what runs -----------------------------------------------------------------------------------

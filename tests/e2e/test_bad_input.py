@@ -83,6 +83,9 @@ WORDS = {
 }  # fmt: skip
 
 PROFILES = {
+    "a target nobody knows": ("on: [lokal]\n", "'on' is said in bad.yaml:1"),
+    "a GPU nobody knows": ("spot: false\ngpu: [RTX 4909]\n", "'gpu' is said in bad.yaml:2"),
+    "an argument nobody takes": ("args: {nmuber: 3}\n", "'args' is said in bad.yaml:1"),
     "cyclic": ("extends: cyclic.yaml\n", "cyclic.yaml"),
     "cyclic by another": ("extends: other.yaml\n", "other.yaml"),
     "no YAML": ("on: [local\n", "bad.yaml:"),
