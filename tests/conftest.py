@@ -22,6 +22,7 @@ from tests import needs
 
 LEFT_OUT = pytest.StashKey[Counter[str]]()
 BY_NEED = pytest.StashKey[bool]()
+LEFT_OUT_BY = "left out by"
 DEMANDED = pytest.StashKey[frozenset[str]]()
 
 # What a child may know of the caller: enough to find programs, measure coverage and reach the engine.
@@ -37,6 +38,7 @@ def pytest_configure(config: pytest.Config) -> None:
         )
     config.stash[DEMANDED] = demanded
     config.stash[LEFT_OUT] = Counter[str]()
+    config.pluginmanager.register(LeftOut(config.stash[LEFT_OUT]))
 
 
 def _needs_of(item: pytest.Item) -> list[str]:
@@ -59,7 +61,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         if demanded:
             pytest.fail(f"{name} was demanded: {why}", pytrace=False)
         item.stash[BY_NEED] = True
-        item.config.stash[LEFT_OUT][name] += 1
+        item.user_properties.append((LEFT_OUT_BY, name))
         pytest.skip(f"needs {name}: {why}")
 
 
@@ -81,6 +83,17 @@ def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest
         report.outcome = "failed"
         report.longrepr = f"a whole file skipped itself, so nobody would count it: {report.longreprtext}"
     return report
+
+
+class LeftOut:
+    """Reports reach the process that prints also from those that run tests beside it."""
+
+    def __init__(self, left_out: Counter[str]) -> None:
+        self._left_out = left_out
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.when == "setup":
+            self._left_out.update(str(name) for key, name in report.user_properties if key == LEFT_OUT_BY)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -11,6 +11,7 @@ import select
 import signal
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -85,7 +86,10 @@ def trainers(life: Life) -> list[int]:
 def gone(pids: list[int], patience_s: float) -> float:
     """Wait for the end of all of them; how long that took."""
     began = time.monotonic()
-    waiting = {os.pidfd_open(pid) for pid in pids if Path(f"/proc/{pid}").exists()}
+    waiting = set()
+    for pid in pids:
+        with suppress(ProcessLookupError):  # it has gone already
+            waiting.add(os.pidfd_open(pid))
     while waiting:
         left = patience_s - (time.monotonic() - began)
         ended = select.select(list(waiting), [], [], max(0.0, left))[0]
