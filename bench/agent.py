@@ -57,7 +57,7 @@ def main() -> int:
         try:
             pid = agent_pid(home)
             before, since = cpu_s(pid), time.monotonic()
-            time.sleep(SHORT_S if args.smoke else LONG_S)
+            time.sleep(SHORT_S if args.smoke else LONG_S)  # the time that is measured
             share = 100 * (cpu_s(pid) - before) / (time.monotonic() - since)
             status = Path(f"/proc/{pid}/status").read_text().splitlines()
             rss_kb = next(int(line.split()[1]) for line in status if line.startswith("VmRSS"))

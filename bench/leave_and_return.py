@@ -71,7 +71,7 @@ def visit(env: dict[str, str], chance: random.Random) -> str:
     with subprocess.Popen(launcher("logs", "-f", RUN), env=env, stdout=subprocess.PIPE, text=True) as view:
         assert view.stdout is not None
         first = view.stdout.readline()  # it is there and looks
-        time.sleep(chance.uniform(0, 0.4))
+        time.sleep(chance.uniform(0, 0.4))  # a visit leaves at no particular moment
         view.send_signal(signal.SIGINT)
         rest = view.stdout.read()
     assert view.returncode == 130, view.returncode

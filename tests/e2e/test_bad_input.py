@@ -371,10 +371,10 @@ def test_two_resumes_of_a_dead_run_make_one_engine(person: Person) -> None:
     for one in others:
         one.communicate(timeout=60)
         assert one.returncode == 0
-    assert len([f for f in person.facts("shared") if f["kind"] == "engine"]) in (
-        2,
-        3,
-    )  # a third one came after the end, and found nothing to do
+    kinds = [f["kind"] for f in person.facts("shared")]
+    # A terminal that comes late may start an engine on the ended run: it must find nothing to do.
+    assert kinds[: kinds.index("ended")].count("engine") == 2
+    assert set(kinds[kinds.index("ended") + 1 :]) <= {"engine"}
     assert len(list((person.project / "models").glob("*_*"))) == 1
 
 
