@@ -6,42 +6,29 @@ itself is plan.make's. No provider is named: what there is comes from the regist
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 
-from launcher import catalogue, jobs, plan, recipe, runtimes
+from launcher import catalogue, jobs, plan, recipe, runtimes, targets
 from launcher.arguments import checked
-from launcher.ask import Ask, Decision, Target, Way, Wishes
+from launcher.ask import Ask, Decision, Wishes
 from launcher.catalogue import Book
-from launcher.errors import Exit, LauncherError, ProviderError, usage
+from launcher.errors import LauncherError, usage
 from launcher.estimate import Past
-from launcher.models import Choice, DeviceWish, Job, Json, Need, Offer, Range, Refusal, Runtime
-from launcher.providers.base import Provider
+from launcher.models import Choice, Job, Json, Need, Range
 from launcher.recipe import Recipe
 from launcher.settings import COMMAND_LINE, Settings
-from launcher.store import Home, Versions
-from launcher.values import did_you_mean
+from launcher.store import Versions
+from launcher.targets import House, Software
+
+__all__ = ["House", "plan_for"]
 
 PASTS = 40  # the newest versions of a project that are looked at
 TALK = frozenset({"json", "yes", "detach", "dry_run", "args", "profile", "name", "version"})
-
-
-@dataclass(frozen=True)
-class House:
-    """The world a plan is gathered from."""
-
-    home: Home
-    cwd: Path
-    environ: Mapping[str, str]
-    now: datetime
-    letters: Callable[[], str]  # four small letters, other ones each time
-    runnable: tuple[str, ...]  # targets this build can run on
-    priced: tuple[str, ...]  # targets it only knows prices of
-    provider: Callable[[str], Provider]
 
 
 @dataclass(frozen=True)
@@ -65,7 +52,7 @@ def plan_for(
     with _where(settings, "gpu"):
         need = _need(settings, what.recipe, book)
     with _where(settings, "on"):
-        asked = _known_targets(settings.get("on"), house)
+        asked = targets.known(settings.get("on"), house)
     ask = Ask(
         run=_name(settings, what.label, house),
         label=what.label,
@@ -73,7 +60,7 @@ def plan_for(
         project=str(what.project),
         job=what.job,
         need=need,
-        offered=tuple(_targets(settings, what, need, book, house)),
+        offered=tuple(targets.offered(_software(settings, what), need, book, house)),
         targets=asked,
         wishes=_wishes(settings),
         bounds=_bounds(what.recipe, book),
@@ -147,6 +134,11 @@ def _name(settings: Settings, label: str, house: House) -> str:
     return name
 
 
+def _software(settings: Settings, what: What) -> Software:
+    image = settings.get("image") or (what.recipe.image if what.recipe else None)
+    return Software(what.job, image, no_image=bool(settings.get("no_image")))
+
+
 def _need(settings: Settings, wanted: Recipe | None, book: Book) -> Need:
     """The recipe's need; a GPU that the user names is the user's own judgement of what suffices."""
     need = wanted.need if wanted else Need()
@@ -180,120 +172,6 @@ def _compared(settings: Settings, what: What) -> tuple[tuple[str, str], ...]:
     said = {one.name: one.text for one in settings.shown() if one.origin != "default"}
     said = {name: text for name, text in said.items() if name.partition(".")[0] not in TALK}
     return (*what.args, *sorted(said.items()))
-
-
-# --- where it could run --------------------------------------------------------------------------
-
-
-def _known_targets(names: Sequence[str], house: House) -> tuple[str, ...]:
-    known = (*house.runnable, *house.priced)
-    for name in names:
-        if name not in known:
-            raise usage(
-                "unknown-target",
-                f"there is no target '{name}'{did_you_mean(name, known)}",
-                hint="plan",
-                details=(f"Targets are {', '.join(known)}.",),
-            )
-    return tuple(names)
-
-
-def _targets(settings: Settings, what: What, need: Need, book: Book, house: House) -> Iterator[Target]:
-    image = settings.get("image") or (what.recipe.image if what.recipe else None)
-    away = runtimes.with_found_requirements(what.job)
-    for name in house.runnable:
-        yield _runnable(name, image, what, need, book, house)
-    for name in house.priced:
-        found = book.find(need, name, house.now)
-        terms = book.terms[name]
-        runtime = runtimes.away(
-            away,
-            image,
-            terms.image_s,
-            boots_image=terms.boots == "image",
-            no_image=bool(settings.get("no_image")),
-        )
-        ways = tuple(Way(offer, runtime, terms.overrun_s, terms.billing_step_s) for offer in found.offers)
-        yield Target(name, ways, found.refused, bills=True, runnable=False, keeps_output=terms.keeps_output)
-
-
-def _runnable(name: str, image: str | None, what: What, need: Need, book: Book, house: House) -> Target:
-    """What a target of this build has now; one that cannot answer is a reason, not an end."""
-    try:
-        return _ways(name, image, what, need, book, house)
-    except ProviderError as e:
-        return Target(name, (), (Refusal(name, e.reason),), fault=_fault(name, e.reason, e.exit))
-    except LauncherError as e:
-        return Target(name, (), (Refusal(name, e.message),), fault=e)
-    except ImportError as e:
-        missing = f"needs the Python package {e.name}, which is not installed"
-        return Target(name, (), (Refusal(name, missing),), fault=_fault(name, missing, Exit.USAGE))
-
-
-def _ways(name: str, image: str | None, what: What, need: Need, book: Book, house: House) -> Target:
-    provider = house.provider(name)
-    traits = provider.traits
-    at_home = traits.boots == "here"
-    offers = [_named(offer, book) for offer in provider.offers(need)]
-    if not offers:
-        return _nothing(name, provider)
-    lacking = {offer.id: why for offer in offers if (why := _lacks(offer, need, what.job, book)) is not None}
-    refused = tuple(Refusal(id, why) for id, why in lacking.items())
-    job = what.job if at_home else runtimes.with_found_requirements(what.job)
-    runtime = _runtime(at_home, image, job, house)
-    ways = tuple(
-        Way(offer, runtime, traits.overrun_s, traits.billing_step_s)
-        for offer in offers
-        if offer.id not in lacking
-    )
-    return Target(name, ways, refused, traits.bills, at_home, keeps_output=traits.keeps_output)
-
-
-def _runtime(at_home: bool, image: str | None, job: Job, house: House) -> Runtime:
-    if at_home:
-        return runtimes.here(job, house.home)
-    return runtimes.in_image(image, job, house.cwd, house.environ)
-
-
-def _nothing(name: str, provider: Provider) -> Target:
-    """Why a provider has nothing: it does not work here, or nothing of its fits."""
-    broken = [check for check in provider.check() if not check.ok]
-    if not broken:
-        return Target(name, (), (Refusal(name, "nothing there fits what is asked for"),))
-    reasons = tuple(Refusal(name, f"{check.name}: {check.detail}") for check in broken)
-    words = "; ".join(reason.reason for reason in reasons)
-    fixes = tuple(check.fix for check in broken if check.fix)
-    fault = _fault(name, words, Exit.UNREACHABLE, fixes)
-    return Target(name, (), reasons, provider.traits.bills, fault=fault)
-
-
-def _fault(name: str, reason: str, exit: Exit, fixes: tuple[str, ...] = ()) -> LauncherError:
-    return LauncherError(
-        "target-unreachable", f"{name} cannot be used: {reason}", exit=exit, hint="doctor", details=fixes
-    )
-
-
-def _named(offer: Offer, book: Book) -> Offer:
-    """The offer with its GPU by the catalogue's name."""
-    if offer.gpu is None:
-        return offer
-    name = book.device_name(offer.gpu)
-    known = book.gpus.get(name)
-    return replace(offer, gpu=name, vram_gb=offer.vram_gb or (known.vram_gb if known else None))
-
-
-def _lacks(offer: Offer, need: Need, job: Job, book: Book) -> str | None:
-    """Why a machine that costs nothing does not do; what is rented was chosen by the need itself."""
-    if offer.bills or not need.gpus or job.device is DeviceWish.CPU:
-        return None
-    wanted = " or ".join(need.gpus)
-    if offer.gpu is None:
-        return f"{wanted} is asked for, and there is no GPU"
-    if not any(book.fits(wish, offer.gpu, offer.vram_gb, offer.instance_type) for wish in need.gpus):
-        return f"{wanted} is asked for, and the GPU is {offer.gpu}"
-    if offer.gpu_count < need.gpu_count:
-        return f"{need.gpu_count} GPUs are asked for, and there are {offer.gpu_count}"
-    return None
 
 
 # --- what is known from before -------------------------------------------------------------------

@@ -68,6 +68,7 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "launcher.report",
             "launcher.driver",
             "launcher.planning",
+            "launcher.targets",
             "launcher.runtimes",
             "launcher.pushset",
             "launcher.strays",

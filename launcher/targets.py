@@ -1,0 +1,165 @@
+"""Where a job could run: what each target has now, and why one does not do.
+
+It asks providers and the price list, spends nothing and decides nothing. No provider is named: what there
+is comes from the registry and the price list.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+
+from launcher import runtimes
+from launcher.ask import Target, Way
+from launcher.catalogue import Book
+from launcher.errors import Exit, LauncherError, ProviderError, usage
+from launcher.models import DeviceWish, Job, Need, Offer, Refusal, Runtime
+from launcher.providers.base import Provider
+from launcher.store import Home
+from launcher.values import did_you_mean
+
+
+@dataclass(frozen=True)
+class House:
+    """The world a plan is gathered from."""
+
+    home: Home
+    cwd: Path
+    environ: Mapping[str, str]
+    now: datetime
+    letters: Callable[[], str]  # four small letters, other ones each time
+    runnable: tuple[str, ...]  # targets this build can run on
+    priced: tuple[str, ...]  # targets it only knows prices of
+    provider: Callable[[str], Provider]
+
+
+@dataclass(frozen=True)
+class Software:
+    """What has to get onto a machine."""
+
+    job: Job
+    image: str | None
+    no_image: bool = False  # an environment on the machine instead
+
+
+def known(names: Sequence[str], house: House) -> tuple[str, ...]:
+    """The targets that the user names; one that nobody knows is a fault."""
+    words = (*house.runnable, *house.priced)
+    for name in names:
+        if name not in words:
+            raise usage(
+                "unknown-target",
+                f"there is no target '{name}'{did_you_mean(name, words)}",
+                hint="plan",
+                details=(f"Targets are {', '.join(words)}.",),
+            )
+    return tuple(names)
+
+
+def offered(software: Software, need: Need, book: Book, house: House) -> Iterator[Target]:
+    """Every target, with what it has for this need."""
+    for name in house.runnable:
+        yield _runnable(name, software, need, book, house)
+    for name in house.priced:
+        yield _priced(name, software, need, book, house)
+
+
+# --- targets of which only prices are known ------------------------------------------------------
+
+
+def _priced(name: str, software: Software, need: Need, book: Book, house: House) -> Target:
+    found = book.find(need, name, house.now)
+    terms = book.terms[name]
+    runtime = runtimes.away(
+        runtimes.with_found_requirements(software.job),
+        software.image,
+        terms.image_s,
+        boots_image=terms.boots == "image",
+        no_image=software.no_image,
+    )
+    ways = tuple(Way(offer, runtime, terms.overrun_s, terms.billing_step_s) for offer in found.offers)
+    return Target(name, ways, found.refused, bills=True, runnable=False, keeps_output=terms.keeps_output)
+
+
+# --- targets of this build -----------------------------------------------------------------------
+
+
+def _runnable(name: str, software: Software, need: Need, book: Book, house: House) -> Target:
+    """What a target of this build has now; one that cannot answer is a reason, not an end."""
+    try:
+        return _ways(name, software, need, book, house)
+    except ProviderError as e:
+        return Target(name, (), (Refusal(name, e.reason),), fault=_fault(name, e.reason, e.exit))
+    except LauncherError as e:
+        return Target(name, (), (Refusal(name, e.message),), fault=e)
+    except ImportError as e:
+        missing = f"needs the Python package {e.name}, which is not installed"
+        return Target(name, (), (Refusal(name, missing),), fault=_fault(name, missing, Exit.USAGE))
+
+
+def _ways(name: str, software: Software, need: Need, book: Book, house: House) -> Target:
+    provider, job = house.provider(name), software.job
+    traits = provider.traits
+    at_home = traits.boots == "here"
+    offers = [_named(offer, book) for offer in provider.offers(need)]
+    if not offers:
+        return _nothing(name, provider)
+    lacking = {offer.id: why for offer in offers if (why := _lacks(offer, need, job, book)) is not None}
+    refused = tuple(Refusal(id, why) for id, why in lacking.items())
+    runtime = _runtime(at_home, software, house)
+    ways = tuple(
+        Way(offer, runtime, traits.overrun_s, traits.billing_step_s)
+        for offer in offers
+        if offer.id not in lacking
+    )
+    return Target(name, ways, refused, traits.bills, at_home, keeps_output=traits.keeps_output)
+
+
+def _runtime(at_home: bool, software: Software, house: House) -> Runtime:
+    if at_home:
+        return runtimes.here(software.job, house.home)
+    job = runtimes.with_found_requirements(software.job)
+    return runtimes.in_image(software.image, job, house.cwd, house.environ)
+
+
+def _nothing(name: str, provider: Provider) -> Target:
+    """Why a provider has nothing: it does not work here, or nothing of its fits."""
+    broken = [check for check in provider.check() if not check.ok]
+    if not broken:
+        return Target(name, (), (Refusal(name, "nothing there fits what is asked for"),))
+    reasons = tuple(Refusal(name, f"{check.name}: {check.detail}") for check in broken)
+    words = "; ".join(reason.reason for reason in reasons)
+    fixes = tuple(check.fix for check in broken if check.fix)
+    fault = _fault(name, words, Exit.UNREACHABLE, fixes)
+    return Target(name, (), reasons, provider.traits.bills, fault=fault)
+
+
+def _fault(name: str, reason: str, exit: Exit, fixes: tuple[str, ...] = ()) -> LauncherError:
+    return LauncherError(
+        "target-unreachable", f"{name} cannot be used: {reason}", exit=exit, hint="doctor", details=fixes
+    )
+
+
+def _named(offer: Offer, book: Book) -> Offer:
+    """The offer with its GPU by the catalogue's name."""
+    if offer.gpu is None:
+        return offer
+    name = book.device_name(offer.gpu)
+    entry = book.gpus.get(name)
+    return replace(offer, gpu=name, vram_gb=offer.vram_gb or (entry.vram_gb if entry else None))
+
+
+def _lacks(offer: Offer, need: Need, job: Job, book: Book) -> str | None:
+    """Why a machine that costs nothing does not do; what is rented was chosen by the need itself."""
+    if offer.bills or not need.gpus or job.device is DeviceWish.CPU:
+        return None
+    wanted = " or ".join(need.gpus)
+    if offer.gpu is None:
+        return f"{wanted} is asked for, and there is no GPU"
+    if not any(book.fits(wish, offer.gpu, offer.vram_gb, offer.instance_type) for wish in need.gpus):
+        return f"{wanted} is asked for, and the GPU is {offer.gpu}"
+    if offer.gpu_count < need.gpu_count:
+        return f"{need.gpu_count} GPUs are asked for, and there are {offer.gpu_count}"
+    return None
