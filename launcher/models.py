@@ -49,6 +49,7 @@ class Offer:
     boot_s: int = 0  # typical time from create to reachable
     bills: bool = False
     disk_usd_per_hour: Decimal = Decimal(0)  # the share of usd_per_hour that is disks and address
+    no_gpu: str | None = None  # why it surely has no GPU; None = it has one, or nobody knows
 
 
 class RuntimeKind(StrEnum):
@@ -154,6 +155,11 @@ class Job:
     requirements: str | None = None
     setup: tuple[str, ...] = ()
 
+    @property
+    def needs_gpu(self) -> bool:
+        """Whether the user said that without a GPU nothing shall run."""
+        return self.require_gpu or self.device is DeviceWish.CUDA
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -203,6 +209,19 @@ class Plan:
 
 
 @dataclass(frozen=True)
+class Route:
+    """The way to one sshd, as a value for the journal: keys are named by their place, never held."""
+
+    address: str
+    port: int
+    user: str
+    keys: tuple[str, ...] = ()  # files of private keys, tried in this order
+    agent: bool = True  # keys that the user's own ssh-agent holds may be tried; the agent is never forwarded
+    pins: tuple[str, ...] = ()  # "ssh-ed25519 AAAA…": a host that shows another key is not talked to
+    via: Route | None = None  # the jump host before it
+
+
+@dataclass(frozen=True)
 class Access:
     """How a host is reached; only remote.open(access, keys) turns it into a Host."""
 
@@ -213,6 +232,7 @@ class Access:
     host_key: Literal["inject", "announce", "known", "local"] = "local"
     volume: str | None = None  # outlives the container
     image: str | None = None
+    route: Route | None = None  # by ssh
 
 
 class ResourceState(StrEnum):

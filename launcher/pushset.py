@@ -15,7 +15,7 @@ from pathlib import Path
 
 from launcher.errors import usage
 from launcher.models import Input, Job
-from launcher.remote.base import Sending
+from launcher.remote.base import Sending, Tree
 from launcher.world import PushSet
 
 IGNORE_FILE = ".launcherignore"
@@ -27,10 +27,8 @@ def gather(job: Job) -> PushSet:
     root = Path(job.folder)
     files = tuple(_sending(root / path, f"{path}") for path in sorted(_names(root, job.push)))
     digest, size = _digest(files)
-    tree = tuple(_below(f"project/{digest}", f) for f in files)
-    top = (Sending(to=f"project/{digest}", mode=0o755),)
-    inputs = tuple(s for i in job.inputs for s in _input(i))
-    return PushSet(digest, (*top, *tree), size, inputs)
+    project = Tree(hashlib.sha256(os.fsencode(root.resolve())).hexdigest()[:16], digest, files, size)
+    return PushSet(project, tuple(_input(i) for i in job.inputs))
 
 
 def names(root: Path) -> list[str]:
@@ -116,10 +114,6 @@ def _sending(path: Path, to: str) -> Sending:
     return Sending(to=to, mode=0o755 if info.st_mode & 0o100 else 0o644, source=path)
 
 
-def _below(folder: str, s: Sending) -> Sending:
-    return Sending(to=f"{folder}/{s.to}", mode=s.mode, source=s.source, link=s.link)
-
-
 def _digest(files: tuple[Sending, ...]) -> tuple[str, int]:
     total, size = hashlib.sha256(), 0
     for f in files:
@@ -132,15 +126,17 @@ def _digest(files: tuple[Sending, ...]) -> tuple[str, int]:
     return total.hexdigest()[:16], size
 
 
-def _input(i: Input) -> Iterator[Sending]:
+def _input(i: Input) -> tuple[str, Tree]:
     """NAME is the file or folder itself: what is handed over is found at $LAUNCHER_INPUT/NAME."""
     source = Path(i.path)
     if not source.exists():
         raise usage("input-missing", f"the input {i.path} is not there any more")
     if source.is_file():
-        yield Sending(to=f"input/{i.name or source.name}", mode=0o444, source=source)
-        return
-    base = f"input/{i.name}" if i.name else "input"
-    for name in sorted(_walk(source, None)):
-        if (source / name).is_file():  # data is what can be read: the digest counts no dead link either
-            yield Sending(to=f"{base}/{name}", mode=0o444, source=source / name)
+        return "input", _data(i, (Sending(to=i.name or source.name, mode=0o444, source=source),))
+    names = sorted(n for n in _walk(source, None) if (source / n).is_file())  # the digest counts no dead link
+    files = tuple(Sending(to=name, mode=0o444, source=source / name) for name in names)
+    return f"input/{i.name}" if i.name else "input", _data(i, files)
+
+
+def _data(i: Input, files: tuple[Sending, ...]) -> Tree:
+    return Tree(i.digest, i.digest, files, i.size, data=True)

@@ -21,7 +21,7 @@ from launcher.files import Files
 from launcher.journal import Journal
 from launcher.models import Access, Json, Plan, SecretRef
 from launcher.providers.base import Provider
-from launcher.remote.base import Host, Sending
+from launcher.remote.base import Host, Tree
 from launcher.runstate import Attempt, RunState, Step
 from launcher.store import AttemptFolder, RunFolder, Versions
 
@@ -37,12 +37,10 @@ class Clock(Protocol):
 
 @dataclass(frozen=True)
 class PushSet:
-    """What goes to the host: everything below `project/<digest>/` and the inputs."""
+    """What goes to the host: the project, and each input with the folder it belongs to."""
 
-    digest: str
-    files: tuple[Sending, ...]
-    size: int
-    inputs: tuple[Sending, ...] = ()
+    project: Tree
+    inputs: tuple[tuple[str, Tree], ...] = ()
 
 
 @dataclass(frozen=True)

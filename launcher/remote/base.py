@@ -12,6 +12,20 @@ from pathlib import Path
 from typing import Protocol
 
 Tick = Callable[[], None]
+Progress = Callable[[int, int], None]  # bytes so far, bytes in all
+
+
+def unseen(done: int, total: int) -> None:
+    """Progress that nobody looks at."""
+
+
+class Pipe(Protocol):
+    """What is asked of a socket, so that TLS and SSH ways do as well."""
+
+    def recv(self, count: int, /) -> bytes: ...
+    def send(self, data: bytes | memoryview, /) -> int: ...
+    def settimeout(self, seconds: float | None, /) -> None: ...
+    def close(self) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -30,6 +44,18 @@ class Sending:
     source: Path | None = None
     data: bytes | None = None
     link: str | None = None
+    sha256: str | None = None  # of `source`, where somebody looked
+
+
+@dataclass(frozen=True)
+class Tree:
+    """Files that belong together, known by their digest before anything is sent."""
+
+    key: str  # the same for the same folder of the user's: by it a host finds what was sent before
+    digest: str  # over names, modes and contents
+    files: tuple[Sending, ...]  # `to` counts from the tree's own top
+    size: int
+    data: bool = False  # read-only: a host that keeps it may show the same files to several runs
 
 
 @dataclass(frozen=True)
@@ -59,12 +85,23 @@ class Host(Protocol):
     def put(self, files: Iterable[Sending], tick: Tick) -> None:
         """Send files; existing ones are replaced."""
 
-    def get(self, base: str, listing: Sequence[Listed], staging: Path, tick: Tick) -> None:
+    def put_tree(self, to: str, tree: Tree, tick: Tick, progress: Progress = unseen) -> None:
+        """Make the tree's files lie below `to`, private to this root unless they are read-only data. What the
+        host has of an earlier tree is not sent again; a cut in the middle is taken up by the next call."""
+
+    def get(
+        self,
+        base: str,
+        listing: Sequence[Listed],
+        staging: Path,
+        tick: Tick,
+        progress: Progress = unseen,
+    ) -> None:
         """Fetch `base`/path for every listed file into staging, hashing while copying, resuming what
         is half there, each file fsynced; Corrupt when size or sha256 differ."""
 
-    def forward(self, port: int) -> int:
-        """A local port that leads to the host's loopback port."""
+    def connect(self, port: int) -> Pipe:
+        """A connection to what listens on the host's own loopback; HostError when nothing does."""
 
     def close(self) -> None:
         """Let go of the connection; the host lives on."""

@@ -11,10 +11,10 @@ import sys
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from launcher.errors import HostUnreachable
-from launcher.remote.base import Tick
+from launcher.remote.base import Pipe, Tick
 
 SLICE_S = 0.25  # how long a wait may last before tick() is due
 
@@ -24,15 +24,6 @@ _PIECE = 1 << 18
 _LONGEST_HEAD = 1 << 20
 
 _Got = TypeVar("_Got")
-
-
-class Pipe(Protocol):
-    """What is asked of a socket, so that TLS and SSH ways to an engine do as well."""
-
-    def recv(self, count: int, /) -> bytes: ...
-    def send(self, data: bytes | memoryview, /) -> int: ...
-    def settimeout(self, seconds: float | None, /) -> None: ...
-    def close(self) -> None: ...
 
 
 class Broken(HostUnreachable):

@@ -20,10 +20,10 @@ from uuid import uuid4
 from launcher.dockerapi import NoAnswer, answered, connect
 from launcher.errors import Corrupt, HostDiskFull, HostError, HostUnreachable, NoFile
 from launcher.models import Access, Json
-from launcher.remote.base import Done, Listed, Sending, Tick
-from launcher.remote.channel import Broken, Channel, Pipe
+from launcher.remote.base import Done, Listed, Pipe, Progress, Sending, Tick, Tree, unseen
+from launcher.remote.channel import Broken, Channel
 from launcher.remote.fetching import fetch, name_fault
-from launcher.remote.sending import batches
+from launcher.remote.sending import batches, below, counted
 
 if TYPE_CHECKING:
     from docker import APIClient
@@ -85,14 +85,24 @@ class ContainerHost:
             _sort(reply)
         tick()
 
-    def get(self, base: str, listing: Sequence[Listed], staging: Path, tick: Tick) -> None:
+    def put_tree(self, to: str, tree: Tree, tick: Tick, progress: Progress = unseen) -> None:
+        self.put(counted(below(to, tree), tree.size, progress), tick)
+
+    def get(
+        self,
+        base: str,
+        listing: Sequence[Listed],
+        staging: Path,
+        tick: Tick,
+        progress: Progress = unseen,
+    ) -> None:
         def read(path: str, offset: int, limit: int) -> bytes:
             ask = {"verb": "read", "path": path, "base": base, "offset": offset, "limit": limit}
             return self._read(ask, tick)
 
-        fetch(read, base, listing, staging, tick, chunk=CHUNK)
+        fetch(read, base, listing, staging, tick, chunk=CHUNK, progress=progress)
 
-    def forward(self, port: int) -> int:
+    def connect(self, port: int) -> Pipe:
         raise HostError(f"port {port} of a container cannot be led here yet")
 
     def close(self) -> None:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from launcher.errors import Corrupt
-from launcher.remote.base import Listed, Tick
+from launcher.remote.base import Listed, Progress, Tick, unseen
 
 Read = Callable[[str, int, int], bytes]
 
@@ -48,7 +48,14 @@ def name_fault(path: str, *, controls: bool = False) -> str | None:
 
 
 def fetch(
-    read: Read, base: str, listing: Sequence[Listed], staging: Path, tick: Tick, *, chunk: int = CHUNK
+    read: Read,
+    base: str,
+    listing: Sequence[Listed],
+    staging: Path,
+    tick: Tick,
+    *,
+    chunk: int = CHUNK,
+    progress: Progress = unseen,
 ) -> None:
     """Every `base`/path into staging/path. What is already there in full and right is not read again.
 
@@ -59,19 +66,35 @@ def fetch(
     folders = _vet(listing)
     staging.mkdir(parents=True, exist_ok=True)
     root = os.open(staging, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    total, before = sum(listed.size for listed in listing), 0
     try:
         for listed in listing:
             tick()
             source = listed.path if base in ("", ".") else posixpath.join(base, listed.path)
             *parts, name = listed.path.split("/")
             with _folder(root, parts, listed.path) as folder:
-                _bring(_Wanted(read, source, listed, tick, chunk), folder, name.encode())
+                told = _Told(progress, before, total)
+                _bring(_Wanted(read, source, listed, tick, chunk, told), folder, name.encode())
+            before += listed.size
+            progress(before, total)
         for path in sorted(folders, reverse=True):  # names last: once per folder, whoever made them
             with _folder(root, path.split("/"), path) as folder:
                 os.fsync(folder)
         os.fsync(root)
     finally:
         os.close(root)
+
+
+@dataclass(frozen=True)
+class _Told:
+    """How far all files are, told from inside one of them."""
+
+    progress: Progress
+    before: int
+    total: int
+
+    def __call__(self, have: int) -> None:
+        self.progress(self.before + have, self.total)
 
 
 @dataclass(frozen=True)
@@ -83,6 +106,7 @@ class _Wanted:
     listed: Listed
     tick: Tick
     chunk: int
+    told: _Told
 
 
 def _vet(listing: Sequence[Listed]) -> set[str]:
@@ -198,6 +222,7 @@ def _copy(wanted: _Wanted, file: int, digest: hashlib._Hash, have: int) -> None:
         digest.update(data)
         _write(file, data, have)
         have += len(data)
+        wanted.told(have)
         wanted.tick()
         if have == size:
             return

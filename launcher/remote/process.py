@@ -9,6 +9,7 @@ import errno
 import os
 import shutil
 import signal
+import socket
 import stat
 import subprocess
 import time
@@ -16,11 +17,13 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from launcher.errors import HostDiskFull, HostError, NoFile
-from launcher.remote.base import Done, Listed, Sending, Tick
+from launcher.remote.base import Done, Listed, Pipe, Progress, Sending, Tick, Tree, unseen
 from launcher.remote.fetching import fetch, name_fault
+from launcher.remote.sending import below, counted
 
 COPY_CHUNK = 1 << 20
 TICK_EVERY_S = 0.25
+CONNECT_S = 5
 
 # What was started to outlive us is still our child: it is reaped when it ends before we do.
 _DETACHED: list[subprocess.Popen[bytes]] = []
@@ -126,11 +129,24 @@ class ProcessHost:
             to.mkdir(exist_ok=True)
             os.chmod(to, sending.mode | (sending.mode & 0o444) >> 2)  # who may read it must be able to enter
 
-    def get(self, base: str, listing: Sequence[Listed], staging: Path, tick: Tick) -> None:
-        fetch(self.read, base, listing, staging, tick)
+    def put_tree(self, to: str, tree: Tree, tick: Tick, progress: Progress = unseen) -> None:
+        self.put(counted(below(to, tree), tree.size, progress), tick)
 
-    def forward(self, port: int) -> int:
-        return port  # its loopback is ours
+    def get(
+        self,
+        base: str,
+        listing: Sequence[Listed],
+        staging: Path,
+        tick: Tick,
+        progress: Progress = unseen,
+    ) -> None:
+        fetch(self.read, base, listing, staging, tick, progress=progress)
+
+    def connect(self, port: int) -> Pipe:
+        try:
+            return socket.create_connection(("127.0.0.1", port), timeout=CONNECT_S)  # its loopback is ours
+        except OSError as e:
+            raise HostError(f"nothing listens on port {port} of the host: {e.strerror or e}") from e
 
     def close(self) -> None:
         pass  # nothing is held

@@ -6,14 +6,32 @@ Reads local files as it goes, so that no more than one message is in memory. Kno
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 
-from launcher.remote.base import Sending
+from launcher.remote.base import Progress, Sending, Tree
 
 Item = dict[str, Any]
 Batch = tuple[list[Item], bytes]
 
 MOST_ITEMS = 500
+
+
+def below(to: str, tree: Tree) -> Iterator[Sending]:
+    """A tree as single things to put, for a host that keeps nothing between runs."""
+    yield Sending(to=to, mode=0o755)
+    for file in tree.files:
+        yield replace(file, to=f"{to}/{file.to}")
+
+
+def counted(files: Iterable[Sending], total: int, progress: Progress) -> Iterator[Sending]:
+    """Tells how many bytes were handed on, each time the next file is asked for."""
+    done = 0
+    for file in files:
+        yield file
+        done += len(file.data) if file.data is not None else 0
+        done += file.source.stat().st_size if file.source is not None else 0
+        progress(done, total)
 
 
 def batches(files: Iterable[Sending], most: int) -> Iterator[Batch]:

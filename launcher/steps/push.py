@@ -20,7 +20,8 @@ def push(w: World) -> None:
     a = w.attempt()
     line = link(w, a)
     files = w.push_set()
-    marker = f"project/{files.digest}.complete"
+    project = files.project
+    marker = f"project/{project.digest}.complete"
 
     def tick() -> None:
         w.tick()
@@ -29,8 +30,9 @@ def push(w: World) -> None:
     try:
         line.lease()
         if not _there(line.host, marker):
-            line.host.put(files.files, tick)
-            line.host.put(files.inputs, tick)
+            line.host.put_tree(f"project/{project.digest}", project, tick)
+            for folder, tree in files.inputs:
+                line.host.put_tree(folder, tree, tick)
             _put_back(w, line.host)
             line.host.write(marker, b"")
     except HostUnreachable:
@@ -39,7 +41,7 @@ def push(w: World) -> None:
     except HostDiskFull as e:
         w.about(a, "over", why=f"the machine's disk is full: {e}", blame=True)
         return
-    w.about(a, "pushed", digest=files.digest, files=len(files.files), size=files.size)
+    w.about(a, "pushed", digest=project.digest, files=len(project.files), size=project.size)
 
 
 def _there(host: Host, marker: str) -> bool:

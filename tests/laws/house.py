@@ -47,7 +47,7 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "launcher.catalogue",
         ),
     ),
-    ("promises", ("launcher.providers.base", "launcher.remote.base", "launcher.dockerapi")),
+    ("promises", ("launcher.providers.base", "launcher.remote.base", "launcher.dockerapi", "launcher.ssh")),
     (
         "effects",
         (
@@ -151,8 +151,7 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
     "boto3": ("launcher.providers.aws",),
     "botocore": ("launcher.providers.aws",),
     "runpod": ("launcher.providers.runpod",),
-    "paramiko": ("launcher.remote.ssh",),
-    "fabric": ("launcher.remote.ssh",),
+    "paramiko": ("launcher.ssh",),
     "requests": ("launcher.providers", "launcher.dockerapi"),
     "click": ("launcher.cli",),
     "rich": ("launcher.cli.show",),

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from launcher.errors import Corrupt, HostDiskFull, HostUnreachable, NoFile
-from launcher.remote.base import Done, Listed, Sending, Tick
+from launcher.errors import Corrupt, HostDiskFull, HostError, HostUnreachable, NoFile
+from launcher.remote.base import Done, Listed, Pipe, Progress, Sending, Tick, Tree, unseen
 from tests.sim.disk import SimFiles
 from tests.sim.kernel import Sim
 from tests.sim.machine import Machine
@@ -67,13 +68,23 @@ class SimHost:
                 self._machine.wrote(sending.to, sending.data)
             self._back()
 
-    def get(self, base: str, listing: Sequence[Listed], staging: Path, tick: Tick) -> None:
+    def put_tree(self, to: str, tree: Tree, tick: Tick, progress: Progress = unseen) -> None:
+        self.put((replace(file, to=f"{to}/{file.to}") for file in tree.files), tick)
+
+    def get(
+        self,
+        base: str,
+        listing: Sequence[Listed],
+        staging: Path,
+        tick: Tick,
+        progress: Progress = unseen,
+    ) -> None:
         for listed in listing:
             tick()
             self._bring(f"{base}/{listed.path}", listed, staging / listed.path, tick)
 
-    def forward(self, port: int) -> int:
-        return port
+    def connect(self, port: int) -> Pipe:
+        raise HostError(f"nothing listens on port {port} of a simulated machine")
 
     def close(self) -> None:
         pass

@@ -11,7 +11,7 @@ from launcher.models import Access, Order
 from launcher.providers.base import Provider
 from launcher.providers.simulated import Fault, SimulatedProvider
 from launcher.providers.wrap import Wrapped
-from launcher.remote.base import Host, Sending
+from launcher.remote.base import Host, Sending, Tree
 from launcher.store import RunFolder, Versions
 from launcher.world import Parts, PushSet, World
 from tests.sim import scenario as scenarios
@@ -119,9 +119,8 @@ class House:
         self.files.put(RUN.plan, b"{}")
         self.files.put(RUN.requests / ".keep", b"")
         self.files.put(Path("/p/train.py"), b"")
-        self._pushed = PushSet(
-            "d1", tuple(Sending(f"project/d1/{i}.py", data=b"x") for i in range(self.scenario.push_files)), 3
-        )
+        files = tuple(Sending(f"{i}.py", data=b"x") for i in range(self.scenario.push_files))
+        self._pushed = PushSet(Tree("p", "d1", files, 3))
 
     def _provider(self, target: str) -> SimulatedProvider:
         def rent(order: Order, id: str) -> Machine:

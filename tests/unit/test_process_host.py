@@ -6,6 +6,7 @@ import errno
 import os
 import resource
 import signal
+import socket
 from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
@@ -219,4 +220,16 @@ def test_what_is_started_has_a_session_of_its_own(host: ProcessHost, root: Path)
 
 
 def test_its_loopback_is_ours(host: ProcessHost) -> None:
-    assert host.forward(8888) == 8888
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        pipe = host.connect(server.getsockname()[1])
+        pipe.send(b"hello")
+        with server.accept()[0] as theirs:
+            assert theirs.recv(5) == b"hello"
+        pipe.close()
+
+
+def test_where_nothing_listens_there_is_nothing_to_connect_to(host: ProcessHost) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    with pytest.raises(HostError, match=f"port {port}"):
+        host.connect(port)

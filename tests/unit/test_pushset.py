@@ -92,21 +92,21 @@ def job(root: Path, *inputs: Input) -> Job:
 
 
 def test_the_digest_is_of_names_modes_and_contents(project: Path) -> None:
-    first = pushset.gather(job(project)).digest
+    first = pushset.gather(job(project)).project.digest
     os.utime(project / "train.py", (1, 1))
-    assert pushset.gather(job(project)).digest == first
+    assert pushset.gather(job(project)).project.digest == first
     (project / "train.py").chmod(0o755)
-    mode = pushset.gather(job(project)).digest
+    mode = pushset.gather(job(project)).project.digest
     (project / "train.py").write_text("other")
-    content = pushset.gather(job(project)).digest
+    content = pushset.gather(job(project)).project.digest
     (project / "train.py").rename(project / "t.py")
-    name = pushset.gather(job(project)).digest
+    name = pushset.gather(job(project)).project.digest
     assert len({first, mode, content, name}) == 4
 
 
 def test_links_travel_as_links(project: Path) -> None:
     (project / "link").symlink_to("train.py")
-    sent = {s.to.split("/", 2)[-1]: s for s in pushset.gather(job(project)).files}
+    sent = {s.to: s for s in pushset.gather(job(project)).project.files}
     assert sent["link"].link == "train.py" and sent["link"].source is None
 
 
@@ -151,17 +151,17 @@ def test_pipes_stay_at_home(project: Path) -> None:
     assert "pipe" not in pushset.names(project)
 
 
-def test_everything_lies_below_the_digest(project: Path) -> None:
-    found = pushset.gather(job(project))
-    assert all(
-        s.to == f"project/{found.digest}" or s.to.startswith(f"project/{found.digest}/") for s in found.files
-    )
+def test_a_project_is_known_by_its_folder_and_counted(project: Path) -> None:
+    found = pushset.gather(job(project)).project
+    (project / "train.py").write_text("changed!")
+    again = pushset.gather(job(project)).project
+    assert found.key == again.key and found.digest != again.digest
     assert found.size == sum(len(n) for n in ("train.py", "lib/a.py", "lib/models/net.py"))
 
 
 def test_a_trainer_brings_only_its_own_folders(project: Path) -> None:
     only = Job(argv=("true",), folder=str(project), push=("lib", "train.py"))
-    names = {s.to.split("/", 2)[-1] for s in pushset.gather(only).files[1:]}
+    names = {s.to for s in pushset.gather(only).project.files}
     assert names == {"lib/a.py", "lib/models/net.py", "train.py"}
 
 
@@ -175,7 +175,9 @@ def test_inputs_by_name_and_without(project: Path, tmp_path: Path) -> None:
         Input(None, str(data / "y"), "d", 1),
         Input("ONE", str(data / "y"), "d", 1),
     )
-    sent = {s.to: s.mode for s in pushset.gather(job(project, *given)).inputs if s.source}
+    inputs = pushset.gather(job(project, *given)).inputs
+    assert all(tree.data for _, tree in inputs)
+    sent = {f"{folder}/{s.to}": s.mode for folder, tree in inputs for s in tree.files}
     assert sent == {"input/NAMED/deep/x": 0o444, "input/NAMED/y": 0o444, "input/y": 0o444, "input/ONE": 0o444}
 
 
@@ -185,8 +187,8 @@ def test_a_dead_link_among_data_is_passed_over(project: Path, tmp_path: Path) ->
     (data / "x").write_text("1")
     (data / "alias").symlink_to("x")
     (data / "dead").symlink_to("nowhere")
-    sent = pushset.gather(job(project, Input("D", str(data), "d", 1))).inputs
-    assert {s.to for s in sent} == {"input/D/x", "input/D/alias"}
+    ((folder, tree),) = pushset.gather(job(project, Input("D", str(data), "d", 1))).inputs
+    assert (folder, {s.to for s in tree.files}) == ("input/D", {"x", "alias"})
 
 
 def test_an_input_that_went_away_is_said(project: Path) -> None:

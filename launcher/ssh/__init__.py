@@ -1,0 +1,1 @@
+"""SSH as this house speaks it: pinned, tuned, with a deadline on every call."""
