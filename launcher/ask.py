@@ -5,6 +5,7 @@ Pure. Whoever gathers an Ask reads settings, recipes, offers and past runs; whoe
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -75,6 +76,17 @@ class Ask:
     profile: str | None = None
     settings: tuple[tuple[str, str], ...] = ()
     code: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def words(self) -> str:
+        return words(self.trainer, self.project)
+
+
+def words(trainer: str | None, project: str) -> str:
+    """What runs, to paste after `run` or `plan`; a folder whose name has spaces or signs is quoted."""
+    simple = re.fullmatch(r"[\w./+-]+", project)
+    folder = project if simple else "'" + project.replace("'", "'\\''") + "'"
+    return trainer or f"--project {folder}"
 
 
 @dataclass(frozen=True)

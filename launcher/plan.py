@@ -6,7 +6,6 @@ target can do and whether this build can use it is said by whoever asks.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -112,7 +111,7 @@ def _refuse_careless(ask: Ask, asked: Sequence[Target]) -> None:
         raise usage(
             "yes-needs-ceiling",
             f"--yes on {paid[0]}, which costs money, needs a ceiling: --max-cost USD",
-            hint=f"run {_what(ask)} --on {paid[0]} --yes --max-cost 1",
+            hint=f"run {ask.words} --on {paid[0]} --yes --max-cost 1",
         )
     if ask.trainer is not None:
         return
@@ -120,13 +119,13 @@ def _refuse_careless(ask: Ask, asked: Sequence[Target]) -> None:
         raise usage(
             "project-needs-gpu",
             f"a project of your own on {paid[0]} needs --gpu: nothing here says which GPU it is made for",
-            hint=f"plan {_what(ask)} --on {paid[0]} --gpu any-24gb --max-cost 1",
+            hint=f"plan {ask.words} --on {paid[0]} --gpu any-24gb --max-cost 1",
         )
     if ask.wishes.max_cost is None and ask.wishes.max_time_s is None:
         raise usage(
             "project-needs-limit",
             f"a project of your own on {paid[0]} needs --max-cost or --max-time: its length is unknown",
-            hint=f"plan {_what(ask)} --on {paid[0]} --gpu '{ask.need.gpus[0]}' --max-cost 1",
+            hint=f"plan {ask.words} --on {paid[0]} --gpu '{ask.need.gpus[0]}' --max-cost 1",
         )
 
 
@@ -301,23 +300,17 @@ def _in_seconds(hours: Decimal) -> int:
     return int((hours * HOUR_S).to_integral_value(ROUND_CEILING))
 
 
-def _what(ask: Ask) -> str:
-    """The words to paste; a folder whose name has spaces or signs is quoted."""
-    simple = re.fullmatch(r"[\w./+-]+", ask.project)
-    folder = ask.project if simple else "'" + ask.project.replace("'", "'\\''") + "'"
-    return ask.trainer or f"--project {folder}"
-
-
 def _no_offer(ask: Ask, asked: Sequence[Target], refused: Sequence[Refusal]) -> LauncherError:
     names = " or ".join(target.name for target in asked) or "this machine"
-    wanted = " or ".join(ask.need.gpus) or "offer for this need"
+    anything = "GPU" if ask.job.needs_gpu else "offer for this need"
+    wanted = " or ".join(ask.need.gpus) or anything
     limit = ask.need.max_price
     below = f" at or below ${usd(limit, MILL)}/h" if limit is not None else ""
     return LauncherError(
         "no-offer",
         f"{names} has no {wanted}{below}",
         exit=Exit.NO_OFFER,
-        hint=f"plan {_what(ask)} --gpu any-24gb",
+        hint=f"plan {ask.words} --gpu any-24gb",
         details=tuple(f"{refusal.offer}: {refusal.reason}" for refusal in refused),
     )
 
@@ -326,7 +319,7 @@ def _not_available(ask: Ask, target: Target) -> LauncherError:
     return usage(
         "target-not-available",
         f"this build cannot run anything on {target.name} yet; `plan` shows its prices",
-        hint=f"plan {_what(ask)} --on {target.name}",
+        hint=f"plan {ask.words} --on {target.name}",
     )
 
 
@@ -345,7 +338,7 @@ def _too_small(ask: Ask, way: Way, limits: Limits, needed: Decimal, ceiling: Dec
         f"${usd(ceiling)} does not cover {what} at ${usd(offer.usd_per_hour, MILL)}/h: the smallest ceiling "
         f"that does is ${usd(needed)}",
         exit=Exit.LIMIT,
-        hint=f"plan {_what(ask)} --on {offer.target} --max-cost {usd(needed)}",
+        hint=f"plan {ask.words} --on {offer.target} --max-cost {usd(needed)}",
         details=(f"It must cover {parts}.",),
     )
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from launcher import catalogue, jobs, plan, recipe, runtimes, targets
 from launcher.arguments import checked
-from launcher.ask import Ask, Decision, Wishes
+from launcher.ask import Ask, Decision, Wishes, words
 from launcher.catalogue import Book
 from launcher.errors import LauncherError, usage
 from launcher.estimate import Past
@@ -136,7 +136,8 @@ def _name(settings: Settings, label: str, house: House) -> str:
 
 def _software(settings: Settings, what: What) -> Software:
     image = settings.get("image") or (what.recipe.image if what.recipe else None)
-    return Software(what.job, image, no_image=bool(settings.get("no_image")))
+    named = words(what.recipe.name if what.recipe else None, str(what.project))
+    return Software(what.job, image, bool(settings.get("no_image")), named)
 
 
 def _need(settings: Settings, wanted: Recipe | None, book: Book) -> Need:

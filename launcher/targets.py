@@ -6,6 +6,7 @@ is comes from the registry and the price list.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -42,6 +43,7 @@ class Software:
     job: Job
     image: str | None
     no_image: bool = False  # an environment on the machine instead
+    words: str = ""  # what names the job after `run`
 
 
 def known(names: Sequence[str], house: House) -> tuple[str, ...]:
@@ -103,6 +105,8 @@ def _ways(name: str, software: Software, need: Need, book: Book, house: House) -
     provider, job = house.provider(name), software.job
     traits = provider.traits
     at_home = traits.boots == "here"
+    if software.no_image and traits.boots == "image":
+        return _nothing_but_images(name, software)
     offers = [_named(offer, book) for offer in provider.offers(need)]
     if not offers:
         return _nothing(name, provider)
@@ -136,6 +140,13 @@ def _nothing(name: str, provider: Provider) -> Target:
     return Target(name, (), reasons, provider.traits.bills, fault=fault)
 
 
+def _nothing_but_images(name: str, software: Software) -> Target:
+    why = f"--no-image was said, and {name} runs nothing but images"
+    command = "" if software.job.push is not None else f" -- {shlex.join(software.job.argv)}"
+    fault = usage("needs-image", why, hint=f"run {software.words} --on {name}{command}")
+    return Target(name, (), (Refusal(name, why),), fault=fault)
+
+
 def _fault(name: str, reason: str, exit: Exit, fixes: tuple[str, ...] = ()) -> LauncherError:
     return LauncherError(
         "target-unreachable", f"{name} cannot be used: {reason}", exit=exit, hint="doctor", details=fixes
@@ -152,12 +163,18 @@ def _named(offer: Offer, book: Book) -> Offer:
 
 
 def _lacks(offer: Offer, need: Need, job: Job, book: Book) -> str | None:
-    """Why a machine that costs nothing does not do; what is rented was chosen by the need itself."""
-    if offer.bills or not need.gpus or job.device is DeviceWish.CPU:
+    """Why a machine that costs nothing does not do; what is rented was chosen by the need itself. Whoever
+    does not know its GPUs is not refused for want of one: the agent looks again before the trainer starts."""
+    if offer.bills:
+        return None
+    if job.needs_gpu and offer.gpu is None and offer.no_gpu is not None:
+        return f"a GPU is required, and there is none: {offer.no_gpu}"
+    if not need.gpus or job.device is DeviceWish.CPU:
         return None
     wanted = " or ".join(need.gpus)
     if offer.gpu is None:
-        return f"{wanted} is asked for, and there is no GPU"
+        known = "there is no GPU" if offer.no_gpu is not None else "which GPU it has is not known"
+        return f"{wanted} is asked for, and {known}"
     if not any(book.fits(wish, offer.gpu, offer.vram_gb, offer.instance_type) for wish in need.gpus):
         return f"{wanted} is asked for, and the GPU is {offer.gpu}"
     if offer.gpu_count < need.gpu_count:

@@ -40,6 +40,7 @@ _LEAST_FREE_GB = 5
 _FULL = "no space left on device"
 _START = "start Docker (systemctl start docker, or Docker Desktop), or point DOCKER_HOST at an engine"
 _GROUP = "join the group docker (sudo usermod -aG docker $USER), then log in again"
+_NO_GPU = "the Docker engine has no NVIDIA runtime"
 _TOOLKIT = (
     "install the NVIDIA Container Toolkit, then: nvidia-ctk runtime configure && systemctl restart docker"
 )
@@ -61,14 +62,15 @@ class DockerProvider:
         engine = Check("docker engine", ok=True, detail=f"{info['ServerVersion']}, {info['Driver']}")
         device = forms.gpu_request(info)
         if device is None:
-            detail = f"no NVIDIA runtime, so runs use the CPU; for a GPU: {_TOOLKIT}"
+            detail = f"{_NO_GPU}, so runs use the CPU; for a GPU: {_TOOLKIT}"
         else:
             detail = "the engine offers NVIDIA GPUs"
         return (engine, Check("docker gpu", ok=True, detail=detail), *_disk(info["DockerRootDir"]))
 
     def offers(self, need: Need) -> tuple[Offer, ...]:
         info = self._info()
-        gpus = forms.gpu_names() if forms.gpu_request(info) is not None else ()
+        device = forms.gpu_request(info)
+        gpus = forms.gpu_names() if device is not None else ()
         return (
             Offer(
                 id=self.name,
@@ -84,6 +86,7 @@ class DockerProvider:
                 price_source="own machine",
                 price_as_of=None,
                 boot_s=1,
+                no_gpu=f"{_NO_GPU}; for a GPU: {_TOOLKIT}" if device is None else None,
             ),
         )
 

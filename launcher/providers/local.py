@@ -25,6 +25,7 @@ from launcher.providers.base import Check
 LABEL = "LAUNCHER_INSTANCE"
 PROVIDER_KEYS = ("RUNPOD_API_KEY", "AWS_")
 FREE = Decimal(0)
+DRIVER = Path("/proc/driver/nvidia")
 
 
 class LocalProvider:
@@ -35,14 +36,16 @@ class LocalProvider:
         self._children: list[subprocess.Popen[bytes]] = []  # ours to reap, not to list
 
     def check(self) -> tuple[Check, ...]:
+        names, lack = _gpus()
         free_gb = shutil.disk_usage(Path.home()).free / 1e9
+        gpu = ", ".join(names) or f"{lack or 'not known'}; trainers use the CPU"
         return (
             Check("processes of this machine", True, f"{os.cpu_count()} cores, {free_gb:.0f} GB free"),
-            Check("GPU of this machine", True, _gpu_name() or "none; trainers use the CPU"),
+            Check("GPU of this machine", True, gpu),
         )
 
     def offers(self, need: Need) -> tuple[Offer, ...]:
-        gpu = _gpu_name()
+        names, lack = _gpus()
         return (
             Offer(
                 id="local",
@@ -50,13 +53,14 @@ class LocalProvider:
                 provider="local",
                 region=None,
                 instance_type=None,
-                gpu=gpu,
-                gpu_count=1 if gpu else 0,
+                gpu=names[0] if names else None,
+                gpu_count=names.count(names[0]) if names else 0,
                 vram_gb=None,
                 spot=False,
                 usd_per_hour=FREE,
                 price_source="this machine",
                 price_as_of=None,
+                no_gpu=lack,
             ),
         )
 
@@ -212,18 +216,21 @@ def _resource(token: str, env: dict[str, str]) -> Resource:
     )
 
 
-def _gpu_name() -> str | None:
-    """By nvidia-smi, if there is one: the cheapest question that does not load a library."""
+def _gpus() -> tuple[tuple[str, ...], str | None]:
+    """The names of the GPUs, or why there is none; neither where a driver is here and tells nothing. By
+    nvidia-smi, if there is one: the cheapest question that does not load a library."""
     tool = shutil.which("nvidia-smi")
     if tool is None:
-        return None
+        return (), None if DRIVER.exists() else "neither an NVIDIA driver nor nvidia-smi is here"
     try:
         question = [tool, "--query-gpu=name", "--format=csv,noheader"]
         done = subprocess.run(question, capture_output=True, text=True, timeout=5, check=False)
     except (OSError, subprocess.TimeoutExpired):
-        return None
-    name = done.stdout.strip().splitlines()
-    return name[0] if done.returncode == 0 and name else None
+        return (), None
+    names = tuple(done.stdout.strip().splitlines())
+    if done.returncode == 0 and names:
+        return names, None
+    return (), None if DRIVER.exists() else "nvidia-smi shows none"
 
 
 def make() -> LocalProvider:

@@ -300,12 +300,34 @@ def test_image_is_for_containers_and_leaves_a_process_alone(trainer: Person) -> 
     assert trainer.types("run", "mini", "--on", "local", "--json", "--image", "debian:12").code == 0
 
 
-def test_require_gpu_without_one_refuses_before_the_command_starts(person: Person) -> None:
-    done = person.own("touch", str(person.root / "ran"), flags=("--require-gpu",), PATH="/usr/bin:/bin")
+@pytest.mark.parametrize("flag", ["--require-gpu", "--device=cuda"])
+def test_a_required_gpu_that_is_not_here_is_refused_by_the_plan(person: Person, flag: str) -> None:
+    done = person.own("touch", str(person.root / "ran"), flags=(flag,), PATH="/usr/bin:/bin")
     if done.code == 0:  # a machine with a GPU: then the command must have run
         assert (person.root / "ran").exists()
         return
-    assert done.code == 7 and "GPU" in done.stderr and not (person.root / "ran").exists()
+    assert (done.code, done.stdout) == (4, ""), done.stderr
+    assert "error: no-offer\n" in done.stderr and "a GPU is required, and there is none" in done.stderr
+    assert not (person.root / "ran").exists() and person.ps() == {}
+
+
+BROKEN_SMI = """#!/bin/sh
+# A GPU's tool that names one, as it does until the driver has lost it.
+case "$*" in *query-gpu=name*) echo Lost ;; *) exit 9 ;; esac
+"""
+
+
+def test_a_gpu_that_the_plan_saw_and_the_agent_does_not_is_refused_before_the_command_starts(
+    person: Person,
+) -> None:
+    tools = person.root / "tools"
+    tools.mkdir()
+    (tools / "nvidia-smi").write_text(BROKEN_SMI)
+    (tools / "nvidia-smi").chmod(0o755)
+    (tools / "libnvidia-ml.so.1").write_text("no library: the broken tool is asked on every machine")
+    seen = {"PATH": f"{tools}:/usr/bin:/bin", "LD_LIBRARY_PATH": str(tools)}
+    done = person.own("touch", str(person.root / "ran"), flags=("--require-gpu",), **seen)
+    assert done.code == 7 and "GPU" in done.stderr and not (person.root / "ran").exists(), done.stderr
     assert person.facts(done.json()["run"])[-1]["kind"] == "ended"
     person.alone()
 

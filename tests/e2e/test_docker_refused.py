@@ -101,15 +101,26 @@ def test_a_gpu_that_the_engine_cannot_hand_out_is_told_before_anything_is_made(
     since = int(time.time())
     done = docker_person.docked("true", flags=("--name", "gpu", "--require-gpu"))
     until = int(time.time()) + 1
-    assert done.code == 5 and "nvidia-ctk runtime configure" in done.stderr, done.stderr
+    assert done.code == 4 and "nvidia-ctk runtime configure" in done.stderr, done.stderr
     happened = docker_person.docker.events(
         since=since, until=until, decode=True, filters={"label": "launcher.run=gpu"}
     )
     assert list(happened) == []  # no container, no volume, not even for a moment
     wanted = docker_person.docked("true", flags=("--gpu", "RTX 4090"))
     assert wanted.code == 4 and "there is no GPU" in wanted.stderr, wanted.stderr
-    assert set(docker_person.ps()) == {"gpu"}
+    assert docker_person.ps() == {}
     docker_person.leaves_nothing("gpu")
+
+
+def test_no_image_is_refused_where_nothing_but_images_runs(docker_person: DockerPerson) -> None:
+    words = ("--no-image", "--json", "--", "true")
+    done = docker_person.types("run", "--project", ".", "--on", "docker", *words)
+    is_page(done, "needs-image", 2)
+    assert "--on docker -- true" in done.stderr
+    both = docker_person.types("run", "--project", ".", "--on", "docker", "--on", "local", *words)
+    assert (both.code, both.json()["target"]) == (0, "local"), both.stderr
+    planned = docker_person.types("plan", "--project", ".", "--on", "docker", "--on", "local", *words).json()
+    assert any(r["offer"] == "docker" and "--no-image" in r["reason"] for r in planned["refused"])
 
 
 # --- left behind -----------------------------------------------------------------------------------

@@ -249,6 +249,9 @@ def test_it_offers_itself_for_nothing_with_the_gpu_it_has(
     monkeypatch.setenv("PATH", str(tmp_path))
     (offer,) = provider.offers(Need())
     assert (offer.id, offer.bills, offer.gpu) == ("local", False, gpu)
+    driver = Path("/proc/driver/nvidia").exists()  # then a tool that does not say it proves nothing
+    surely_none = gpu is None and not driver and tool != "#!/nowhere/at/all\n"
+    assert (offer.no_gpu is not None) is surely_none
     assert (offer.usd_per_hour, offer.gpu_count) == (Decimal(0), int(gpu is not None))
     checks = provider.check()
     assert all(check.ok for check in checks)

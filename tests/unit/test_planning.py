@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -27,10 +28,17 @@ NOW = datetime(2026, 3, 4, 12, 0, tzinfo=UTC)
 class Machine:
     """A provider that only offers."""
 
-    def __init__(self, gpu: str | None = None, fault: Exception | None = None, ok: bool = True) -> None:
+    def __init__(
+        self,
+        gpu: str | None = None,
+        fault: Exception | None = None,
+        ok: bool = True,
+        no_gpu: str | None = "it has none",
+    ) -> None:
         self.name = "here"
         self.traits = Traits(boots="here", bills=False, keeps_output=True)
         self.gpu, self.fault, self.ok = gpu, fault, ok
+        self.no_gpu = None if gpu else no_gpu
 
     def check(self) -> tuple[Check, ...]:
         return (Check("engine", self.ok, "it is off", fix="switch it on"),)
@@ -42,11 +50,10 @@ class Machine:
             return ()
         free = Decimal(0)
         count = 1 if self.gpu else 0
-        return (
-            Offer(
-                "here", "here", "here", None, None, self.gpu, count, None, False, free, "this machine", None
-            ),
+        offer = Offer(
+            "here", "here", "here", None, None, self.gpu, count, None, False, free, "this machine", None
         )
+        return (replace(offer, no_gpu=self.no_gpu),)
 
     def create(self, order: Order) -> Resource:
         raise AssertionError("a plan creates nothing")
@@ -205,6 +212,43 @@ def test_this_machine_without_the_gpu_says_so(place: Path, gpu: str | None, wish
     error = refused(place, provider=Machine(gpu), on=("here",), gpu=(wish,))
     assert (error.code, error.exit) == ("no-offer", Exit.NO_OFFER)
     assert error.details == (f"here: {why}",)
+
+
+@pytest.mark.parametrize("said", [{"require_gpu": True}, {"device": "cuda"}])
+def test_a_required_gpu_that_surely_is_not_there_is_refused_by_the_plan(
+    place: Path, said: dict[str, Any]
+) -> None:
+    error = refused(place, on=("here",), **said)
+    assert (error.code, error.exit) == ("no-offer", Exit.NO_OFFER)
+    assert error.message == "here has no GPU"
+    assert error.details == ("here: a GPU is required, and there is none: it has none",)
+    assert error.hint == "plan tiny --gpu any-24gb"
+    seen = decided(place, for_run=False, **said)
+    assert "here" in {one.offer for one in seen.plan.refused}
+    with pytest.raises(LauncherError) as caught:
+        seen.require()
+    assert caught.value.exit is Exit.NO_OFFER
+    assert decided(place, provider=Machine("NVIDIA A40"), on=("here",), **said).plan.choices
+
+
+def test_a_machine_whose_gpus_nobody_knows_is_not_refused_for_want_of_one(place: Path) -> None:
+    unknown = Machine(no_gpu=None)
+    assert decided(place, provider=unknown, on=("here",), require_gpu=True).require().job.require_gpu
+    named = refused(place, provider=unknown, on=("here",), gpu=("A40",))
+    assert named.details == ("here: A40 is asked for, and which GPU it has is not known",)
+
+
+def test_a_target_that_runs_nothing_but_images_is_refused_where_none_is_wanted(place: Path) -> None:
+    box = Machine()
+    box.traits = Traits(boots="image", bills=False)
+    error = refused(place, provider=box, on=("here",), no_image=True)
+    assert (error.code, error.exit) == ("needs-image", Exit.USAGE)
+    assert error.hint == "run tiny --on here"
+    folder = project(place)
+    own = refused(
+        place, None, ("sh", "-c", "a b"), provider=box, on=("here",), no_image=True, project=str(folder)
+    )
+    assert own.hint == f"run --project '{folder}' --on here -- sh -c 'a b'"
 
 
 def test_this_machines_gpu_counts_by_its_name_and_its_memory(place: Path) -> None:
