@@ -113,11 +113,11 @@ def checked(
     faults: list[str] = []
     given: dict[str, Any] = {}
     for written, raw in profile.items():
-        spec = specs.get(written.replace("-", "_"))
-        if spec is None:
-            faults.append(f"args.{written}: {_unknown(written, specs)}")
+        if (fault := misfit(specs, written, raw)) is not None:
+            faults.append(f"args.{written}: {fault}")
         else:
-            _take(given, spec, raw, f"args.{written}", faults)
+            spec = specs[written.replace("-", "_")]
+            given[spec.name] = spec.parse(raw)
     _read_flags(specs, cli, given, faults)
     if faults:
         many = f"{len(faults)} arguments of {trainer} are wrong"
@@ -127,6 +127,18 @@ def checked(
             details=(*faults, *(f"takes {spec.described()}" for spec in specs.values())),
         )
     return given
+
+
+def misfit(specs: Mapping[str, ArgSpec], written: str, raw: object) -> str | None:
+    """What is wrong with one entry of a profile's `args:`."""
+    spec = specs.get(written.replace("-", "_"))
+    if spec is None:
+        return _unknown(written, specs)
+    try:
+        spec.parse(raw)
+    except ValueError as fault:
+        return str(fault)
+    return None
 
 
 def written_out(specs: Mapping[str, ArgSpec], given: Mapping[str, Any]) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ what else settings come from, nor what a setting is for.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,8 @@ from launcher import bundled
 from launcher.errors import usage
 from launcher.keys import KEYS, Key, Kind
 from launcher.models import Json
-from launcher.values import did_you_mean
-from launcher.yamlfile import BadFile, Document, check, read, schema
+from launcher.values import Place, did_you_mean, sifted
+from launcher.yamlfile import BadFile, Document, read, schema
 
 _YAML_ENDS = (".yaml", ".yml")
 _PROFILE_KEYS: dict[str, Key] = {name: key for name, key in KEYS.items() if key.in_profile}
@@ -51,14 +51,29 @@ def names(cwd: Path) -> tuple[str, ...]:
     return tuple(found)
 
 
+# (setting, what a file says, all settings as they count) -> each of its words that means nothing, and why
+Judge = Callable[[str, Any, Mapping[str, Any]], Iterable[tuple[str, str]]]
+
+
+@dataclass
+class _File:
+    document: Document
+    layer: Layer
+    faults: list[tuple[Place, str]]
+
+
 class Profiles:
     """The YAML layers, nearest first, with all faults of all files."""
 
     def __init__(self, cwd: Path) -> None:
         self.cwd = cwd
-        self.layers: list[Layer] = []
         self.names: list[str] = []
-        self.faults: list[str] = []
+        self._files: list[_File] = []
+        self._unreadable: list[str] = []
+
+    @property
+    def layers(self) -> list[Layer]:
+        return [file.layer for file in self._files]
 
     def add_chain(self, path: Path) -> None:
         chain: list[Path] = []
@@ -74,29 +89,27 @@ class Profiles:
         try:
             document = read(path, shown)
         except BadFile as bad:
-            self.faults += bad.lines
+            self._unreadable += bad.lines
             return None
-        try:
-            parsed = check(document, FIELDS, _unknown)
-        except BadFile as bad:
-            self.faults += bad.lines
-            parsed = {}
+        parsed, faults = sifted(document.data, FIELDS, _unknown)
         # Even with faults the chain is followed: what is wrong further down is told at the same time.
         base = parsed.pop("extends", document.data.get("extends"))
-        self.layers.append({name: _from_file(KEYS[name], value, document) for name, value in parsed.items()})
-        return self._base(document, base, chain) if base and isinstance(base, str) else None
+        layer = {name: _from_file(KEYS[name], value, document) for name, value in parsed.items()}
+        self._files.append(_File(document, layer, faults))
+        return self._base(self._files[-1], base, chain) if base and isinstance(base, str) else None
 
-    def _base(self, document: Document, base: str, chain: list[Path]) -> Path | None:
-        found = _look_up(base, document.path.parent, self.cwd, asking=document.path)
+    def _base(self, file: _File, base: str, chain: list[Path]) -> Path | None:
+        path = file.document.path
+        found = _look_up(base, path.parent, self.cwd, asking=path)
         if found is None:
             near = did_you_mean(base, names(self.cwd))
-            self.faults.append(document.fault(("extends",), f"there is no profile '{base}'{near}"))
+            file.faults.append((("extends",), f"there is no profile '{base}'{near}"))
             return None
         known = [one.resolve() for one in chain]
         if found.resolve() in known:
             circle = [*chain[known.index(found.resolve()) :], found]
             way = " > ".join(self._shown(one) for one in circle)
-            self.faults.append(document.fault(("extends",), f"goes in a circle: {way}"))
+            file.faults.append((("extends",), f"goes in a circle: {way}"))
             return None
         return found
 
@@ -108,13 +121,37 @@ class Profiles:
             return f"bundled profiles/{full.name}"
         return str(path)
 
+    def judge(self, held: Layer, judge: Judge) -> None:
+        """What counts of each file is held against what there is; what another place overrides is not."""
+        chosen = {name: one.value for name, one in held.items()}
+        for file in self._files:
+            for name, one in file.layer.items():
+                counts = _counting(one, held[name])
+                strange = judge(name, counts, chosen) if counts is not None else ()
+                raw = file.document.data[name]
+                file.faults += [((name, *_place(raw, word)), what) for word, what in strange]
+
     def raise_faults(self) -> None:
-        if not self.faults:
-            return
-        what = (
-            "a profile has a fault" if len(self.faults) == 1 else f"profiles have {len(self.faults)} faults"
-        )
-        raise usage("bad-profile", what, details=tuple(self.faults))
+        lines = [line for file in self._files for line in file.document.lines(file.faults)]
+        faults = (*self._unreadable, *lines)
+        if faults:
+            what = "a profile has a fault" if len(faults) == 1 else f"profiles have {len(faults)} faults"
+            raise usage("bad-profile", what, details=faults)
+
+
+def _counting(said: Value, held: Value) -> Any:
+    """The part of what a file says that nothing nearer says otherwise; None = nothing of it."""
+    if said.entries is None or held.entries is None:
+        return said.value if said is held else None
+    return {name: value for name, value in said.value.items() if held.entries[name] == said.entries[name]}
+
+
+def _place(raw: object, word: str) -> Place:
+    if isinstance(raw, Mapping):
+        return (word,)
+    if isinstance(raw, list):
+        return next(((index,) for index, item in enumerate(raw) if str(item).strip() == word), ())
+    return ()
 
 
 def _from_file(key: Key, value: Any, document: Document) -> Value:

@@ -19,7 +19,7 @@ from launcher import values
 from launcher.errors import usage
 from launcher.keys import KEYS, OWN_VARIABLES, PREFIX, TOLD_TO_TRAINERS, Key, Kind
 from launcher.models import SecretRef
-from launcher.profiles import Layer, Profiles, Value, find
+from launcher.profiles import Judge, Layer, Profiles, Value, find
 from launcher.values import Faults, nearest
 
 COMMAND_LINE = "command line"
@@ -78,9 +78,15 @@ def default_user_file() -> Path:
 
 
 def resolve(
-    flags: Mapping[str, object], *, cwd: Path, environ: Mapping[str, str], user_file: Path | None
+    flags: Mapping[str, object],
+    *,
+    cwd: Path,
+    environ: Mapping[str, str],
+    user_file: Path | None,
+    judge: Judge | None = None,
 ) -> Settings:
-    """`flags` are keyed by setting; None, False and () mean that the user did not say it."""
+    """`flags` are keyed by setting; None, False and () mean that the user did not say it. `judge` knows what
+    words mean, so that those of files that mean nothing are told with the files' other faults."""
     faults: list[str] = []
     said = _from_flags(flags, faults)
     variables, warnings = _from_environment(environ, faults)
@@ -98,8 +104,10 @@ def resolve(
     name = wish.value if wish is not None else (PROJECT_FILE if files.names else None)
     if user_file is not None and os.path.isfile(user_file):
         files.add_chain(user_file)
-    files.raise_faults()
     held = _overlaid([said, variables, *files.layers])
+    if judge is not None:
+        files.judge(held, judge)
+    files.raise_faults()
     settled = {key: _settled(key, one, cwd) for key, one in held.items()}
     warnings += _open_secrets(settled["env"])
     return Settings(settled, name, tuple(files.names), tuple(warnings))

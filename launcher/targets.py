@@ -46,17 +46,18 @@ class Software:
     words: str = ""  # what names the job after `run`
 
 
+def stranger(name: str, house: House) -> str | None:
+    """Why a word after --on is no target."""
+    words = (*house.runnable, *house.priced)
+    return None if name in words else f"there is no target '{name}'{did_you_mean(name, words)}"
+
+
 def known(names: Sequence[str], house: House) -> tuple[str, ...]:
     """The targets that the user names; one that nobody knows is a fault."""
-    words = (*house.runnable, *house.priced)
     for name in names:
-        if name not in words:
-            raise usage(
-                "unknown-target",
-                f"there is no target '{name}'{did_you_mean(name, words)}",
-                hint="plan",
-                details=(f"Targets are {', '.join(words)}.",),
-            )
+        if (fault := stranger(name, house)) is not None:
+            words = ", ".join((*house.runnable, *house.priced))
+            raise usage("unknown-target", fault, hint="plan", details=(f"Targets are {words}.",))
     return tuple(names)
 
 

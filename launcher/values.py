@@ -65,6 +65,16 @@ def closed(
     raw: Mapping[str, Any], fields: Mapping[str, Field], unknown: Callable[[str], str] | None = None
 ) -> dict[str, Any]:
     """A mapping in which only these fields may stand. `unknown` may know better what a strange key means."""
+    said, faults = sifted(raw, fields, unknown)
+    if faults:
+        raise Faults(faults)
+    return said
+
+
+def sifted(
+    raw: Mapping[str, Any], fields: Mapping[str, Field], unknown: Callable[[str], str] | None = None
+) -> tuple[dict[str, Any], list[tuple[Place, str]]]:
+    """What such a mapping says, without the fields that have faults, and all faults."""
     faults = Collected()
     said: dict[str, Any] = {}
     for name, value in raw.items():
@@ -73,8 +83,8 @@ def closed(
         else:
             known = unknown(name) if unknown is not None else ""
             faults.add((name,), known or f"unknown key '{name}'{did_you_mean(name, fields)}")
-    faults.done()
-    return said
+    wrong = {place[0] for place, _ in faults.items}
+    return {name: value for name, value in said.items() if name not in wrong}, faults.items
 
 
 def nearest(word: str, known: Iterable[str], *, cutoff: float = 0.6) -> str | None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 from launcher.models import Json
-from launcher.values import Faults, Field, Place, closed
+from launcher.values import Field, Place, sifted
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -173,10 +173,10 @@ def check(
     document: Document, fields: Mapping[str, Field], unknown: Callable[[str], str] | None = None
 ) -> dict[str, Any]:
     """The parsed values, or BadFile with every fault. `unknown` may say what it knows of a strange key."""
-    try:
-        return closed(document.data, fields, unknown)
-    except Faults as faults:
-        raise BadFile(document.lines(faults.items)) from None
+    said, faults = sifted(document.data, fields, unknown)
+    if faults:
+        raise BadFile(document.lines(faults))
+    return said
 
 
 def schema(fields: Mapping[str, Described], title: str) -> Json:

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -17,6 +18,9 @@ from launcher.ask import Decision
 from launcher.cli.options import flags, grouped
 from launcher.settings import Settings
 from launcher.store import Home
+
+if TYPE_CHECKING:
+    from launcher.targets import House
 
 AFTER_DASHES = "launcher.after-dashes"
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
@@ -50,11 +54,19 @@ def after_dashes() -> tuple[str, ...]:
     return words
 
 
-def resolve(params: Mapping[str, object]) -> Settings:
-    from launcher import settings
+def resolve(params: Mapping[str, object], trainer: str | None) -> Settings:
+    """The settings of a run of this trainer; None where the command line names none."""
+    from functools import partial
 
-    user_file = settings.default_user_file()
-    return settings.resolve(flags(params), cwd=Path.cwd(), environ=os.environ, user_file=user_file)
+    from launcher import meanings, settings
+
+    return settings.resolve(
+        flags(params),
+        cwd=Path.cwd(),
+        environ=os.environ,
+        user_file=settings.default_user_file(),
+        judge=partial(meanings.strange, _house(), trainer),
+    )
 
 
 def decide(
@@ -66,15 +78,22 @@ def decide(
     now: datetime | None = None,
 ) -> Asked:
     """The decision for these words, in this folder, now."""
+    from launcher import planning
+
+    house = _house(now)
+    decision = planning.plan_for(settings, trainer, words, house, for_run=for_run)
+    return Asked(settings, decision, house.home)
+
+
+def _house(now: datetime | None = None) -> House:
     import secrets
 
-    from launcher import planning
     from launcher.providers import registry
     from launcher.store import open_home
+    from launcher.targets import House
 
-    home = open_home(dict(os.environ))
-    house = planning.House(
-        home=home,
+    return House(
+        home=open_home(dict(os.environ)),
         cwd=Path.cwd(),
         environ=os.environ,
         now=now or datetime.now(UTC),
@@ -83,4 +102,3 @@ def decide(
         priced=registry.PRICED_ONLY,
         provider=registry.load,
     )
-    return Asked(settings, planning.plan_for(settings, trainer, words, house, for_run=for_run), home)

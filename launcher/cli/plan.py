@@ -17,7 +17,7 @@ def command(trainer: str | None, **params: Any) -> None:
     """What `run` with the same words would do: where, how long, how much. Needs no key and no network."""
     from launcher.cli import show
 
-    settings = resolve(params)
+    settings = resolve(params, trainer)
     decision = decide(settings, trainer, after_dashes(), for_run=False).decision
     if settings.get("json"):
         show.json(show.document(decision))

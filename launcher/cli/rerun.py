@@ -34,5 +34,6 @@ def command(run: str | None, **params: object) -> None:
         ) from e
     kept = {name: value for name, value in words.flags.items() if name not in ONCE}
     flags = {**kept, **typed(params)}
-    said = asking.resolve({name: tuple(v) if isinstance(v, list) else v for name, v in flags.items()})
+    named = {name: tuple(v) if isinstance(v, list) else v for name, v in flags.items()}
+    said = asking.resolve(named, words.trainer)
     begin(said, Words(words.trainer, after_dashes() or words.command, flags))

@@ -44,7 +44,7 @@ def command(trainer: str | None, **params: object) -> None:
 
     Without --on it runs on this machine and costs nothing.
     """
-    begin(asking.resolve(params), Words(trainer, after_dashes(), typed(params)))
+    begin(asking.resolve(params, trainer), Words(trainer, after_dashes(), typed(params)))
 
 
 def begin(said: Settings, words: Words) -> None:

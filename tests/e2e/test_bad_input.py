@@ -83,9 +83,12 @@ WORDS = {
 }  # fmt: skip
 
 PROFILES = {
-    "a target nobody knows": ("on: [lokal]\n", "'on' is said in bad.yaml:1"),
-    "a GPU nobody knows": ("spot: false\ngpu: [RTX 4909]\n", "'gpu' is said in bad.yaml:2"),
-    "an argument nobody takes": ("args: {nmuber: 3}\n", "'args' is said in bad.yaml:1"),
+    "a target nobody knows": ("on: [lokal]\n", "bad.yaml:1:6: on.0: there is no target 'lokal', did"),
+    "a GPU nobody knows": (
+        "spot: false\ngpu: [RTX 4909]\n",
+        "bad.yaml:2:7: gpu.0: no GPU is called 'RTX 4909', did",
+    ),
+    "an argument nobody takes": ("args: {nmuber: 3}\n", "bad.yaml:1:8: args.nmuber: unknown argument"),
     "cyclic": ("extends: cyclic.yaml\n", "cyclic.yaml"),
     "cyclic by another": ("extends: other.yaml\n", "other.yaml"),
     "no YAML": ("on: [local\n", "bad.yaml:"),
@@ -138,11 +141,35 @@ def test_profiles_that_cannot_be_read(folder: Person, name: str) -> None:
 
 
 def test_all_faults_of_a_profile_are_told_at_once(folder: Person) -> None:
-    folder.writes("launcher.yaml", "on: local\nmax_cots: 3\nmax_time: soon\ngpus: 0\n")
+    faulty = "max_cots: 3\nmax_time: soon\ngpus: 0\non: [local, dokcer]\ngpu: RTX 4909\nargs:\n  epochz: 3\n"
+    folder.writes("launcher.yaml", f"trainer: minni\n{faulty}")
     done = folder.types("run", "mini")
-    is_a_page(done, "", "launcher.yaml:2:1: ", 2)
-    assert "did you mean 'max_cost'?" in done.stderr
-    assert "launcher.yaml:3:" in done.stderr and "launcher.yaml:4:" in done.stderr
+    is_a_page(done, "bad-profile", "profiles have 6 faults", 2)
+    told = [line.strip() for line in done.stderr.splitlines() if line.strip().startswith("launcher.yaml:")]
+    assert [line.split(": ")[:2] for line in told] == [
+        ["launcher.yaml:2:1", "max_cots"],
+        ["launcher.yaml:3:1", "max_time"],
+        ["launcher.yaml:4:1", "gpus"],
+        ["launcher.yaml:5:13", "on.1"],
+        ["launcher.yaml:6:1", "gpu"],
+        ["launcher.yaml:8:3", "args.epochz"],
+    ]
+    for meant in ("'max_cost'", "'docker'", "RTX 4090", "'epochs'"):
+        assert any(f"did you mean {meant}" in line for line in told), meant
+    named = folder.types("run")  # nothing is known of its arguments
+    is_a_page(
+        named, "bad-profile", "launcher.yaml:1:1: trainer: there is no trainer 'minni', did you mean", 2
+    )
+    assert "epochz" not in named.stderr
+
+
+def test_what_another_place_overrides_is_no_fault(folder: Person) -> None:
+    folder.writes("launcher.yaml", "trainer: minni\non: lokal\ngpu: RTX 4909\nargs: {epochs: 3}\n")
+    words = ("run", "--project", ".", "--on", "local", "--gpu", "A40", "--device", "cpu", "--json")
+    done = folder.types(*words, "--", "true")
+    assert done.code == 0, done.stderr
+    there = {"LAUNCHER_TRAINER": "mini", "LAUNCHER_ON": "local", "LAUNCHER_GPU": "A40"}
+    assert folder.types("plan", "--device", "cpu", **there).code == 0
 
 
 def test_a_profile_that_may_not_be_read(folder: Person) -> None:

@@ -69,6 +69,7 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "launcher.driver",
             "launcher.planning",
             "launcher.targets",
+            "launcher.meanings",
             "launcher.runtimes",
             "launcher.pushset",
             "launcher.strays",
