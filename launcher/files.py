@@ -1,7 +1,8 @@
 """What the house asks of a disk, small enough that a simulated disk can keep the same promises.
 
 A rename is atomic but only lasts once its folder is synced; bytes only last once the file is synced.
-`write` and `append` do all of that; `move` renames and syncs both folders. Nothing here knows names.
+`write` and `append` do all of that; `move` renames and syncs both folders; a `note` is whole for whoever
+reads it and may be gone after a power cut. Nothing here knows names.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ class Files(Protocol):
     def append(self, path: Path, data: bytes, *, sync: bool) -> None: ...
     def cut(self, path: Path, size: int) -> None: ...
     def write(self, path: Path, data: bytes, mode: int = 0o600) -> None: ...
+    def note(self, path: Path, data: bytes) -> None: ...
     def move(self, source: Path, to: Path) -> None: ...
     def sync_tree(self, path: Path) -> None: ...
     def make_folder(self, path: Path, *, private: bool = True) -> None: ...
@@ -112,6 +114,11 @@ class Disk:
         finally:
             os.close(fd)
         sync_folder(path.parent)
+
+    def note(self, path: Path, data: bytes) -> None:
+        beside = path.with_name(f".{path.name}.{os.getpid()}.new")
+        beside.write_bytes(data)
+        os.rename(beside, path)
 
     def move(self, source: Path, to: Path) -> None:
         """Atomic; refuses a taken place, so that two who finish together cannot overwrite each other."""

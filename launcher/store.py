@@ -99,6 +99,11 @@ class RunFolder:
         return self.root / "shown"
 
     @property
+    def transfer(self) -> Path:
+        """How far the engine's present transfer is; not there when nothing travels."""
+        return self.root / "transfer.json"
+
+    @property
     def engine_log(self) -> Path:
         return self.root / "engine.log"
 

@@ -7,8 +7,8 @@ called at least every 0.5 s by whoever waits: it answers requests and may raise 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -24,6 +24,7 @@ from launcher.providers.base import Provider
 from launcher.remote.base import Host, Tree
 from launcher.runstate import Attempt, RunState, Step
 from launcher.store import AttemptFolder, RunFolder, Versions
+from launcher.transfers import Told
 
 MOST_TIME_S = 7 * 24 * 3600  # a day is the most that is chosen unasked; an extension was asked for
 
@@ -116,6 +117,16 @@ class World:
         if key not in self.hosts:
             self.hosts[key] = self.open_host(reached)
         return self.hosts[key]
+
+    @contextmanager
+    def transfer(self, what: str, part: str = "") -> Iterator[Told]:
+        """Who watches sees how far it is."""
+        now = self.clock.now
+        told = Told(self.files, self.folder.transfer, now, self.state.engines, what, part)
+        try:
+            yield told
+        finally:
+            told.over()
 
     def drop_hosts(self) -> None:
         for host in self.hosts.values():

@@ -30,9 +30,11 @@ def push(w: World) -> None:
     try:
         line.lease()
         if not _there(line.host, marker):
-            line.host.put_tree(f"project/{project.digest}", project, tick)
+            with w.transfer("push", "project") as told:
+                line.host.put_tree(f"project/{project.digest}", project, tick, told)
             for folder, tree in files.inputs:
-                line.host.put_tree(folder, tree, tick)
+                with w.transfer("push", folder) as told:
+                    line.host.put_tree(folder, tree, tick, told)
             _put_back(w, line.host)
             line.host.write(marker, b"")
     except HostUnreachable:

@@ -129,6 +129,12 @@ class SimFiles:
         self.moved(path)
         sim.spend(0.02)
 
+    def note(self, path: Path, data: bytes) -> None:
+        self._sim.point()
+        self._room(path)
+        self.put(path, data, synced=False)
+        self._sim.point()
+
     def move(self, source: Path, to: Path) -> None:
         sim = self._sim
         sim.point()
