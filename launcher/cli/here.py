@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import click
 from click.shell_completion import CompletionItem
 
+from launcher.models import State
 from launcher.report.view import RunView, find
 from launcher.store import Home, open_home
 
@@ -24,6 +27,17 @@ def project() -> Path:
 
 def the_run(name: str | None) -> RunView:
     return find(home(), name, project())
+
+
+def ask_machine(view: RunView, now: datetime) -> None:
+    """Of a run whose engine died, before its state is told; what could not be asked is said."""
+    if view.shown(now) is not State.INTERRUPTED:
+        return
+    from launcher import lastlook
+
+    if not lastlook.look(view, now):
+        name, target = view.plan.run, view.offer.target
+        print(f"warning: {name}: {target} could not be asked whether its results wait", file=sys.stderr)
 
 
 def _complete(_c: click.Context, _p: click.Parameter, begun: str) -> list[CompletionItem]:

@@ -7,9 +7,10 @@ from datetime import UTC, datetime
 
 import click
 
-from launcher.cli.here import home, json_option
+from launcher.cli.here import ask_machine, home, json_option
 from launcher.cli.prog import prog
 from launcher.errors import LauncherError
+from launcher.models import State
 from launcher.report import documents, listing
 from launcher.report.lines import attention, clock, duration, money
 from launcher.report.listing import Line
@@ -24,7 +25,7 @@ SHOWN = 20  # a person's list; --json and --all have them all
 def command(everything: bool, as_json: bool) -> None:
     """Every run, newest last, with what it costs; at the end what still runs and bills."""
     now = datetime.now(UTC)
-    found = listing.lines(home(), now, _damaged)
+    found = [_looked_after(line, now) for line in listing.lines(home(), now, _damaged)]
     if as_json:
         import json
 
@@ -45,6 +46,14 @@ def command(everything: bool, as_json: bool) -> None:
 
 def _damaged(name: str, e: LauncherError) -> None:
     print(f"warning: {name}: {e.message}", file=sys.stderr)
+
+
+def _looked_after(line: Line, now: datetime) -> Line:
+    """Of a run whose engine died only its machine knows whether results wait."""
+    if line.view is None or line.row["state"] != State.INTERRUPTED:
+        return line
+    ask_machine(line.view, now)
+    return listing.of(line.view, now)
 
 
 def _row(line: Line, now: datetime) -> tuple[str, ...]:

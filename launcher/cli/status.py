@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import click
 
-from launcher.cli.here import json_option, run_argument, the_run
+from launcher.cli.here import ask_machine, json_option, run_argument, the_run
 from launcher.report import documents, lines
 
 
@@ -17,6 +17,7 @@ from launcher.report import documents, lines
 def command(run: str | None, as_json: bool) -> None:
     """One run: state, device, progress, money, guard."""
     view, now = the_run(run), datetime.now(UTC)
+    ask_machine(view, now)
     if as_json:
         print(json.dumps(documents.status(view, now)))
         return

@@ -113,16 +113,15 @@ class RunView:
         if not alive:
             self.refresh()
         state = runstate.shown(self.state, engine_alive=alive, now=now)
-        return State.WAITING if state is State.INTERRUPTED and self._sealed_here() else state
+        return State.WAITING if state is State.INTERRUPTED and self._sealed_since() else state
 
-    def _sealed_here(self) -> bool:
-        """The trainer ended after its engine had died, and its host is this machine: the results lie here."""
+    def _sealed_since(self) -> bool:
+        """The trainer ended after its engine had died: its host is this machine, or a look at it said so."""
         a = self.state.attempt
-        return (
-            a is not None
-            and a.started_at is not None
-            and (self.folder.attempt(a.n).spool / "sealed.json").exists()
-        )
+        if a is None or a.started_at is None:
+            return False
+        folder = self.folder.attempt(a.n)
+        return (folder.spool / "sealed.json").exists() or folder.sealed.exists()
 
     def warnings(self) -> tuple[str, ...]:
         """What the agents warned of, oldest first. Reads only what is new since the last question."""

@@ -115,6 +115,41 @@ def test_an_engine_that_died_is_no_reason_to_begin_anew(docker_person: DockerPer
     person.leaves_nothing("orphan")
 
 
+def test_a_dead_engine_s_run_says_that_results_wait_once_its_container_has_sealed_them(
+    docker_person: DockerPerson,
+) -> None:
+    """Nobody was there to see the end: only the volume knows, and a volume without results says nothing."""
+    person = docker_person
+    container = person.steps("unseen", flags=("--hold", "1s"))
+    kill(person.engine("unseen"))
+    assert person.state("unseen") == "interrupted"
+    person.lets_go(container)
+    person.has_gone(container)
+    away = person.types("ps", DOCKER_HOST=f"unix://{person.root}/no.sock")
+    assert "docker could not be asked whether its results wait" in away.stderr
+    assert "interrupted" in away.stdout
+    said = person.types("ps")
+    assert "unseen: results wait; fetch: " in said.stdout, said.stdout + said.stderr
+    assert (person.containers("unseen"), person.volumes("unseen")) == ([], [f"{container}-files"])
+    seen = person.types("status", "unseen", "--json", DOCKER_HOST=f"unix://{person.root}/no.sock")
+    assert seen.json()["state"] == "waiting" and "could not be asked" not in seen.stderr, seen.stderr
+    done = person.types("pull", "unseen", "--json")
+    assert (done.code, done.json()["state"], done.json()["instance"]) == (0, "done", container), done.stderr
+    person.leaves_nothing("unseen")
+
+
+def test_a_container_that_was_killed_with_its_engine_left_no_results(docker_person: DockerPerson) -> None:
+    person = docker_person
+    container = person.steps("lost")
+    kill(person.engine("lost"))
+    person.docker.kill(container)
+    person.has_gone(container)
+    assert person.volumes("lost") == [f"{container}-files"]
+    assert person.state("lost") == "interrupted"
+    assert person.types("stop", "lost", "--now").code == 0
+    person.leaves_nothing("lost")
+
+
 def test_results_wait_in_the_volume_of_a_dead_engine_s_run_until_they_are_verified_here(
     docker_person: DockerPerson,
 ) -> None:

@@ -1,0 +1,67 @@
+"""A look at the machine of a run whose engine died: did the trainer end meanwhile, do its results wait?
+
+The look is a process of its own with a deadline: a machine that does not answer costs a view a few seconds
+and no more. What it finds is kept in the run's folder, where every view sees it; an engine drives nothing by
+it. Asks the host and nobody else, changes nothing there, starts no engine.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from datetime import datetime
+from pathlib import Path
+
+from launcher.errors import HostError, NoFile
+from launcher.files import Disk
+from launcher.models import Access, State
+from launcher.remote import open_host
+from launcher.report.view import RunView
+from launcher.store import RunFolder
+
+LOOK_S = 4.0
+
+
+def look(view: RunView, now: datetime) -> bool:
+    """Whether the machine answered, where there is one to be asked."""
+    if view.shown(now) is not State.INTERRUPTED or _far_machine(view) is None:
+        return True
+    asked = [sys.executable, "-I", "-m", "launcher.lastlook", str(view.folder.root)]
+    quiet = subprocess.DEVNULL
+    try:
+        done = subprocess.run(asked, stdin=quiet, stdout=quiet, stderr=quiet, timeout=LOOK_S)
+    except subprocess.TimeoutExpired:
+        return False
+    return done.returncode == 0
+
+
+def _far_machine(view: RunView) -> Access | None:
+    """Of a trainer that was started; what lies on this machine's disk is seen without asking."""
+    a = view.attempt
+    if a is None or a.started_at is None or not a.open or a.access is None:
+        return None
+    return a.access if a.access.kind != "process" else None
+
+
+def main(argv: list[str]) -> int:
+    view = RunView(RunFolder(Path(argv[1])))
+    a, access = view.attempt, _far_machine(view)
+    if a is None or access is None:
+        return 0
+    host = open_host(access)
+    data = b""
+    try:
+        while chunk := host.read("sealed.json", len(data)):
+            data += chunk
+    except NoFile:
+        return 0
+    except HostError:
+        return 1
+    finally:
+        host.close()
+    Disk().write(view.folder.attempt(a.n).sealed, data)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))
