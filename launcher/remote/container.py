@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import importlib.resources
 import posixpath
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -23,6 +24,7 @@ from launcher.models import Access, Json
 from launcher.remote.base import Done, Listed, Pipe, Progress, Sending, Tick, Tree, unseen
 from launcher.remote.channel import Broken, Channel
 from launcher.remote.fetching import fetch, name_fault
+from launcher.remote.relayed import Relayed
 from launcher.remote.sending import batches, below, counted
 
 if TYPE_CHECKING:
@@ -42,6 +44,7 @@ class ContainerHost:
         self._client: APIClient | None = None
         self._channel: Channel | None = None
         self._reading_only = False
+        self._one_at_a_time = threading.Lock()  # a tunnel's threads share the client
 
     # The verbs of a host.
 
@@ -103,7 +106,10 @@ class ContainerHost:
         fetch(read, base, listing, staging, tick, chunk=CHUNK, progress=progress)
 
     def connect(self, port: int) -> Pipe:
-        raise HostError(f"port {port} of a container cannot be led here yet")
+        with self._one_at_a_time, _engine("reach the container"):
+            client = self._connected()
+            stream = self._exec(client, _program("relay.py", str(port)))
+        return Relayed(_pipe(stream), stream.close, port, ANSWER_S)
 
     def close(self) -> None:
         if self._channel is not None:
@@ -168,11 +174,14 @@ class ContainerHost:
         if not facts["State"]["Running"]:
             return None
         token = (facts["Config"]["Labels"] or {}).get("launcher.token", "")
-        # Without our token in its environment, or the agent would end it among the trainer's strays.
-        made = client.exec_create(name, _courier(self.root, token), stdin=True, environment={TOKEN: ""})
-        socket = client.exec_start(made["Id"], socket=True)
+        socket = self._exec(client, _courier(self.root, token))
         self._reading_only = False
         return Channel(_pipe(socket), socket.close)
+
+    def _exec(self, client: APIClient, argv: list[str]) -> Any:
+        # Without our token in its environment, or the agent would end it among the trainer's strays.
+        made = client.exec_create(self._access.address, argv, stdin=True, environment={TOKEN: ""})
+        return client.exec_start(made["Id"], socket=True)
 
     def _into_volume(self) -> Channel:
         """A courier in a helper container over what the container left; it ends with the connection."""
@@ -235,8 +244,12 @@ class ContainerHost:
 
 
 def _courier(root: str, token: str) -> list[str]:
-    source = importlib.resources.files("launcher.remote").joinpath("courier.py").read_text("utf-8")
-    return ["python3", "-I", "-c", source, root, token]
+    return _program("courier.py", root, token)
+
+
+def _program(name: str, *words: str) -> list[str]:
+    source = importlib.resources.files("launcher.remote").joinpath(name).read_text("utf-8")
+    return ["python3", "-I", "-c", source, *words]
 
 
 def _mount(root: str, volume: str) -> Any:

@@ -45,6 +45,7 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "launcher.recipe",
             "launcher.jobs",
             "launcher.catalogue",
+            "launcher.hosts",
         ),
     ),
     ("promises", ("launcher.providers.base", "launcher.remote.base", "launcher.dockerapi", "launcher.ssh")),
@@ -197,5 +198,6 @@ EXCEPTIONS: dict[str, dict[str, str]] = {
     },
     "only the command line and the agent end a process": {
         "launcher.remote.courier": "is a program of its own inside the container",
+        "launcher.remote.relay": "is a program of its own inside the container",
     },
 }
