@@ -20,6 +20,8 @@ import pytest
 
 from tests import needs
 
+pytest_plugins = ["tests.hosts.fixtures"]
+
 LEFT_OUT = pytest.StashKey[Counter[str]]()
 BY_NEED = pytest.StashKey[bool]()
 LEFT_OUT_BY = "left out by"

@@ -1,0 +1,33 @@
+# The first process of an OpenSSH host. What kind of host it is stands in BOX_* (see tests/hosts/boxes.py).
+# Says its host keys, one a line, before it serves.
+set -eu
+for kind in ed25519 ${BOX_MORE_KEYS:-}; do
+    ssh-keygen -q -t "$kind" -N '' -f "/etc/ssh/ssh_host_${kind}_key"
+done
+mkdir -p /etc/ssh/keys
+echo "${BOX_KEY:-}" >/etc/ssh/keys/dev
+if [ -n "${BOX_GPUS:-}" ]; then
+    cp /opt/box/nvidia-smi /usr/local/bin/nvidia-smi && chmod 755 /usr/local/bin/nvidia-smi
+    mkdir -p /run/gpus
+fi
+{
+    echo "Port ${BOX_PORT:-22}"
+    for kind in ed25519 ${BOX_MORE_KEYS:-}; do echo "HostKey /etc/ssh/ssh_host_${kind}_key"; done
+    echo 'AuthorizedKeysFile /etc/ssh/keys/%u'
+    echo 'UsePAM no'
+    echo 'PermitRootLogin no'
+    echo 'Subsystem sftp /usr/lib/openssh/sftp-server'
+    if [ -n "${BOX_PASSWORD:-}" ]; then
+        echo 'PubkeyAuthentication no'
+    else
+        echo 'PasswordAuthentication no'
+    fi
+    # Every program of a session sees another clock, files' times included; time that passes stays true.
+    [ -z "${BOX_CLOCK_S:-}" ] || printf 'SetEnv LD_PRELOAD=%s FAKETIME=%ss %s\n' \
+        "$(echo /usr/lib/*/faketime/libfaketimeMT.so.1)" "$BOX_CLOCK_S" \
+        'FAKETIME_DONT_FAKE_MONOTONIC=1 FAKE_UTIME=1 FAKETIME_DISABLE_SHM=1'
+} >/etc/ssh/sshd_config
+[ -z "${BOX_PASSWORD:-}" ] || echo "dev:$BOX_PASSWORD" | chpasswd
+unset BOX_KEY BOX_PASSWORD
+cat /etc/ssh/ssh_host_*_key.pub
+exec /usr/sbin/sshd -D -e
