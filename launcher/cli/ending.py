@@ -30,7 +30,8 @@ LAST_BYTES = 64 * 1024
 
 def follow(view: RunView, *, as_json: bool, board: bool = False) -> None:
     """Look until the run ends or the person leaves, then say how it stands. Raises the exit status."""
-    follower = Follower(view, prog(), sys.stderr if as_json else sys.stdout, board=board)
+    out = sys.stderr if as_json else sys.stdout
+    follower = Follower(view, prog(), out, board=board, as_json=as_json)
     state = follower.run()
     if follower.left:
         raise click.exceptions.Exit(Exit.VIEW_LEFT)

@@ -18,6 +18,7 @@ from typing import TextIO
 
 from launcher.cli import requests
 from launcher.cli.live import Block, Lines, harmless
+from launcher.cli.travel import Travel
 from launcher.models import State
 from launcher.report import lines
 from launcher.report.view import RunView, Tail
@@ -51,12 +52,20 @@ class Follower:
     """`silent` shows how far the run is, and nothing of what its trainer prints."""
 
     def __init__(
-        self, view: RunView, prog: str, out: TextIO, *, board: bool = False, silent: bool = False
+        self,
+        view: RunView,
+        prog: str,
+        out: TextIO,
+        *,
+        board: bool = False,
+        silent: bool = False,
+        as_json: bool = False,
     ) -> None:
         self._view = view
         self._prog = prog
         self._out = out
         self._block = Block()
+        self._travel = Travel(view, self._block, events=as_json)
         self._lines = Lines()
         self._tail = _where_left(view)
         self._warned = 0
@@ -115,7 +124,7 @@ class Follower:
                 self._block.above([f"· {self._phase(state)}"], sys.stderr)
         fitting = [lines.meter(self._view, now, self._block.width)]
         board = lines.board(self._view, now) if self._board else fitting
-        self._block.update(board, lines.meter(self._view, now))
+        self._block.update([*board, *self._travel.lines(now)], lines.meter(self._view, now))
 
     def _show_log(self) -> None:
         """As much as one slice of a view takes; what a flood leaves over comes with the next one."""

@@ -27,6 +27,12 @@ def harmless(text: str) -> str:
     return "".join(c if c == "\t" or (c >= " " and not "\x7f" <= c < "\xa0") else "·" for c in text)
 
 
+def _cut(line: str, width: int) -> str:
+    """Colours take no room; a line that is too wide loses them with its end."""
+    bare = _ANSI.sub("", line)
+    return line if len(bare) <= width else bare[:width]
+
+
 class Lines:
     """Bytes to whole lines, whatever the cut. A progress bar's carriage returns leave the last state."""
 
@@ -92,6 +98,6 @@ class Block:
 
     def _draw(self, lines: list[str]) -> None:
         if self.moving and lines:
-            self._out.write("\n".join(line[: self.width] for line in lines))
+            self._out.write("\n".join(_cut(line, self.width) for line in lines))
             self._out.flush()
             self._drawn = lines

@@ -74,7 +74,8 @@ def carry_out(decision: Decision, said: Settings, words: Words) -> None:
     driver.spawn(folder, os.environ)
     view = RunView(folder)
     detach = bool(said.get("detach"))
-    follower = Follower(view, prog(), sys.stderr if as_json else sys.stdout, silent=detach)
+    out = sys.stderr if as_json else sys.stdout
+    follower = Follower(view, prog(), out, silent=detach, as_json=as_json)
     if detach:
         _detached(view, follower, as_json)
     state = follower.run()

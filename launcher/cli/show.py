@@ -29,7 +29,7 @@ from launcher.values import written_duration
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["card", "document", "error", "json", "plan", "prog", "question", "table", "warning"]
+__all__ = ["card", "document", "error", "json", "plan", "prog", "question", "table", "tinted", "warning"]
 
 DOCS = "docs/errors.md"
 SHORT_S = 120
@@ -57,6 +57,10 @@ def _console(stream: TextIO) -> Console:
 
 def _bold(text: str, stream: TextIO, colour: str = "") -> str:
     return f"\x1b[1{colour}m{text}\x1b[0m" if coloured(stream) else text
+
+
+def tinted(text: str, stream: TextIO, colour: str) -> str:
+    return f"\x1b[{colour}m{text}\x1b[0m" if text and coloured(stream) else text
 
 
 def table(columns: Row, rows: Sequence[Row]) -> None:

@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 import click
 
 from launcher.cli.here import ask_machine, json_option, run_argument, the_run
-from launcher.report import documents, lines
+from launcher.cli.live import harmless
+from launcher.report import documents, lines, moving
 
 
 @click.command("status")
@@ -23,6 +24,8 @@ def command(run: str | None, as_json: bool) -> None:
         return
     for line in lines.board(view, now):
         print(line)
+    if (travels := moving.now_of(view)) is not None:
+        print(f"  transfer  {harmless(moving.line(travels, now))}")
     a = view.attempt
     if a is not None and a.open:
         armed = ", ".join(a.armed) if a.armed else "not yet armed"

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from launcher.codec import foreign_json, parse_iso
 from launcher.models import Json
+from launcher.report import moving
 from launcher.report.view import RunView
 from launcher.telemetry import Sample
 
@@ -78,6 +79,7 @@ def status(view: RunView, now: datetime) -> Json:
         "why": view.why(),
         "warnings": list(view.warnings()),
         "telemetry": sample(view.sample()),
+        "transfer": moving.document(moving.now_of(view), now),
         "guard": {
             "armed": bool(a is not None and live and a.armed),
             "deadline": time(a.d) if a is not None and live else None,
