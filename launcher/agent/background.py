@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
+
+LAST = 19  # the lowest priority there is
 
 
 class Background:
@@ -26,10 +29,14 @@ class Background:
         with suppress(BlockingIOError):  # it rings already
             os.write(self._bell, b"!")
 
-    def do(self, work: Callable[[], Any], deliver: Callable[[Any], None]) -> None:
-        """`deliver` is called with the answer by the loop, never by the thread."""
+    def do(self, work: Callable[[], Any], deliver: Callable[[Any], None], *, gently: bool = False) -> None:
+        """`deliver` is called with the answer by the loop, never by the thread. `gently`: after the trainer,
+        on the processor and so on the disk too."""
 
         def run() -> None:
+            if gently and sys.platform == "linux":  # only there a thread has a priority of its own
+                with suppress(OSError):
+                    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), LAST)
             self._answers.append((deliver, work()))
             self.knock()
 

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 from math import inf
 
-from .protocol import Exited, Job, Look, Refused, Running, Seal, Sealed, Sight, Signal, Start
+from .outbook import Outbook
+from .protocol import Action, Event, Exited, Job, Look, Refused, Running, Seal, Sealed, Sight, Signal, Start
 from .voice import Voice
 from .watchbook import Watchbook
 
@@ -44,6 +45,7 @@ class Course:
         self._exit: tuple[int | None, int | None] = (None, None)
         self._gone_at = 0.0
         self._watch: Watchbook | None = None
+        self._early: Outbook | None = None
 
     # ── what the session asks ─────────────────────────────────────────────────────────────────────
 
@@ -95,6 +97,8 @@ class Course:
             self._exit = (trainer.code, trainer.signal)
             self._voice.emit("exited", exit_code=trainer.code, signal=trainer.signal, why=self.why)
             self._clear()
+        if self._early is not None:
+            self._early_facts(self._early, sight)
         if self._watch is not None:
             if sight.checkpoints is not None:
                 self._voice.do(*self._watch.seen(self._voice.now, sight.checkpoints))
@@ -102,6 +106,16 @@ class Course:
                 event = self._watch.hashed(answer)
                 if event is not None:
                     self._voice.emit(**event)
+
+    def _early_facts(self, book: Outbook, sight: Sight) -> None:
+        told: list[tuple[list[Event], list[Action]]] = []
+        if sight.outputs is not None:
+            told.append(book.seen(self._voice.now, sight.outputs))
+        told += [book.hashed(answer) for answer in sight.hashed_outputs]
+        for events, actions in told:
+            for event in events:
+                self._voice.emit(**event)
+            self._voice.do(*actions)
 
     def _is_started(self, trainer: Running | Exited) -> None:
         assert self.job is not None
@@ -111,12 +125,16 @@ class Course:
         self.deadline(self.job.max_time_s, self.job.salvage_s)
         if self.job.checkpoint is not None:
             self._watch = Watchbook(now, self.job.checkpoint_every_s)
+        if self.job.early_every_s is not None:
+            self._early = Outbook(now, self.job.early_every_s)
         self._voice.emit("started", pid=trainer.pid, argv0=self.job.argv[0])
         if self._stop_wanted is not None:
             self.stop(*self._stop_wanted)
 
     def _clear(self) -> None:
         self._enter("clear")
+        if self._early is not None:
+            self._early.close()
         if self._kill_at == inf:  # its own end: what it left running is not wanted
             self._kill_at = self._voice.now
 
@@ -143,6 +161,8 @@ class Course:
                 at = min(at, self._kill_time())
             if self._watch is not None:
                 at = min(at, self._watch.next_at())
+            if self._early is not None:
+                at = min(at, self._early.next_at())
         elif self.phase == "close":
             at = self._close_end()
         return at
@@ -162,6 +182,8 @@ class Course:
             self._again_at = now + KILL_AGAIN_S
         if self._watch is not None:
             self._voice.do(*self._watch.due(now))
+        if self._early is not None:
+            self._voice.do(*self._early.due(now))
 
     def _while_clearing(self, tree_empty: bool) -> None:
         now = self._voice.now
@@ -200,6 +222,8 @@ class Course:
     def _is_sealed(self, facts: Sealed) -> None:
         self.sealed = facts
         self._enter("over")
+        if facts.full:
+            self._voice.warn("disk-full", "the machine's disk was full when the trainer had ended")
         self._voice.emit(
             "sealed",
             sync=True,

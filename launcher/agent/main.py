@@ -120,7 +120,8 @@ class Agent:
         """Facts are handed over once; states stay."""
         sight = self._sight
         sight.commands, sight.warnings, sight.hashed, sight.term = (), (), (), False
-        sight.prepared = sight.sealed = sight.checkpoints = None
+        sight.prepared = sight.sealed = sight.checkpoints = sight.outputs = None
+        sight.hashed_outputs = ()
 
     def _died(self, pid: int, status: int) -> None:
         from .child import outcome, tail
@@ -201,6 +202,7 @@ class Agent:
         try:
             if not has_gpu:
                 raise CannotStart("gpu-missing", "neither NVML nor nvidia-smi shows a GPU on this machine")
+            self._spool.hold_back()
             self._sight.trainer = p.Running(start_trainer(job, self._spool, self._tree))
             self._telemetry().follow(job)
         except CannotStart as fault:
@@ -215,18 +217,25 @@ class Agent:
 
     def _read(self, action: p.Action) -> None:
         """What takes long is done beside the loop."""
-        from . import checkpoints, seal
+        from . import checkpoints, output, seal
 
         job, spool = self._job, self._spool
         folder = spool.at(job.checkpoint) if job is not None and job.checkpoint is not None else ""
+        place = job.output if job is not None else "output"
         if isinstance(action, p.Seal):
-            output = job.output if job is not None else "output"
-            self._back.do(lambda: seal.seal(spool, output), self._take_seal)
+            self._back.do(lambda: seal.seal(spool, place), self._take_seal)
         elif isinstance(action, p.ScanCheckpoints):
             self._back.do(lambda: checkpoints.scan(folder), self._take_scan)
         elif isinstance(action, p.HashCheckpoint):
             name, mark = action.name, action.fingerprint
             self._back.do(lambda: checkpoints.hash_one(folder, name, mark), self._take_hash)
+        elif isinstance(action, p.ScanOutput):
+            self._back.do(lambda: output.scan(spool, place), self._take_outputs, gently=True)
+        elif isinstance(action, p.HashOutput):
+            file, print_then = action.name, action.fingerprint
+            self._back.do(
+                lambda: output.hash_one(spool, place, file, print_then), self._take_output, gently=True
+            )
 
     def _take_seal(self, answer: p.Sealed | p.SealFailed) -> None:
         self._sight.sealed = answer
@@ -236,6 +245,12 @@ class Agent:
 
     def _take_hash(self, answer: p.Hashed) -> None:
         self._sight.hashed += (answer,)
+
+    def _take_outputs(self, answer: tuple[p.Seen, ...]) -> None:
+        self._sight.outputs = answer
+
+    def _take_output(self, answer: p.Hashed) -> None:
+        self._sight.hashed_outputs += (answer,)
 
     # ── beginning and end ─────────────────────────────────────────────────────────────────────────
 

@@ -73,6 +73,10 @@ class Boot:
     taken: int = 0  # the highest command that an earlier life of this spool took
 
 
+def _pace(data: Event, key: str) -> float | None:
+    return None if data.get(key) is None else max(1.0, number(data, key))
+
+
 @dataclass(frozen=True)
 class Job:
     """One trainer's run; paths are relative to the spool folder."""
@@ -90,6 +94,7 @@ class Job:
     idle_s: float | None
     checkpoint_every_s: float
     keep_s: float
+    early_every_s: float | None = None  # between two looks at the output; None = nobody fetches it early
 
     @staticmethod
     def parse(data: object) -> Job:
@@ -110,6 +115,7 @@ class Job:
             idle_s=None if data.get("idle_s") is None else number(data, "idle_s"),
             checkpoint_every_s=max(1.0, number(data, "checkpoint_every_s", 300)),
             keep_s=number(data, "keep_s", 0),
+            early_every_s=_pace(data, "early_every_s"),
         )
 
 
@@ -145,7 +151,7 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Seen:
-    """One child of the checkpoint folder as a look found it."""
+    """One child of the checkpoint folder, or one file of the output, as a look found it."""
 
     name: str
     fingerprint: str  # equal = nothing of it changed
@@ -161,7 +167,7 @@ class File:
 
 @dataclass(frozen=True)
 class Hashed:
-    """The answer to HashCheckpoint; files None = it changed or went away meanwhile."""
+    """The answer to HashCheckpoint and HashOutput; files None = it changed or went away meanwhile."""
 
     name: str
     fingerprint: str
@@ -175,6 +181,7 @@ class Sealed:
     count: int
     bytes: int
     skipped: tuple[str, ...] = ()
+    full: bool = False  # the disk had no room left
 
 
 @dataclass(frozen=True)
@@ -196,6 +203,8 @@ class Sight:
     activity: bool | None = None  # since the wake before: False = idle, None = unreadable
     checkpoints: tuple[Seen, ...] | None = None  # the answer to ScanCheckpoints
     hashed: tuple[Hashed, ...] = ()
+    outputs: tuple[Seen, ...] | None = None  # the answer to ScanOutput
+    hashed_outputs: tuple[Hashed, ...] = ()
     term: bool = False  # the agent itself was asked to leave (SIGTERM)
     warnings: tuple[tuple[str, str], ...] = ()  # (code, message) from whoever looked
 
@@ -247,6 +256,17 @@ class HashCheckpoint:
 
 
 @dataclass(frozen=True)
+class ScanOutput:
+    pass
+
+
+@dataclass(frozen=True)
+class HashOutput:
+    name: str
+    fingerprint: str
+
+
+@dataclass(frozen=True)
 class Seal:
     pass
 
@@ -264,4 +284,17 @@ class Leave:
     why: str
 
 
-Action = Emit | Prepare | Start | Signal | Look | ScanCheckpoints | HashCheckpoint | Seal | Rate | Leave
+Action = (
+    Emit
+    | Prepare
+    | Start
+    | Signal
+    | Look
+    | ScanCheckpoints
+    | HashCheckpoint
+    | ScanOutput
+    | HashOutput
+    | Seal
+    | Rate
+    | Leave
+)

@@ -77,6 +77,7 @@ def seal(spool: Spool, output: str) -> Sealed | SealFailed:
     files.sort(key=lambda f: f.path)
     rows = [{"path": f.path, "size": f.size, "sha256": f.sha256} for f in files]
     data = json.dumps({"files": rows}, sort_keys=True, separators=(",", ":")).encode() + b"\n"
+    full = spool.give_way()
     try:
         _write(spool.sealed, data)
     except OSError as fault:
@@ -84,7 +85,7 @@ def seal(spool: Spool, output: str) -> Sealed | SealFailed:
     more = [f"and {len(skipped) - NAMES} more"] if len(skipped) > NAMES else []
     digest = hashlib.sha256(data).hexdigest()
     named = [name.encode("utf-8", "backslashreplace").decode() for name in skipped[:NAMES]]
-    return Sealed(digest, len(files), sum(f.size for f in files), (*named, *more))
+    return Sealed(digest, len(files), sum(f.size for f in files), (*named, *more), full)
 
 
 def _hashed(folder: str, name: str) -> File | None:

@@ -10,6 +10,7 @@ import json
 import os
 import stat
 import time
+from contextlib import suppress
 from typing import Any
 
 from .protocol import Event
@@ -17,6 +18,8 @@ from .protocol import Event
 COMMAND_BYTES = 1 << 20
 FRESH_NS = 1_000_000_000  # a folder's own time is coarse: for so long after a change it is read again
 TEAR = b"\n"
+RESERVE_BYTES = 8 << 20  # for the list of some 80,000 results
+NEARLY_FULL_BYTES = 64 << 10
 
 
 class Lines:
@@ -130,6 +133,7 @@ class Spool:
         self.setup_log = os.path.join(self.root, "setup.log")
         self.sealed = os.path.join(self.root, "sealed.json")
         self.secret = os.path.join(self.root, "secret.json")
+        self.reserve = os.path.join(self.root, "reserve")
 
     def at(self, path: str) -> str:
         return os.path.normpath(os.path.join(self.root, path))
@@ -137,6 +141,23 @@ class Spool:
     def holds(self, path: str) -> bool:
         """Whether a place lies below the root with every link followed."""
         return os.path.realpath(path).startswith(self.root + os.sep)
+
+    def hold_back(self) -> None:
+        """Room that the trainer cannot fill, so that what it made can still be listed and told of."""
+        with suppress(OSError), open(self.reserve, "wb") as file:  # on a full disk as much as there is
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, RESERVE_BYTES)
+            else:
+                file.write(bytes(RESERVE_BYTES))
+
+    def give_way(self) -> bool:
+        """The reserve is needed now. Whether there was no other room left."""
+        disk = os.statvfs(self.root)
+        free = disk.f_bfree if os.geteuid() == 0 else disk.f_bavail
+        full = free * disk.f_frsize < NEARLY_FULL_BYTES
+        with suppress(FileNotFoundError):
+            os.unlink(self.reserve)
+        return full
 
     def taken(self) -> int:
         """The highest command of an earlier life of this spool: a restarted machine repeats none."""

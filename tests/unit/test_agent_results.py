@@ -117,6 +117,24 @@ def test_many_left_out_names_are_counted_not_listed(spool: Spool, tmp_path: Path
     assert sealed.skipped[-2:] == ("099", "and 30 more")
 
 
+def test_the_reserve_is_there_while_the_trainer_runs_and_makes_room_for_the_list(
+    spool: Spool, tmp_path: Path
+) -> None:
+    """What it does on a full disk is seen in a container with a very small one."""
+    spool.hold_back()
+    spool.hold_back()
+    facts = (tmp_path / "reserve").stat()
+    assert facts.st_size == 8 << 20 and facts.st_blocks * 512 >= facts.st_size
+    sealed = seal(spool, "output")
+    assert isinstance(sealed, Sealed) and not sealed.full
+    assert not (tmp_path / "reserve").exists()
+
+
+def test_a_disk_that_takes_no_reserve_is_no_reason_not_to_start(spool: Spool, tmp_path: Path) -> None:
+    (tmp_path / "reserve").mkdir()  # stands for whatever keeps the file from being made
+    spool.hold_back()
+
+
 def test_a_list_that_cannot_be_written_is_said(spool: Spool, tmp_path: Path) -> None:
     (tmp_path / "sealed.json.part").mkdir()
     assert isinstance(seal(spool, "output"), SealFailed)

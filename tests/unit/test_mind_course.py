@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from launcher.agent.protocol import (
@@ -215,6 +217,16 @@ def test_a_failed_seal_is_tried_again() -> None:
     assert b.wake(17) == []
     b.wake(18, sealed=SEALED)
     assert b.mind.phase == "over"
+
+
+def test_a_disk_without_room_is_told_once_the_results_are_listed() -> None:
+    b = Bench()
+    b.start(1)
+    b.wake(10, trainer=Exited(7, 1))
+    b.wake(10, tree_empty=True)
+    b.wake(11, sealed=replace(SEALED, full=True))
+    assert b.warned() == ["disk-full"]
+    assert b.mind.phase == "over" and b.last("sealed")["exit_code"] == 1
 
 
 # ── idleness ──────────────────────────────────────────────────────────────────────────────────────
