@@ -23,9 +23,7 @@ fi
         echo 'PasswordAuthentication no'
     fi
     # Every program of a session sees another clock, files' times included; time that passes stays true.
-    [ -z "${BOX_CLOCK_S:-}" ] || printf 'SetEnv LD_PRELOAD=%s FAKETIME=%ss %s\n' \
-        "$(echo /usr/lib/*/faketime/libfaketimeMT.so.1)" "$BOX_CLOCK_S" \
-        'FAKETIME_DONT_FAKE_MONOTONIC=1 FAKE_UTIME=1 FAKETIME_DISABLE_SHM=1'
+    [ -z "${BOX_CLOCK_S:-}" ] || echo "SetEnv LD_PRELOAD=/opt/box/clock.so BOX_CLOCK_S=$BOX_CLOCK_S"
 } >/etc/ssh/sshd_config
 [ -z "${BOX_PASSWORD:-}" ] || echo "dev:$BOX_PASSWORD" | chpasswd
 unset BOX_KEY BOX_PASSWORD
