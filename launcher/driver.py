@@ -109,7 +109,7 @@ def real_world(home: Home, folder: RunFolder, environ: Mapping[str, str]) -> Wor
 
     @cache
     def provider(choice: int) -> Provider:
-        inner = registry.load(plan.choices[choice].offer.provider)
+        inner = registry.load(plan.choices[choice].offer.provider, home)
         return Wrapped(inner, clock, lambda verb, text: log.info("%s %s", verb, text))
 
     return World(

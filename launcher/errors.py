@@ -106,6 +106,10 @@ class Unreachable(ProviderError):
     exit = Exit.UNREACHABLE
 
 
+class KeyChanged(Unreachable):
+    """Whoever answers there is not who we know. Only a person can mend it."""
+
+
 class Busy(ProviderError):
     """Another resource must go first."""
 

@@ -233,6 +233,7 @@ class Access:
     volume: str | None = None  # outlives the container
     image: str | None = None
     route: Route | None = None  # by ssh
+    envs: str | None = None  # folder of environments that the host's runs share
 
 
 class ResourceState(StrEnum):
@@ -280,6 +281,7 @@ class Order:
     boot_guard: str  # source of the small program that rides in the create call
     require_gpu: bool = False
     env: tuple[tuple[str, str], ...] = ()
+    wants_gpu: bool = True  # False: the user said that the CPU shall do
 
 
 @dataclass(frozen=True)

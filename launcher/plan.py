@@ -252,7 +252,8 @@ def _ends_by(plan: Plan, tried: Sequence[Way], now: datetime) -> datetime | None
     for way in tried:
         if plan.choices and way.offer == plan.choices[0].offer:
             rate, limits = way.offer.usd_per_hour, plan.limits
-            return guard.ends_at_create(now, limits, rate, limits.max_cost, way.overrun_s, way.billing_step_s)
+            ceiling = limits.max_cost if way.offer.bills else None
+            return guard.ends_at_create(now, limits, rate, ceiling, way.overrun_s, way.billing_step_s)
     return None
 
 

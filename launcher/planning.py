@@ -60,7 +60,7 @@ def plan_for(
         project=str(what.project),
         job=what.job,
         need=need,
-        offered=tuple(targets.offered(_software(settings, what), need, book, house)),
+        offered=tuple(targets.offered(_software(settings, what), need, book, house, asked)),
         targets=asked,
         wishes=_wishes(settings),
         bounds=_bounds(what.recipe, book),

@@ -73,6 +73,14 @@ def away(job: Job, image: str | None, image_s: int, *, boots_image: bool, no_ima
     return Runtime(kind, None, why, image, extra.requirements, extra.setup, prepare_s)
 
 
+def on_machine(job: Job) -> Runtime:
+    """On a machine of the user's own that holds no image: an environment there, kept for the next run."""
+    if job.requirements is None and not job.setup:
+        return Runtime(RuntimeKind.ENV, None, "the python3 of that machine")
+    why = "its environment is made there, unless an earlier run did"
+    return Runtime(RuntimeKind.ENV, None, why, None, job.requirements, job.setup, ENV_S)
+
+
 def _extra(job: Job) -> Runtime:
     """What comes on top of an image, which holds all that a bundled trainer needs."""
     if job.push is not None or not (job.requirements or job.setup):

@@ -107,6 +107,11 @@ class RunFolder:
     def engine_log(self) -> Path:
         return self.root / "engine.log"
 
+    @property
+    def ssh(self) -> Path:
+        """What the system's ssh client is told about this run's machine."""
+        return self.root / "ssh"
+
     def attempt(self, n: int) -> AttemptFolder:
         return AttemptFolder(self.root / "attempts" / str(n))
 
@@ -152,6 +157,24 @@ class Home:
     @property
     def prices(self) -> Path:
         return self.root / "prices.json"
+
+    @property
+    def ssh(self) -> Path:
+        """Files that the user's ~/.ssh/config includes, one for each run that was asked for and lives."""
+        return self.root / "ssh"
+
+    @property
+    def boards(self) -> Path:
+        """What programs over finished versions keep while they are looked at."""
+        return self.root / "boards"
+
+    @property
+    def hosts(self) -> Path:
+        """The user's own machines, a file for each."""
+        return self.root / "hosts"
+
+    def host(self, name: str) -> Path:
+        return self.hosts / f"{name}.json"
 
     def run(self, name: str) -> RunFolder:
         return RunFolder(self.runs / name)

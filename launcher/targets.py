@@ -34,6 +34,9 @@ class House:
     runnable: tuple[str, ...]  # targets this build can run on
     priced: tuple[str, ...]  # targets it only knows prices of
     provider: Callable[[str], Provider]
+    # What a word means that stands for places of the user's own; None = it is no such word. Raises for a
+    # place that nobody knows.
+    meant: Callable[[str], tuple[str, ...] | None] = lambda word: None
 
 
 @dataclass(frozen=True)
@@ -49,21 +52,33 @@ class Software:
 def stranger(name: str, house: House) -> str | None:
     """Why a word after --on is no target."""
     words = (*house.runnable, *house.priced)
-    return None if name in words else f"there is no target '{name}'{did_you_mean(name, words)}"
+    if name in words:
+        return None
+    try:
+        if house.meant(name) is not None:
+            return None
+    except LauncherError as fault:
+        return fault.message
+    return f"there is no target '{name}'{did_you_mean(name, words)}"
 
 
 def known(names: Sequence[str], house: House) -> tuple[str, ...]:
-    """The targets that the user names; one that nobody knows is a fault."""
+    """The targets that the user names, each once; one that nobody knows is a fault."""
+    found: list[str] = []
     for name in names:
-        if (fault := stranger(name, house)) is not None:
+        places = None if name in house.runnable else house.meant(name)
+        if places is None and (fault := stranger(name, house)) is not None:
             words = ", ".join((*house.runnable, *house.priced))
             raise usage("unknown-target", fault, hint="plan", details=(f"Targets are {words}.",))
-    return tuple(names)
+        found += places or (name,)
+    return tuple(dict.fromkeys(found))
 
 
-def offered(software: Software, need: Need, book: Book, house: House) -> Iterator[Target]:
-    """Every target, with what it has for this need."""
-    for name in house.runnable:
+def offered(
+    software: Software, need: Need, book: Book, house: House, asked: Sequence[str] = ()
+) -> Iterator[Target]:
+    """Every target, with what it has for this need; `asked` may name places that are met only now."""
+    for name in dict.fromkeys((*house.runnable, *(n for n in asked if n not in house.priced))):
         yield _runnable(name, software, need, book, house)
     for name in house.priced:
         yield _priced(name, software, need, book, house)
@@ -113,7 +128,7 @@ def _ways(name: str, software: Software, need: Need, book: Book, house: House) -
         return _nothing(name, provider)
     lacking = {offer.id: why for offer in offers if (why := _lacks(offer, need, job, book)) is not None}
     refused = tuple(Refusal(id, why) for id, why in lacking.items())
-    runtime = _runtime(at_home, software, house)
+    runtime = _runtime(traits.boots, software, house)
     ways = tuple(
         Way(offer, runtime, traits.overrun_s, traits.billing_step_s)
         for offer in offers
@@ -122,10 +137,12 @@ def _ways(name: str, software: Software, need: Need, book: Book, house: House) -
     return Target(name, ways, refused, traits.bills, at_home, keeps_output=traits.keeps_output)
 
 
-def _runtime(at_home: bool, software: Software, house: House) -> Runtime:
-    if at_home:
+def _runtime(boots: str, software: Software, house: House) -> Runtime:
+    if boots == "here":
         return runtimes.here(software.job, house.home)
     job = runtimes.with_found_requirements(software.job)
+    if boots == "machine":
+        return runtimes.on_machine(job)
     return runtimes.in_image(software.image, job, house.cwd, house.environ)
 
 
@@ -160,7 +177,7 @@ def _named(offer: Offer, book: Book) -> Offer:
         return offer
     name = book.device_name(offer.gpu)
     entry = book.gpus.get(name)
-    return replace(offer, gpu=name, vram_gb=offer.vram_gb or (entry.vram_gb if entry else None))
+    return replace(offer, gpu=name, vram_gb=entry.vram_gb if entry else offer.vram_gb)
 
 
 def _lacks(offer: Offer, need: Need, job: Job, book: Book) -> str | None:

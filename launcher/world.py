@@ -109,11 +109,12 @@ class World:
 
     # --- effects -----------------------------------------------------------------------------
 
-    def host(self, a: Attempt, access: Access | None = None) -> Host:
-        """One connection per machine, opened when first needed. `access` while it is not a fact yet."""
+    def host(self, a: Attempt, access: Access | None = None, *, beside: bool = False) -> Host:
+        """One connection per machine, opened when first needed. `access` while it is not a fact yet; `beside`
+        is another one, for what takes long while the first is spoken over."""
         reached = access or a.access
         assert reached is not None
-        key = f"{a.n}:{reached.address}"
+        key = f"{a.n}:{reached.address}{':beside' if beside else ''}"
         if key not in self.hosts:
             self.hosts[key] = self.open_host(reached)
         return self.hosts[key]
@@ -202,7 +203,7 @@ class World:
         if not 0 < max_time_s <= MOST_TIME_S:
             return "refused: the trainer's time would be above 7 days in all"
         a = self.state.attempt
-        if a is not None and a.usd_per_hour and max_cost is not None:
+        if a is not None and self.plan.choices[a.choice].offer.bills and max_cost is not None:
             add = guard.spent(a.usd_per_hour, self.clock.now(), a.d, 1)
             more = a.usd_per_hour * (max_time_s - self.state.max_time_s) / 3600
             total = self.state.spent(self.clock.now()) + add + more

@@ -100,7 +100,8 @@ class Tree:
         found = _below(self.me, table, self.helpers)
         if self.me == 1:
             return found  # every orphan comes to us; all others are guests
-        known = {p.pid for p in found} | self.helpers | self._ancestors(table)
+        helping = {p.pid for helper in self.helpers for p in _below(helper, table, set())}
+        known = {p.pid for p in found} | self.helpers | helping | self._ancestors(table)
         strangers = [p for p in table.values() if p.pid not in known and p.state not in "ZX"]
         return found + [p for p in strangers if self._is_marked(p.pid) and not _is_guest(p, table)]
 

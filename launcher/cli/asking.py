@@ -92,13 +92,15 @@ def _house(now: datetime | None = None) -> House:
     from launcher.store import open_home
     from launcher.targets import House
 
+    home = open_home(dict(os.environ))
     return House(
-        home=open_home(dict(os.environ)),
+        home=home,
         cwd=Path.cwd(),
         environ=os.environ,
         now=now or datetime.now(UTC),
         letters=lambda: "".join(secrets.choice(LETTERS) for _ in range(4)),
-        runnable=registry.names(),
+        runnable=registry.targets(home),
         priced=registry.PRICED_ONLY,
-        provider=registry.load,
+        provider=lambda name: registry.load(name, home),
+        meant=lambda word: registry.meant(word, home) if registry.is_place(word) else None,
     )

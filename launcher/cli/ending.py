@@ -221,7 +221,7 @@ def elsewhere(view: RunView, compare: Choice | None, said: Words | None) -> list
     words += ["--allow-cpu"] if compare.runtime.image == "cpu" else []
     words += repeated(said) if said is not None else []
     words += ["--", *said.command] if said is not None and said.command else []
-    later = "" if offer.provider in registry.names() else "   (prices only: this build cannot rent there yet)"
+    later = "" if offer.provider not in registry.PRICED_ONLY else "   (prices only: this build cannot rent there yet)"
     return [
         "",
         f"  the same on a rented {offer.gpu}: {low} to {high} ({offer.price_source}{as_of})",

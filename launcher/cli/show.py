@@ -205,15 +205,20 @@ def _plan_row(mark: str, choice: Choice, now: datetime) -> Row:
         offer.target,
         " ".join(filter(None, (offer.instance_type, offer.region, "spot" if offer.spot else ""))) or "-",
         f"{count}{offer.gpu}" if offer.gpu else "-",
-        usd(offer.usd_per_hour, MILL) if offer.bills else "0",
+        usd(offer.usd_per_hour, MILL) if _costs(offer) else "0",
         spread(forecast.hours, hours) if forecast.known else f"at most {hours(forecast.hours.high)}",
         _money(choice),
         _origin(offer, now),
     )
 
 
+def _costs(offer: Offer) -> bool:
+    """A machine of the user's own may have a price as well: nobody bills it, and it counts."""
+    return offer.bills or offer.usd_per_hour > 0
+
+
 def _money(choice: Choice) -> str:
-    if not choice.offer.bills:
+    if not _costs(choice.offer):
         return "0"
     money = choice.estimate.usd
     return spread(money, usd) if choice.estimate.known else f"at most {usd(money.high)}"
@@ -248,17 +253,21 @@ def _chosen(decision: Decision, first: Choice) -> None:
             time = spread(line.hours, hours) if line.hours.high else ""
             if line.name == "training" and not first.estimate.known:
                 time = f"not known, {hours(line.hours.high)} at most"
-            money = f"${spread(line.usd, usd)}" if first.offer.bills else ""
+            money = f"${spread(line.usd, usd)}" if _costs(first.offer) else ""
             print(f"  {line.name:<12}{time:<24}{money}".rstrip())
     bounds = [f"the trainer runs {written_duration(limits.max_time_s)} at most"]
     if decision.ends_by is not None:
         bounds.append(f"everything is ended by {clock(decision.ends_by, made.created_at)}")
     bounds.append(
-        f"${usd(limits.max_cost)} at most" if first.offer.bills and limits.max_cost else "costs nothing"
+        f"${usd(limits.max_cost)} at most" if first.offer.bills and limits.max_cost else _free(first.offer)
     )
     print(f"  limits      {'; '.join(bounds)}")
     for note in decision.notes:
         print(f"  results     {harmless(note)}")
+
+
+def _free(offer: Offer) -> str:
+    return "it is your own, nobody bills it" if offer.usd_per_hour else "costs nothing"
 
 
 def question(decision: Decision) -> str:

@@ -12,13 +12,11 @@ from decimal import Decimal
 from launcher import guard, plan, runstate
 from launcher.codec import dump
 from launcher.errors import ProviderError, Unreachable
-from launcher.models import Order, Resource, ResourceState
+from launcher.models import DeviceWish, Order, Resource, ResourceState
 from launcher.providers.base import Provider
 from launcher.runstate import Attempt
 from launcher.steps import sight
 from launcher.world import World
-
-CALL_S = 30
 
 
 def provision(w: World) -> None:
@@ -103,6 +101,7 @@ def order(w: World, a: Attempt) -> Order:
         folder=str(w.attempt_folder(a).spool),
         boot_guard=w.parts.boot_guard,
         require_gpu=plan.requires_gpu(w.plan, choice.offer),
+        wants_gpu=w.plan.job.device is not DeviceWish.CPU,
     )
 
 
@@ -115,13 +114,17 @@ def _create(w: World, a: Attempt, provider: Provider, fresh: bool) -> None:
             _look(w, a, provider, refused=e.reason)
         elif e.surely_no_effect:
             w.about(a, "not-created", reason=e.reason, blame=True, exit=int(e.exit), code=type(e).__name__)
-        elif isinstance(e, Unreachable) and not w.plan.choices[a.choice].offer.bills:
+        elif isinstance(e, Unreachable) and _is_near(provider):
             # An engine on this machine that does not answer: say so now instead of trying for minutes.
             w.about(a, "over", why=e.reason, blame=True, exit=int(e.exit))
         else:
             w.wait(1)
         return
     _adopt(w, a, resource)
+
+
+def _is_near(provider: Provider) -> bool:
+    return not provider.traits.bills and provider.traits.boots != "machine"
 
 
 def _adopt(w: World, a: Attempt, resource: Resource) -> None:

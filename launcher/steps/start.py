@@ -121,9 +121,11 @@ def _python(event: Json) -> str | None:
 
 def _prepare_argv(w: World, a: Attempt) -> list[str]:
     runtime = w.plan.choices[a.choice].runtime
-    here = a.access is not None and a.access.kind == "process"
-    root = a.access.root if a.access is not None else ""
-    argv = ["python3", "-I", f"{root}/agent.pyz", "env", "--into", w.envs if here else f"{root}/envs"]
+    access = a.access
+    assert access is not None
+    kept = w.envs if access.kind == "process" else access.envs
+    into = kept or f"{access.root}/envs"
+    argv = ["python3", "-I", f"{access.root}/agent.pyz", "env", "--into", into]
     if runtime.requirements is not None:
         argv += ["--requirements", runtime.requirements]
     if runtime.setup:
@@ -156,19 +158,20 @@ def _command(w: World, a: Attempt, line: Link, python: str | None) -> None:
             "require_gpu": _requires_gpu(w, a),
             "idle_s": limits.idle_s,
             "checkpoint_every_s": limits.checkpoint_every_s,
+            "early_every_s": limits.checkpoint_every_s,
             "keep_s": limits.keep_s,
         },
     )
 
 
 def _argv(w: World, a: Attempt, python: str | None) -> list[str]:
-    """`python` in the command means the environment's; an image without one has python3."""
+    """`python` in the command means the environment's; an image or a host without one has python3."""
     argv = list(w.plan.job.argv)
     runtime = w.plan.choices[a.choice].runtime
     if argv[0] in ("python", "python3"):
         if python is not None:
             argv[0] = python
-        elif runtime.kind is RuntimeKind.IMAGE:
+        elif runtime.kind is RuntimeKind.IMAGE or (a.access is not None and a.access.kind == "ssh"):
             argv[0] = "python3"
     return argv
 

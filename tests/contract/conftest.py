@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import os
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,13 +16,16 @@ from secrets import token_hex
 import pytest
 
 from launcher.errors import Busy, Gone
+from launcher.hosts import HostRecord
 from launcher.models import Access, Need, Order, Resource, ResourceState, Runtime, RuntimeKind
 from launcher.providers import registry
 from launcher.providers.base import Provider
 from launcher.providers.simulated import SimulatedProvider
+from launcher.providers.ssh import SshProvider
 from launcher.remote import open_host
 from launcher.remote.base import Host
 from tests.engines.base import base_image
+from tests.hosts.boxes import Box, sshd_container
 
 OWNER = "contract-tests"
 
@@ -48,11 +54,20 @@ class Row:
     real: bool = True  # its instances run our program
 
 
+@functools.cache
+def ssh_box() -> Box:
+    """One for all tests of this process; it goes with it."""
+    open_until_the_end = ExitStack()
+    atexit.register(open_until_the_end.close)
+    return open_until_the_end.enter_context(sshd_container("openssh"))
+
+
 _in_memory = SimulatedProvider()
 PROVIDERS = {
     "simulated": Row(lambda: _in_memory, real=False),
     "local": Row(lambda: registry.load("local")),
     "docker": Row(lambda: registry.load("docker"), ("docker",), base_image),
+    "ssh": Row(lambda: SshProvider(HostRecord("box", ssh_box().route)), ("docker",)),
 }
 HOSTS: dict[str, tuple[str, ...]] = {"process": (), "container": ("docker",)}
 

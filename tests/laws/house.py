@@ -119,6 +119,7 @@ PURE_ROOMS = (
     "launcher.guard",
     "launcher.agent.mind",
     "launcher.agent.protocol",
+    "launcher.agent.outbook",
     "launcher.agent.watchbook",
 )
 IMPURE_CALLS = frozenset({"open", "print", "input", "now", "utcnow", "today"})

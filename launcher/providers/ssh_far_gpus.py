@@ -1,0 +1,173 @@
+"""The GPUs of a host, seen from its side: who has them, and the leases by which runs keep off one another.
+
+Travels with ssh_far.py. A GPU is free when no process of any user computes on it and no run holds its lease:
+a socket in the kernel whose name is taken for the whole machine, over all users, and which dies with the
+process that holds it. A second socket beside it carries the holder's name. Standard library only,
+Python >= 3.10.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+from contextlib import ExitStack, suppress
+from typing import Any
+
+Json = dict[str, Any]
+
+DRIVER = "/proc/driver/nvidia"
+SMI_PLACES = ":/usr/bin:/usr/local/bin:/usr/local/nvidia/bin:/usr/lib/wsl/lib"
+LEASE, HELD = "\0launcher-gpu-", "\0launcher-held-"
+SOCKET_NAME = 107
+ANSWER_S = 10.0
+
+
+class Refused(Exception):
+    """A no, with its kind: the near side turns it into one of its own."""
+
+    def __init__(self, kind: str, text: str) -> None:
+        super().__init__(text)
+        self.kind = kind
+
+
+def said(argv: list[str]) -> str | None:
+    """What a program prints; None when it fails or hangs. One that cannot be killed is not waited for."""
+    try:
+        child = subprocess.Popen(
+            argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        )
+    except OSError:
+        return None
+    try:
+        out, _ = child.communicate(timeout=ANSWER_S)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        return None
+    return out.decode("utf-8", "replace") if child.returncode == 0 else None
+
+
+class Survey:
+    """The GPUs here, and who has them: a process of anybody's, or a run's lease."""
+
+    def __init__(self) -> None:
+        self.devices: list[Json] = []
+        self.free_mb: list[int] = []
+        self.held: list[Json] = []
+        self.driver: str | None = None
+        self.no_gpu: str | None = None
+        self.fault: str | None = None
+        tool = shutil.which("nvidia-smi", path=os.environ.get("PATH", os.defpath) + SMI_PLACES)
+        if tool is None:
+            known = os.path.exists(DRIVER)
+            self.no_gpu = None if known else "neither an NVIDIA driver nor nvidia-smi is there"
+            return
+        columns = "uuid,name,memory.total,memory.free,driver_version"
+        for words in self._asked(tool, f"--query-gpu={columns}", 5):
+            self.devices.append({"uuid": words[0], "name": words[1], "memory_mb": number(words[2]) or 0})
+            self.free_mb.append(number(words[3]) or 0)
+            self.driver = words[4]
+        if not self.devices and self.fault is None:
+            self.no_gpu = None if os.path.exists(DRIVER) else "nvidia-smi shows none"
+        for uuid, pid, used in self._asked(tool, "--query-compute-apps=gpu_uuid,pid,used_memory", 3):
+            holder = {"uuid": uuid, "user": owner(pid), "pid": number(pid), "used_mb": number(used)}
+            self.held.append(holder)
+        self.held += leases()
+
+    def _asked(self, tool: str, query: str, count: int) -> list[list[str]]:
+        answer = said([tool, query, "--format=csv,noheader,nounits"])
+        if answer is None:
+            self.fault = "its nvidia-smi does not answer as it should"
+            return []
+        rows = [[word.strip() for word in line.split(",")] for line in answer.splitlines()]
+        return [row for row in rows if len(row) == count]
+
+    def words(self, device: Json) -> str:
+        """Who has it, for the person who is refused."""
+        mine = [one for one in self.held if one["uuid"] == device["uuid"]]
+        who = [holder_words(one) for one in mine] or ["another run that was quicker"]
+        return f"{device['name']} is held by {' and by '.join(dict.fromkeys(who))}"
+
+
+def holder_words(one: Json) -> str:
+    if one.get("run"):
+        return f"{one['user']}'s run {one['run']}"
+    memory = f" with {one['used_mb'] / 1024:.1f} GiB" if one["used_mb"] is not None else ""
+    return f"{one['user']} (process {one['pid']}{memory})"
+
+
+def number(word: str) -> int | None:
+    return int(word) if word.isdecimal() else None  # "[N/A]"
+
+
+def owner(pid: str) -> str:
+    """Its user's name. One that cannot be seen from here runs in another world, such as a container."""
+    try:
+        uid = os.stat(f"/proc/{int(pid)}").st_uid
+    except (OSError, ValueError):
+        return "somebody who cannot be seen from here"
+    return user_name(uid)
+
+
+def user_name(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"user {uid}"
+
+
+def leases() -> list[Json]:
+    """Runs that hold a GPU, of any user: their sockets' names tell."""
+    found = []
+    with suppress(OSError), open("/proc/net/unix", encoding="utf-8", errors="replace") as table:
+        for line in table:
+            name = line.rstrip("\n").rpartition(" @")[2]
+            if name.startswith(HELD[1:]):
+                uuid, user, run = [*name[len(HELD) - 1 :].rstrip("@").split("/", 2), "", ""][:3]
+                found.append({"uuid": uuid, "user": user, "pid": None, "used_mb": None, "run": run})
+    return found
+
+
+def lease(gpus: Survey, ask: Json, held: ExitStack) -> tuple[list[str], list[int]]:
+    """As many free GPUs as are wanted, and the sockets that hold them; all or none."""
+    if gpus.fault is not None and not gpus.devices:
+        raise Refused("busy", gpus.fault)
+    fitting = [d for d in gpus.devices if ask["model"] in (None, d["name"])]
+    if not fitting:
+        if ask["must"]:
+            raise Refused(
+                "busy", f"there is no {ask['model'] or 'GPU'} there: {gpus.no_gpu or 'none is shown'}"
+            )
+        return [], []
+    taken = {one["uuid"] for one in gpus.held}
+    got: list[str] = []
+    sockets: list[int] = []
+    for device in fitting:
+        if len(got) < ask["count"] and device["uuid"] not in taken:
+            ends = _bound(device["uuid"], ask["run"], held)
+            got += [device["uuid"]] if ends else []
+            sockets += ends
+    if len(got) < ask["count"]:
+        gpus.held += [one for one in leases() if one not in gpus.held]
+        busy = [gpus.words(d) for d in fitting if d["uuid"] not in got]
+        need = "a GPU" if ask["count"] == 1 else f"{ask['count']} GPUs"
+        raise Refused("busy", f"{need} cannot be had: {'; '.join(busy) or f'there are {len(fitting)}'}")
+    return got, sockets
+
+
+def _bound(uuid: str, run: str, held: ExitStack) -> list[int]:
+    """The lease, and beside it the name of who has it; nothing when somebody was quicker."""
+    ends = []
+    for name in (f"{LEASE}{uuid}", f"{HELD}{uuid}/{user_name(os.getuid())}/{run}"):
+        end = held.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+        try:
+            end.bind(name.encode()[:SOCKET_NAME])
+        except OSError as e:
+            if e.errno != errno.EADDRINUSE:
+                raise
+            return []
+        ends.append(end.fileno())
+    return ends

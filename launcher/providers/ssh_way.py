@@ -1,0 +1,180 @@
+"""The near end of the program on the host: one question, one answer, over one pinned connection.
+
+It knows the connection and the errors of providers, and nothing of orders and instances. What is broken is
+dropped, and the next question connects anew; a host that did not answer a moment ago is not asked again yet.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from importlib import resources
+from typing import TYPE_CHECKING, Any
+
+from launcher.errors import (
+    AuthRefused,
+    BadOrder,
+    Busy,
+    HostUnreachable,
+    KeyChanged,
+    NoCapacity,
+    ProviderError,
+    Unreachable,
+    VendorBug,
+)
+from launcher.models import Json, Route
+from launcher.ssh.connection import Connection, connect
+from launcher.ssh.errors import KeyMismatch, LoginRefused
+from launcher.ssh.quoting import line
+
+if TYPE_CHECKING:
+    from paramiko import Channel
+
+CONNECT_S = 8.0
+CONTROL_S = 25.0
+SULKS_S = 2.0
+MARK = b"launcher-far "
+NO_PROGRAM = 127
+PROGRAM = ("launcher.providers.ssh_far_gpus", "launcher.providers.ssh_far")
+# What the host's python3 is told to do: take the program in, unless it is too old to understand it.
+BOOT = """
+import sys
+if sys.version_info < (3, 10):
+    sys.stdout.write('launcher-far {"old": "%d.%d.%d"}\\n' % sys.version_info[:3])
+else:
+    import json, types
+    for name, size in json.loads(sys.stdin.buffer.readline()):
+        module = sys.modules[name] = types.ModuleType(name)
+        exec(compile(sys.stdin.buffer.read(size), name, "exec"), module.__dict__)
+    module.main()
+"""
+REFUSALS: dict[str, type[NoCapacity] | type[BadOrder] | type[Busy] | type[VendorBug]] = {
+    "busy": NoCapacity,
+    "full": NoCapacity,
+    "bad": BadOrder,
+    "busy-folder": Busy,
+}
+
+
+class Way:
+    def __init__(self, name: str, route: Route, connect_s: float = CONNECT_S) -> None:
+        self._name, self._route, self._connect_s = name, route, connect_s
+        self._connection: Connection | None = None
+        self._channel: Channel | None = None
+        self._rest = b""
+        self._failed: tuple[float, ProviderError] | None = None
+
+    def ask(self, verb: str, **question: Any) -> Json:
+        """Raises the closed set. A question whose answer is lost may have had its effect."""
+        channel = self._open()
+        try:
+            answer = self._converse(channel, json.dumps({"verb": verb, **question}).encode() + b"\n")
+        except ProviderError:
+            self.close()
+            raise
+        if "ok" in answer:
+            told: Json = answer["ok"]
+            return told
+        text = f"{self._name}: {answer.get('text', 'no reason was given')}"
+        raise REFUSALS.get(str(answer.get("no")), VendorBug)(text)
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+        self._connection = self._channel = None
+        self._rest = b""
+
+    # --- the way there -----------------------------------------------------------------------
+
+    def _open(self) -> Channel:
+        lives = self._connection is not None and self._connection.alive
+        if lives and self._channel is not None and not self._channel.closed:
+            return self._channel
+        self.close()
+        if self._failed is not None and time.monotonic() < self._failed[0]:
+            raise self._failed[1]
+        try:
+            self._connection = self._connected()
+            self._channel = self._begun(self._connection)
+        except ProviderError as e:
+            self.close()
+            self._failed = (time.monotonic() + SULKS_S, e)
+            raise
+        self._failed = None
+        return self._channel
+
+    def _connected(self) -> Connection:
+        try:
+            return connect(self._route, timeout=self._connect_s)
+        except KeyMismatch as e:
+            raise KeyChanged(f"{self._name}: {e}", surely_no_effect=True) from e
+        except LoginRefused as e:
+            raise AuthRefused(f"{self._name}: {e}") from e
+        except HostUnreachable as e:
+            raise Unreachable(f"{self._name} cannot be reached: {e}", surely_no_effect=True) from e
+
+    def _begun(self, connection: Connection) -> Channel:
+        """The program runs there once its python3 has taken it in: nothing of ours happened before."""
+        sources = [(name, _source(name)) for name in PROGRAM]
+        head = json.dumps([(name, len(source)) for name, source in sources]).encode() + b"\n"
+        try:
+            channel = connection.open_session(line(["python3", "-I", "-c", BOOT]), timeout=self._connect_s)
+            channel.settimeout(CONTROL_S)
+            channel.sendall(head + b"".join(source for _, source in sources))
+        except (HostUnreachable, OSError) as e:
+            raise Unreachable(f"{self._name} cannot be asked: {e}", surely_no_effect=True) from e
+        return channel
+
+    def _converse(self, channel: Channel, question: bytes) -> Json:
+        until = time.monotonic() + CONTROL_S
+        try:
+            channel.settimeout(CONTROL_S)
+            channel.sendall(question)
+            while True:
+                answer = self._taken()
+                if answer is not None:
+                    break
+                channel.settimeout(max(0.1, until - time.monotonic()))
+                data = channel.recv(1 << 16)
+                if not data:
+                    raise self._ended(channel)
+                self._rest += data
+        except TimeoutError as e:
+            raise Unreachable(f"{self._name} did not answer in time") from e
+        except OSError as e:
+            if channel.exit_status_ready():
+                raise self._ended(channel) from e
+            raise Unreachable(f"the connection to {self._name} broke: {e}") from e
+        if "old" in answer:
+            raise BadOrder(f"{self._name}: python3 there is {answer['old']}, and 3.10 or newer is needed")
+        return answer
+
+    def _taken(self) -> Json | None:
+        """The next answer, past whatever the user's shell prints before it."""
+        while b"\n" in self._rest:
+            text, _, self._rest = self._rest.partition(b"\n")
+            if text.startswith(MARK):
+                answer: Json = json.loads(text.removeprefix(MARK))
+                return answer
+        return None
+
+    def _ended(self, channel: Channel) -> ProviderError:
+        """It went without an answer: no python3, another shell than ours, or the host itself."""
+        channel.status_event.wait(1)
+        if not channel.exit_status_ready():
+            return Unreachable(f"the connection to {self._name} broke")
+        status = channel.recv_exit_status()
+        if status == NO_PROGRAM:
+            return BadOrder(f"{self._name} has no python3, and 3.10 or newer is needed there")
+        told = (
+            channel.recv_stderr(2000).decode("utf-8", "replace").strip()
+            if channel.recv_stderr_ready()
+            else ""
+        )
+        last = told.splitlines()[-1] if told else "and said nothing"
+        return VendorBug(f"{self._name}: the program there ended with status {status}: {last[:300]}")
+
+
+def _source(name: str) -> bytes:
+    package, _, module = name.rpartition(".")
+    return (resources.files(package) / f"{module}.py").read_bytes()
