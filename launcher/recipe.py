@@ -28,15 +28,6 @@ Hours = tuple[Decimal, Decimal, Decimal]  # low, likely, high
 
 
 @dataclass(frozen=True)
-class Metric:
-    """What says which of two versions is better."""
-
-    name: str
-    split: str | None
-    goal: str  # "max" or "min"
-
-
-@dataclass(frozen=True)
 class Recipe:
     name: str
     summary: str
@@ -48,7 +39,6 @@ class Recipe:
     need: Need
     hours: Mapping[str, Hours]  # by "cpu", "gpu" or a GPU's name
     max_time_s: int | None
-    metric: Metric | None
     args: Mapping[str, ArgSpec]
     inputs: Mapping[str, str]  # below folder
     seed: int
@@ -102,7 +92,6 @@ def _read(name: str, root: Path, file: Path) -> Recipe:
         need=said.get("need", Need()),
         hours=said.get("hours", {}),
         max_time_s=said.get("max_time"),
-        metric=said.get("metric"),
         args=said.get("args", {}),
         inputs=said.get("inputs", {}),
         seed=said.get("seed", 0),
@@ -165,11 +154,6 @@ _NEED: dict[str, Field] = {
     "ram_gb": _Amount(),
     "vram_gb": _Amount(),
 }
-_METRIC = _by_name(
-    Key("name", Kind.TEXT, "as in metrics.jsonl"),
-    Key("split", Kind.TEXT, "as in metrics.jsonl"),
-    Key("goal", Kind.CHOICE, "which way is better", choices=("max", "min")),
-)
 
 
 def _need(raw: Mapping[str, Any]) -> Need:
@@ -181,13 +165,6 @@ def _need(raw: Mapping[str, Any]) -> Need:
         ram_gb=said.get("ram_gb"),
         disk_gb=said.get("disk_gb", Need.disk_gb),
     )
-
-
-def _metric(raw: Mapping[str, Any]) -> Metric:
-    said = closed(raw, _METRIC)
-    if "name" not in said:
-        raise ValueError("needs a name")
-    return Metric(said["name"], said.get("split"), said.get("goal", "max"))
 
 
 def _hours(raw: Mapping[str, Any]) -> dict[str, Hours]:
@@ -240,7 +217,6 @@ FIELDS: dict[str, Field] = {
     "command": _Command(),
     "need": _Part(_need),
     "hours": _Part(_hours),
-    "metric": _Part(_metric),
     "args": _Part(parse_specs),
     "inputs": _Part(_inputs),
 }

@@ -23,7 +23,6 @@ hours:
   cpu: [0.5, 1, 2]
   gpu: [0.1, 0.2, 0.5]
 max_time: 10m
-metric: {name: auc, split: valid, goal: max}
 args:
   rounds: {type: int, default: 60, min: 1, max: 500, help: how many trees}
   learning_rate: {type: float, min: 0, max: 1}
@@ -67,7 +66,6 @@ def test_everything_a_recipe_says(toy: recipe.Recipe, tmp_path: Path) -> None:
     assert toy.need == Need(gpus=("RTX 4090", "any-24gb"), disk_gb=20, ram_gb=Decimal(8), vram_gb=Decimal(24))
     assert toy.hours["gpu"] == (Decimal("0.1"), Decimal("0.2"), Decimal("0.5"))
     assert (toy.max_time_s, toy.seed, toy.inputs) == (600, 7, {})
-    assert toy.metric == recipe.Metric("auc", "valid", "max")
     assert toy.args["rounds"].described() == "--rounds INT 1..500 (default 60)  how many trees"
     assert toy.args["loss"].described() == "--loss log|square (default log)"
     assert toy.args["note"].described() == "--note STR"
@@ -76,7 +74,7 @@ def test_everything_a_recipe_says(toy: recipe.Recipe, tmp_path: Path) -> None:
 
 def test_a_recipe_may_say_little(tmp_path: Path) -> None:
     small = recipe.load("toy", trainer(tmp_path, "command: [python, -m, trainers.toy]\n"))
-    assert (small.push, small.need, small.max_time_s, small.metric) == (("trainers/toy",), Need(), None, None)
+    assert (small.push, small.need, small.max_time_s) == (("trainers/toy",), Need(), None)
 
 
 def test_trainers_here_come_before_the_bundled_ones(tmp_path: Path) -> None:
@@ -112,7 +110,6 @@ comand: [x]
 command: python -m x
 need: {gpuu: 1, disk_gb: 0}
 hours: {cpu: [2, 1, 3], gpu: 5}
-metric: {goal: best}
 push: [../up]
 args:
   rounds: {type: integer, max: x}
@@ -129,17 +126,17 @@ inputs: {data: ../up}
     assert fault.code == "bad-recipe"
     places = [line.split(": ")[0].removeprefix("trainers/toy/trainer.yaml:") for line in fault.details]
     assert places == [
-        *("1:1", "2:1", "3:8", "3:17", "4:9", "4:25", "5:10", "6:8"),
-        *("8:12", "8:27", "9:3", "10:7", "10:26", "11:18", "12:3", "13:3", "15:3", "16:10"),
+        *("1:1", "2:1", "3:8", "3:17", "4:9", "4:25", "5:8"),
+        *("7:12", "7:27", "8:3", "9:7", "9:26", "10:18", "11:3", "12:3", "14:3", "15:10"),
     ]
     assert "comand: unknown key 'comand', did you mean 'command'?" in fault.details[0]
 
 
 def test_parts_of_a_recipe_are_mappings(tmp_path: Path) -> None:
-    fault = refused("toy", trainer(tmp_path, "command: [x]\nneed: 5\nmetric: {goal: max}\n"))
+    fault = refused("toy", trainer(tmp_path, "command: [x]\nneed: 5\nhours: []\n"))
     assert [line.partition("trainer.yaml:")[2] for line in fault.details] == [
         "2:1: need: needs a mapping (key: value)",
-        "3:1: metric: needs a name",
+        "3:1: hours: needs a mapping (key: value)",
     ]
 
 
