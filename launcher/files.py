@@ -11,9 +11,12 @@ import errno
 import fcntl
 import os
 import shutil
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
+
+ABANDONED_S = 60.0
 
 
 class Held(Protocol):
@@ -55,6 +58,30 @@ def sync_folder(path: Path) -> None:
 
 
 def _raise(error: OSError) -> None:
+def _beside(path: Path) -> Path:
+    """Where bytes lie before they have their name. What a writer of that name left there when it was killed
+    goes: it lives no more, and its file is old enough that it is no other machine's on a shared disk."""
+    begin, end = f".{path.name}.", ".new"
+    for name in os.listdir(path.parent):
+        pid = name.removeprefix(begin).removesuffix(end)
+        if name == f"{begin}{pid}{end}" and pid.isdecimal() and not _lives(int(pid)):
+            left = path.with_name(name)
+            with suppress(FileNotFoundError):  # by another writer, this very moment
+                if time.time() - left.stat().st_mtime > ABANDONED_S:
+                    left.unlink()
+    return path.with_name(f"{begin}{os.getpid()}{end}")
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # another user's
+        pass
+    return True
+
+
     raise error
 
 
@@ -99,7 +126,7 @@ class Disk:
             os.fsync(f.fileno())
 
     def write(self, path: Path, data: bytes, mode: int = 0o600) -> None:
-        beside = path.with_name(f".{path.name}.{os.getpid()}.new")
+        beside = _beside(path)
         fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
         try:
             view = memoryview(data)
@@ -116,7 +143,7 @@ class Disk:
         sync_folder(path.parent)
 
     def note(self, path: Path, data: bytes) -> None:
-        beside = path.with_name(f".{path.name}.{os.getpid()}.new")
+        beside = _beside(path)
         beside.write_bytes(data)
         os.rename(beside, path)
 

@@ -63,11 +63,6 @@ def wanted(
     return Image(f"launcher/{wish}:{digest[:DIGEST_LENGTH]}", digest, tuple(sorted(files.items())), base)
 
 
-def is_here(name: str) -> bool:
-    """Whether the engine has it. An engine that does not answer has nothing."""
-    return find(name) is not None
-
-
 def find(name: str) -> str | None:
     """The id of an image that is here."""
     from docker.errors import APIError

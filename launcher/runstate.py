@@ -65,7 +65,6 @@ class RunState:
     pull_failed: str | None = None
     discarded: bool = False  # what the machine still held was given up on purpose
     ended: State | None = None
-    ended_at: datetime | None = None
     floor: int = 0  # attempts before a reopening no longer count
 
     @property
@@ -236,10 +235,9 @@ _RUN_FACTS: dict[str, Callable[[RunState, Fact], dict[str, Any]]] = {
     "pull-failed": lambda s, f: {"pull_failed": f.data["message"]},
     "pull-asked": lambda s, f: {"pull_failed": None},
     "discarded": lambda s, f: {"discarded": True},
-    "ended": lambda s, f: {"ended": State(f.data["state"]), "ended_at": f.at},
+    "ended": lambda s, f: {"ended": State(f.data["state"])},
     "reopened": lambda s, f: {
         "ended": None,
-        "ended_at": None,
         "stop": None,
         "discarded": False,
         "version": None,

@@ -37,7 +37,7 @@ def main() -> None:
         if clock() >= until or time.time() >= ends_at:
             os.write(1, b"launcher boot limit: no agent came\n")
             sys.exit(TOO_LATE)
-        time.sleep(0.02)
+        time.sleep(0.02)  # the agent comes by rename, and no system announces that to all of us
     env["LAUNCHER_BOOTED"] = repr(began)
     os.execv(sys.executable, [sys.executable, "-I", "-S", agent, token])  # noqa: S606 - no shell is meant
 

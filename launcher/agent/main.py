@@ -272,6 +272,7 @@ class Agent:
     def _second(self) -> None:
         """The loop hangs in a full disk or a broken mount: D counts all the same."""
         while self._now() < self._mind.ends + HANGS_S:
+            # D may move while it waits, and a sleeping machine's clock goes on: so it looks each second.
             time.sleep(min(LOOK_S, max(0.05, self._mind.ends + HANGS_S - self._now())))
         self._tree.kill()
         self._tree.end_helpers()

@@ -48,5 +48,5 @@ def _wait_for_engine(before: int, view: RunView) -> None:
 
     end = time.monotonic() + 10
     while view.state.engines == before and time.monotonic() < end:
-        time.sleep(0.02)
+        time.sleep(0.02)  # it says that it is there by a line in the journal, which nothing announces
         view.refresh()

@@ -37,10 +37,10 @@ def test_the_image_without_requirements_runs_our_program(place: Place) -> None:
     """What a project of one's own gets: it brings its requirements itself."""
     image = images.wanted("cpu", None, [IMAGES], base_image())
     said: list[str] = []
-    if images.is_here(image.name):
+    if images.find(image.name) is not None:
         remove(image.name)
     images.build(image, said.append)
-    assert images.is_here(image.name)
+    assert images.find(image.name) is not None
     assert any("Successfully tagged" in line for line in said)
     order = place.order()
     made = place.running(replace(order, runtime=replace(order.runtime, image=image.name)))
@@ -62,4 +62,4 @@ def test_a_failing_build_ends_with_the_builder_s_last_lines() -> None:
     assert (refused.value.code, refused.value.exit) == ("image-build-failed", Exit.PROVIDER)
     assert "almost there" in refused.value.details
     assert "returned a non-zero code: 3" in refused.value.details[-1]
-    assert not images.is_here(image.name)
+    assert images.find(image.name) is None

@@ -56,6 +56,24 @@ def test_a_write_whose_rename_fails_leaves_nothing_beside(tmp_path: Path) -> Non
     assert disk.names(tmp_path) == ("a",)
 
 
+def test_what_a_killed_writer_left_beside_goes_with_the_next_write(tmp_path: Path) -> None:
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    left, living, young, other = (
+        tmp_path / name
+        for name in (f".a.{gone.pid}.new", f".a.{os.getppid()}.new", ".a.4194399.new", f".b.{gone.pid}.new")
+    )
+    for path in (left, living, young, other):
+        path.write_bytes(b"half")
+    for path in (left, living, other):
+        os.utime(path, (1, 1))
+    disk.write(tmp_path / "a", b"whole")
+    assert disk.names(tmp_path) == tuple(sorted(["a", living.name, young.name, other.name]))
+    os.utime(young, (1, 1))
+    disk.note(tmp_path / "a", b"again")
+    assert disk.names(tmp_path) == tuple(sorted(["a", living.name, other.name]))
+
+
 def test_append_adds_and_says_when_not_all_was_taken(tmp_path: Path) -> None:
     path = tmp_path / "log"
     disk.append(path, b"one\n", sync=True)

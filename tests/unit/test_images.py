@@ -78,7 +78,7 @@ def test_without_an_engine_nothing_is_here_and_nothing_is_built(
 ) -> None:
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/no.sock")
     image = images.wanted("cpu", None, folders)
-    assert not images.is_here(image.name)
+    assert images.find(image.name) is None
     with pytest.raises(LauncherError) as refused:
         images.build(image, print)
     assert (refused.value.code, refused.value.exit) == ("image-build-failed", Exit.UNREACHABLE)
