@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 from launcher.codec import foreign_json
 from launcher.errors import Corrupt
 from launcher.files import Files
-from launcher.models import Json
+from launcher.models import Json, Plan
 from launcher.remote.base import Listed
 from launcher.store import Versions
 
@@ -34,9 +34,19 @@ def parse_sealed(data: bytes, digest: str) -> tuple[Listed, ...]:
     except (ValueError, KeyError, TypeError) as e:
         raise Corrupt(f"the sealed list is none: {e!r}") from e
     for f in listed:
-        if f.path == MANIFEST or f.path.split("/")[0] == OWN:
+        if reserved(f.path):
             raise Corrupt(f"the output holds {f.path}, a name that is reserved")
     return listed
+
+
+def reserved(path: str) -> bool:
+    """Names of ours, which no output may use."""
+    return path == MANIFEST or path.split("/", maxsplit=1)[0] == OWN
+
+
+def output_of(plan: Plan, pushed: str | None) -> str:
+    """Where the trainer's output lies on its host."""
+    return f"project/{pushed}/{plan.job.output}" if plan.job.output else "output"
 
 
 def _listed(entry: Json) -> Listed:
@@ -44,16 +54,18 @@ def _listed(entry: Json) -> Listed:
 
 
 def drop_unlisted(files: Files, partial: Path, listed: tuple[Listed, ...]) -> None:
-    """What an earlier, half-done pull of another list left behind must not become part of this version."""
+    """What an earlier list, or a half-done pull, left behind must not become part of this version, nor stand
+    where one of its files or folders has to be."""
     wanted = {f.path for f in listed}
     folders = {str(above) for path in wanted for above in PurePosixPath(path).parents}
 
     def clear(below: str) -> None:
         for name in files.names(partial / below):
             path = f"{below}/{name}" if below else name
-            if path in folders:
+            is_folder = files.is_folder(partial / path)
+            if path in folders and is_folder:
                 clear(path)
-            elif path not in wanted:
+            elif path not in wanted or is_folder:
                 files.remove(partial / path)
 
     clear("")

@@ -51,6 +51,9 @@ def _decide(world: World) -> Step | None:
 
 def _leave(world: World) -> RunState:
     if world.state.ended is None and not world.state.wants_pull:
+        if world.state.discarded:
+            with suppress(OSError):  # what had come home early was given up with the rest
+                world.files.remove(world.versions.partial(world.plan.run))
         world.record("ended", state=runstate.outcome(world.state).value)
     world.drop_hosts()
     return world.state

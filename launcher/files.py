@@ -29,6 +29,7 @@ class Files(Protocol):
     def read(self, path: Path) -> bytes: ...
     def size(self, path: Path) -> int: ...
     def exists(self, path: Path) -> bool: ...
+    def is_folder(self, path: Path) -> bool: ...
     def names(self, path: Path) -> tuple[str, ...]: ...
     def append(self, path: Path, data: bytes, *, sync: bool) -> None: ...
     def cut(self, path: Path, size: int) -> None: ...
@@ -57,7 +58,6 @@ def sync_folder(path: Path) -> None:
         os.close(fd)
 
 
-def _raise(error: OSError) -> None:
 def _beside(path: Path) -> Path:
     """Where bytes lie before they have their name. What a writer of that name left there when it was killed
     goes: it lives no more, and its file is old enough that it is no other machine's on a shared disk."""
@@ -82,6 +82,7 @@ def _lives(pid: int) -> bool:
     return True
 
 
+def _raise(error: OSError) -> None:
     raise error
 
 
@@ -99,6 +100,9 @@ class Disk:
 
     def exists(self, path: Path) -> bool:
         return os.path.lexists(path)
+
+    def is_folder(self, path: Path) -> bool:
+        return path.is_dir() and not path.is_symlink()
 
     def names(self, path: Path) -> tuple[str, ...]:
         try:
@@ -181,7 +185,7 @@ class Disk:
             raise NotADirectoryError(errno.ENOTDIR, "in the way", str(made[0]))
 
     def remove(self, path: Path) -> None:
-        if path.is_dir() and not path.is_symlink():
+        if self.is_folder(path):
             shutil.rmtree(path)
         else:
             path.unlink(missing_ok=True)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from launcher.codec import dump, foreign_json, load
+from launcher.codec import foreign_json, iso, load
 from launcher.files import Files
 
 EVERY_S = 0.2  # between two notes
@@ -63,10 +63,11 @@ class Told:
     ) -> None:
         self._files, self._path, self._now = files, path, now
         self._engine, self._what, self.part = engine, what, part
-        self._since = self._moved = now()
+        self._moved = begins = now()
+        self._began = iso(begins)
         self._sizes = (0, 0)
-        self._seen: deque[tuple[datetime, int]] = deque([(self._since, 0)])
-        self._write(self._since)
+        self._seen: deque[tuple[datetime, int]] = deque([(begins, 0)])
+        self._write(begins)
 
     def __call__(self, done: int, total: int) -> None:
         now = self._now()
@@ -90,8 +91,15 @@ class Told:
 
     def _write(self, now: datetime) -> None:
         self._written = now
-        note = Transfer(
-            self._what, self.part, *self._sizes, self._rate(now), self._since, self._moved, self._engine
-        )
+        note = {
+            "what": self._what,
+            "part": self.part,
+            "done": self._sizes[0],
+            "total": self._sizes[1],
+            "rate": self._rate(now),
+            "since": self._began,
+            "at": iso(self._moved),
+            "engine": self._engine,
+        }
         with suppress(OSError):  # a full disk costs the view, not the transfer
-            self._files.note(self._path, json.dumps(dump(note)).encode())
+            self._files.note(self._path, json.dumps(note).encode())

@@ -6,19 +6,22 @@ produces: versioned, then receipt; or pull-failed (what the machine holds stays 
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import timedelta
+from itertools import accumulate
 from pathlib import Path
 
 from launcher import artifacts, runstate
 from launcher.codec import foreign_json, iso
 from launcher.errors import Corrupt, HostError, HostUnreachable, Stopped
 from launcher.models import Json, State
-from launcher.remote.base import Listed
+from launcher.remote.base import Listed, Progress
 from launcher.runstate import Attempt, Sealed
 from launcher.steps import sight
 from launcher.steps.link import link
+from launcher.transfers import Told
 from launcher.world import World
 
 HOLD_EVERY_S = 60
@@ -65,7 +68,6 @@ def _bring(w: World, a: Attempt, sealed: Sealed) -> None:
         files = _fetch(w, a, sealed)
         link(w, a).drain()  # the log's end too, should the line have been cut when it was sealed
         partial = versions.partial(w.plan.run)
-        artifacts.drop_unlisted(w.files, partial, files)
         own = artifacts.add_own(w.files, partial, _own(w, a))
         body = artifacts.manifest((*files, *own), _facts(w, a, sealed, files))
         name = artifacts.finish(w.files, versions, partial, lambda k: _name(w, sealed, k), body)
@@ -99,13 +101,21 @@ def _fetch(w: World, a: Attempt, sealed: Sealed) -> tuple[Listed, ...]:
             with suppress(HostError):  # an agent that has gone, or whose disk is full, may still be read from
                 link(w, a).send("hold", seconds=w.plan.limits.hold_s)
 
-    base = _output(w, a)
-    host.get(base, files, partial, tick)
+    artifacts.drop_unlisted(w.files, partial, files)
+    with w.transfer("pull") as told:
+        host.get(artifacts.output_of(w.plan, a.pushed), files, partial, tick, _counted(told, files))
     return files
 
 
-def _output(w: World, a: Attempt) -> str:
-    return f"project/{a.pushed}/{w.plan.job.output}" if w.plan.job.output else "output"
+def _counted(told: Told, files: tuple[Listed, ...]) -> Progress:
+    """With how many of the files are here: they come one after the other."""
+    ends = list(accumulate(f.size for f in files))
+
+    def progress(done: int, total: int) -> None:
+        told.part = f"{bisect_right(ends, done)} of {len(files)} files"
+        told(done, total)
+
+    return progress
 
 
 def _own(w: World, a: Attempt) -> dict[str, bytes]:

@@ -1,4 +1,4 @@
-"""See the trainer to its end: streams home, checkpoints home, requests answered, the deadline kept.
+"""See the trainer to its end: streams home, what is complete home, requests answered, the deadline kept.
 
 uses: started
 produces: checkpoint (verified here), sealed, or over (the machine was lost, or outlived its deadline)
@@ -6,22 +6,20 @@ produces: checkpoint (verified here), sealed, or over (the machine was lost, or 
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from datetime import datetime
-from pathlib import Path
 
 from launcher import guard
-from launcher.errors import Corrupt, HostError, ProviderError
-from launcher.models import Json, Limits
+from launcher.errors import HostError, ProviderError, Stopped
+from launcher.models import Limits
 from launcher.providers.base import Provider
-from launcher.remote.base import Listed
-from launcher.runstate import Attempt, Checkpoint
-from launcher.steps import sight
-from launcher.steps.link import Link, link, partial, sha256
+from launcher.remote.base import Tick
+from launcher.runstate import Attempt
+from launcher.steps import early, sight
+from launcher.steps.link import Link, link
 from launcher.world import World
 
-KEEP_CHECKPOINTS = 2
+GLANCE_S = 0.5  # between two looks while something comes home
 ASK_S = 5.0  # between two questions to a provider that bills; what is here is asked each second
 
 
@@ -31,29 +29,70 @@ def watch(w: World) -> None:
     if a.sealed is not None:
         _hold(w, a, provider)
         return
-    line = link(w, a)
-    asked = pulled = w.clock.now().timestamp()
-    every = ASK_S if provider.traits.bills else 1.0
+    look = _Watching(w, a, provider, link(w, a))
     while w.attempt().sealed is None and w.attempt().over is None:
         w.tick_quietly()
         if w.state.stop is not None and w.state.stop.now:
             return
         try:
-            _steer(w, a, line)
-            line.sync()
-            now = w.clock.now().timestamp()
-            if w.pull_now or now - pulled >= w.plan.limits.checkpoint_every_s:
-                pulled, w.pull_now = now, False
-                fetch_checkpoints(w, line)
+            look.glance()
+            early.bring(w, a, look.line, look.meanwhile)
         except HostError:
             w.drop_hosts()  # the next look connects anew; until then the agent goes on by itself
-        if line.last("sealed") is not None:
-            record_sealed(w, a, line)
+        except Stopped:
+            pass  # what was being fetched gives way; the rest of it comes later
+        if look.line.last("sealed") is not None:
+            record_sealed(w, a, look.line)
             return
-        if w.clock.now().timestamp() - asked >= every:
-            asked = w.clock.now().timestamp()
-            _look(w, a, provider, line)
+        if look.is_time_to_ask():
+            _look(w, a, provider, look.line)
         w.clock.wait(w.pace_s)
+
+
+class _Watching:
+    """What is to be seen while a trainer runs, also while a file that takes long comes home beside it."""
+
+    def __init__(self, w: World, a: Attempt, provider: Provider, line: Link) -> None:
+        self._w, self._a, self._provider, self.line = w, a, provider, line
+        self._asked = self._looked = w.clock.now().timestamp()
+        self._every = ASK_S if provider.traits.bills else 1.0
+
+    def glance(self) -> None:
+        _steer(self._w, self._a, self.line)
+        self.line.sync()
+        self._looked = self._w.clock.now().timestamp()
+
+    def is_time_to_ask(self) -> bool:
+        now = self._w.clock.now().timestamp()
+        due = now - self._asked >= self._every
+        if due:
+            self._asked = now
+        return due
+
+    def meanwhile(self) -> None:
+        """The tick of a transfer. It gives way to whatever is more than a glance."""
+        w = self._w
+        w.tick_quietly()
+        if w.state.stop is not None and w.state.stop.now:
+            raise Stopped("now")
+        if w.clock.now().timestamp() - self._looked < GLANCE_S:
+            return
+        try:
+            self.glance()
+        except HostError as e:
+            raise Stopped("the way is cut") from e
+        if self.line.last("sealed") is not None:
+            raise Stopped("the trainer has ended")
+        if self.is_time_to_ask() and self._in_doubt():
+            self._asked = 0.0
+            raise Stopped("the machine may have ended")
+
+    def _in_doubt(self) -> bool:
+        w, a, provider = self._w, self._w.attempt(), self._provider
+        try:
+            return sight.instance_ended(provider, a) or sight.outlived(provider, w, a)
+        except ProviderError:
+            return sight.outlived(provider, w, a)
 
 
 def _hold(w: World, a: Attempt, provider: Provider) -> None:
@@ -126,7 +165,7 @@ def _last_look(w: World, a: Attempt, line: Link) -> None:
     """Where output outlives the machine, its last words may still be read."""
     try:
         line.drain()
-        fetch_checkpoints(w, line)
+        early.checkpoints(w, line, line.host, _patient(w))
     except HostError:
         pass  # nothing outlived it
     if line.last("sealed") is not None:
@@ -137,13 +176,22 @@ def _last_look(w: World, a: Attempt, line: Link) -> None:
     w.about(a, "over", why="deadline" if over else "the machine was lost", blame=False)
 
 
+def _patient(w: World) -> Tick:
+    def tick() -> None:
+        w.tick_quietly()
+        if w.state.stop is not None and w.state.stop.now:
+            raise Stopped("now")
+
+    return tick
+
+
 def record_sealed(w: World, a: Attempt, line: Link) -> None:
     """The trainer is gone: what it left is vouched for by the agent's list."""
     event = line.last("sealed")
     assert event is not None
     try:
         line.drain()
-        fetch_checkpoints(w, line)
+        early.checkpoints(w, line, line.host, _patient(w))
     except HostError:
         pass  # the pull reads the rest, or says why it cannot
     refused = line.last("refused")
@@ -161,60 +209,3 @@ def record_sealed(w: World, a: Attempt, line: Link) -> None:
     )
     if event.get("why") == "preempted":
         w.about(a, "over", why="preempted", blame=False)
-
-
-# --- checkpoints -----------------------------------------------------------------------------------
-
-
-def fetch_checkpoints(w: World, line: Link) -> None:
-    """Complete ones that are not here yet, newest first: after a loss only the newest matters."""
-    announced: dict[str, Json] = {}
-    for event in line.events:
-        if event["ev"] == "checkpoint" and event.get("complete"):
-            announced.pop(str(event["name"]), None)
-            announced[str(event["name"])] = event
-    by_age = sorted(announced.items(), key=lambda item: float(item[1].get("written", 0.0)))
-    for name, event in reversed(by_age[-KEEP_CHECKPOINTS:]):
-        digest = sha256(json.dumps(event["files"], sort_keys=True).encode())
-        if Checkpoint(name, digest) not in w.state.checkpoints:
-            _fetch_one(w, line, name, event, digest)
-    _keep_last(w)
-
-
-def _fetch_one(w: World, line: Link, name: str, event: Json, digest: str) -> None:
-    if "/" in name or name in ("", ".", ".."):
-        return  # a name from another machine never becomes a path of ours
-    place = w.folder.checkpoints / name
-    staging = partial(place)
-    listing = [Listed(str(f["path"]), int(f["size"]), str(f["sha256"])) for f in event["files"]]
-    w.files.make_folder(staging)
-    try:
-        line.host.get(
-            f"checkpoint/{name}" if _is_folder(event) else "checkpoint", listing, staging, w.tick_quietly
-        )
-    except Corrupt:
-        w.files.remove(staging)  # replaced while we read: the agent announces it again
-        return
-    w.files.sync_tree(staging)
-    if w.files.exists(place):
-        w.files.remove(place)
-    w.files.move(staging, place)
-    size, written = sum(f.size for f in listing), float(event.get("written", 0.0))
-    w.about(w.attempt(), "checkpoint", name=name, digest=digest, size=size, written=written)
-
-
-def _is_folder(event: Json) -> bool:
-    """A checkpoint that is one file is announced under its own name."""
-    files = event["files"]
-    return not (len(files) == 1 and files[0]["path"] == event["name"])
-
-
-def _keep_last(w: World) -> None:
-    """The last two and the best (the one that holds a file named `best`)."""
-    here = frozenset(w.files.names(w.folder.checkpoints))
-    have = [c.name for c in w.state.checkpoints if c.name in here]
-    best = [n for n in have if w.files.exists(w.folder.checkpoints / n / "best")]
-    keep = {*have[-KEEP_CHECKPOINTS:], *best[-1:]}
-    for name in have:
-        if name not in keep:
-            w.files.remove(Path(w.folder.checkpoints / name))

@@ -74,6 +74,9 @@ class SimFiles:
     def exists(self, path: Path) -> bool:
         return self._find(path) is not None
 
+    def is_folder(self, path: Path) -> bool:
+        return isinstance(self._find(path), Folder)
+
     def names(self, path: Path) -> tuple[str, ...]:
         node = self._find(path)
         return tuple(sorted(node.names)) if isinstance(node, Folder) else ()

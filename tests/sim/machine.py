@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from launcher.agent import protocol as p
@@ -138,7 +139,19 @@ class Machine:
 
     def read(self, path: str) -> bytes | bytearray | None:
         self._flush()
+        if path.startswith("output/early/"):
+            self._write_early()
         return self.disk.get(path)
+
+    def _write_early(self) -> dict[str, bytes]:
+        """The large files as they are now."""
+        if self.trainer is None or self.trainer.ended is not None:
+            return {}
+        found = self.trainer.early(self.sim.t)
+        for name in [n for n in self.disk if n.startswith("output/early/")]:
+            del self.disk[name]
+        self.disk.update({f"output/{name}": data for name, data in found.items()})
+        return found
 
     # --- its life ----------------------------------------------------------------------------
 
@@ -301,8 +314,16 @@ class Machine:
         self.on_limit(self)
         if trainer.due is not None:
             sim.at(trainer.due, self._trainer_ends)
+        for met, at in (("output-rewritten", manners.rewrites_s), ("output-removed", manners.removes_s)):
+            if at is not None:
+                sim.after(at, partial(self._meddle, met))
         if manners.nan:
             sim.after(manners.seconds / 2, self._nan)
+
+    def _meddle(self, met: str) -> None:
+        trainer = self.trainer
+        if self.alive and trainer is not None and trainer.ended is None and not self._weather.calm:
+            self._met(met)
 
     def _nan(self) -> None:
         if self.alive and self.agent_alive and self.trainer is not None and self.trainer.ended is None:
@@ -319,6 +340,8 @@ class Machine:
             if code:
                 self._met("trainer-fails")
         trainer.end(self.sim.t, code, signal)
+        for name in [n for n in self.disk if n.startswith("output/")]:
+            del self.disk[name]
         self._state = p.Exited(7, code, signal)
         for name, data in trainer.output().items():
             self.disk[f"output/{name}"] = data
@@ -357,6 +380,21 @@ class Machine:
         self._sight.hashed = (*self._sight.hashed, p.Hashed(action.name, action.fingerprint, found))
         self._answered = True
 
+    def _scan_output(self, action: p.ScanOutput) -> None:
+        found = self._write_early()
+        self._sight.outputs = tuple(p.Seen(name, sha(data), False) for name, data in sorted(found.items()))
+        self._answered = True
+
+    def _hash_output(self, action: p.HashOutput) -> None:
+        def done() -> None:
+            data = self._write_early().get(action.name)
+            same = data is not None and sha(data) == action.fingerprint
+            files = (listed(action.name, data),) if data is not None and same else None
+            answer = p.Hashed(action.name, action.fingerprint, files)
+            self._sight.hashed_outputs = (*self._sight.hashed_outputs, answer)
+
+        self._later(0.3, done)
+
     def _seal(self, action: p.Seal) -> None:
         def done() -> None:
             if self.full_until > self.sim.t:
@@ -386,6 +424,8 @@ _DO: dict[type, Callable[[Machine, Any], None]] = {
     p.Look: Machine._look,
     p.ScanCheckpoints: Machine._scan,
     p.HashCheckpoint: Machine._hash,
+    p.ScanOutput: Machine._scan_output,
+    p.HashOutput: Machine._hash_output,
     p.Seal: Machine._seal,
     p.Rate: Machine._ignore,
 }

@@ -134,6 +134,8 @@ def fate(rng: random.Random, weather: Weather, scenario: Scenario) -> Fate:
         line_s=rng.choice((5.0, 20.0)),
         checkpoint_s=rng.choice((40.0, 90.0)),
         setup_exit=1 if weather.drawn("setup-fails") else 0,
+        rewrites_s=rng.uniform(20, 200) if weather.drawn("output-rewritten", 3) else None,
+        removes_s=rng.uniform(20, 200) if weather.drawn("output-removed", 3) else None,
     )
     return Fate(
         boot_s=boot_s,

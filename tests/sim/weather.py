@@ -44,6 +44,8 @@ OF_MACHINES = (
     "trainer-hangs",
     "nan",
     "setup-fails",
+    "output-rewritten",
+    "output-removed",
 )
 # Each is drawn a few times for a life of the client.
 OF_CLIENTS = (
@@ -98,6 +100,8 @@ PAIRS: dict[str, tuple[str, ...]] = {
     "trainer-hangs": ("watch",),
     "nan": ("start", "watch"),
     "setup-fails": ("start",),
+    "output-rewritten": ("watch",),
+    "output-removed": ("watch",),
     "kill": _EACH,
     "power-cut": _EACH,
     "torn-append": _EACH,
