@@ -22,7 +22,7 @@ from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
 
-from launcher import agentpack, engine, pushset
+from launcher import agentpack, engine, pushset, sshfiles
 from launcher.codec import load
 from launcher.errors import LauncherError, usage
 from launcher.files import Disk, Files
@@ -160,6 +160,7 @@ def main(argv: list[str]) -> int:
         state = engine.drive(real_world(home, folder, os.environ), {"pid": os.getpid()})
         if state.ended is not None:
             listing.write_down(folder, datetime.now(UTC))
+            sshfiles.forget(home, folder.name)
     except LauncherError as e:
         logging.getLogger("launcher.engine").error("%s: %s", e.code, e.message)
         return int(e.exit)

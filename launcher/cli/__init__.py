@@ -27,11 +27,20 @@ COMMANDS = {
     "extend": "More time or a higher ceiling.",
     "pull": "Fetch results, or checkpoints of a live run, now.",
     "rerun": "The same as a new run, perhaps elsewhere.",
+    "ssh": "A shell, or one command, on the run's machine.",
+    "ssh-config": "The run's machine for ssh, scp, rsync and editors, by the run's name.",
+    "open": "Jupyter, TensorBoard or any port of the run's machine, here.",
+    "host": "Your own machines: add, list, check, remove.",
     "models": "Versions: list, show, diff, verify, promote, report.",
     "doctor": "What works here, and the line that mends what does not.",
     "config": "Every setting with its origin; the schema for editors.",
 }
 QUIET = ("ps", "config")  # `ps` says it in its own list
+
+
+def module(name: str) -> str:
+    """Where a command is."""
+    return f"launcher.cli.{name.replace('-', '_')}"
 
 
 class ReaderLeft(Exception):
@@ -51,7 +60,7 @@ class Lazy(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         name, command, rest = super().resolve_command(ctx, args)
         if name is not None and command is not None and name in COMMANDS:
-            command = import_module(f"launcher.cli.{name}").command
+            command = import_module(module(name)).command
             if name not in QUIET and not ctx.resilient_parsing and not {"-h", "--help"} & set(rest):
                 from launcher.cli.notice import notice
 

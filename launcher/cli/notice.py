@@ -19,8 +19,22 @@ def notice() -> None:
     """On stderr. What cannot be read is the command's own matter to tell."""
     with suppress(LauncherError, OSError):
         place = open_home(dict(os.environ))
+        _sweep(place)
         if left := _undriven(place):
             _tell(place, left)
+
+
+def _sweep(home: Home) -> None:
+    """What leads to machines that are no more, where an engine was killed before it could tidy up."""
+    if not home.ssh.exists():
+        return
+    from launcher import sshfiles
+    from launcher.cli.machine import over
+    from launcher.report.view import RunView
+
+    for name in sshfiles.offered(home):
+        if not home.run(name).plan.exists() or over(RunView(home.run(name))):
+            sshfiles.forget(home, name)
 
 
 def _undriven(home: Home) -> list[str]:

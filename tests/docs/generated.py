@@ -14,7 +14,7 @@ from pathlib import Path
 
 import click
 
-from launcher.cli import COMMANDS, group
+from launcher.cli import COMMANDS, group, module
 from launcher.errors import Exit
 from launcher.keys import KEYS, Group, Key, Kind
 from launcher.values import written_duration
@@ -45,7 +45,7 @@ def cli_page() -> str:
     out += ["", "RUN is a run's name or any unique beginning of it; left out, it is the newest run of this"]
     out += ["folder (`stop` asks first). What stands after `--` is the trainer's, unchanged.", ""]
     for name in COMMANDS:
-        command = import_module(f"launcher.cli.{name}").command
+        command = import_module(module(name)).command
         out += _command(command, name, click.Context(group, info_name="launcher"), "##")
     out += ["## Exit statuses", "", "| status | |", "|---|---|"]
     out += [f"| {int(status)} | {text} |" for status, text in STATUSES.items()]
