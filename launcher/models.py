@@ -217,6 +217,7 @@ class Route:
     user: str
     keys: tuple[str, ...] = ()  # files of private keys, tried in this order
     agent: bool = True  # keys that the user's own ssh-agent holds may be tried; the agent is never forwarded
+    agent_others: bool = True  # those that `keys` does not name, too (IdentitiesOnly says no)
     pins: tuple[str, ...] = ()  # "ssh-ed25519 AAAA…": a host that shows another key is not talked to
     via: Route | None = None  # the jump host before it
 
