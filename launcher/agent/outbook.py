@@ -23,7 +23,8 @@ class Outbook:
         self._looking = self._followed = self._over = False
         self._since: dict[str, tuple[str, float]] = {}  # name -> fingerprint, first seen so
         self._told: dict[str, str] = {}  # what was announced and is there, by its fingerprint then
-        self._changes: dict[str, int] = {}  # how often it changed after that
+        self._changes: dict[str, int] = {}  # how many of its announcements were outdated by now
+        self._stale: set[str] = set()  # announced, and changed since
         self._count = 0
         self._queue: list[Seen] = []
         self._hashing: Seen | None = None
@@ -50,6 +51,7 @@ class Outbook:
         gone = sorted(self._told.keys() - {one.name for one in found})
         for name in gone:
             del self._told[name]
+            self._stale.discard(name)
         self._since = {one.name: self._first_seen(now, one) for one in found}
         news = [one for one in found if self._told.get(one.name) != one.fingerprint]
         self._queue = [
@@ -67,6 +69,7 @@ class Outbook:
         events: list[Event] = []
         if answer.files is not None and (answer.name, answer.fingerprint) == (asked.name, asked.fingerprint):
             self._told[asked.name] = asked.fingerprint
+            self._stale.discard(asked.name)
             self._count += 1
             events = [
                 {"ev": "output", "path": f.path, "size": f.size, "sha256": f.sha256} for f in answer.files
@@ -77,7 +80,8 @@ class Outbook:
         before = self._since.get(one.name)
         if before is not None and before[0] == one.fingerprint:
             return before
-        if one.name in self._told:
+        if one.name in self._told and one.name not in self._stale:
+            self._stale.add(one.name)
             self._changes[one.name] = self._changes.get(one.name, 0) + 1
         return one.fingerprint, now
 
