@@ -20,6 +20,10 @@ from pathlib import Path
 ENGINE = Path(__file__).parent / "engines" / "docker.sh"
 DEFAULT_SOCKET = "unix:///var/run/docker.sock"
 PATIENCE_S = 2.0
+RUNPOD_DOCUMENT = Path(
+    os.environ.get("LAUNCHER_TEST_RUNPOD_DOCUMENT")
+    or Path(__file__).parents[2] / "shared" / "specs" / "runpod-rest-v2.openapi.json"
+)
 
 
 @dataclass(frozen=True)
@@ -116,6 +120,10 @@ def network_missing() -> str | None:
     return None if done.returncode == 0 else "no package index answers"
 
 
+def runpod_document_missing() -> str | None:
+    return None if RUNPOD_DOCUMENT.is_file() else f"{RUNPOD_DOCUMENT.name} is not here"
+
+
 NEEDS = {
     "docker": Need(docker_missing, start_docker, (("dockerd", "docker.io"), ("debootstrap", "debootstrap"))),
     "sshd": Need(sshd_missing, sshd_missing, (("sshd", "openssh-server"), ("ssh", "openssh-client"))),
@@ -125,6 +133,11 @@ NEEDS = {
         namespaces_missing, namespaces_missing, (("unshare", "util-linux"),), "a Linux that allows it"
     ),
     "network": Need(network_missing, network_missing, words="a package index that answers"),
+    "runpod-document": Need(
+        runpod_document_missing,
+        runpod_document_missing,
+        words="Runpod's OpenAPI document of REST v2, at the path in LAUNCHER_TEST_RUNPOD_DOCUMENT",
+    ),
 }
 
 
