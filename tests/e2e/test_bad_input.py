@@ -168,8 +168,9 @@ def test_what_another_place_overrides_is_no_fault(folder: Person) -> None:
     words = ("run", "--project", ".", "--on", "local", "--gpu", "A40", "--device", "cpu", "--json")
     done = folder.types(*words, "--", "true")
     assert done.code == 0, done.stderr
-    there = {"LAUNCHER_TRAINER": "mini", "LAUNCHER_ON": "local", "LAUNCHER_GPU": "A40"}
-    assert folder.types("plan", "--device", "cpu", **there).code == 0
+    plan = ("plan", "--device", "cpu")
+    said = folder.types(*plan, LAUNCHER_TRAINER="mini", LAUNCHER_ON="local", LAUNCHER_GPU="A40")
+    assert said.code == 0, said.stderr
 
 
 def test_a_profile_that_may_not_be_read(folder: Person) -> None:
