@@ -1,0 +1,418 @@
+"""The one connection, over real servers: who is believed, who is let in, how it ends when the line does."""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from launcher.errors import HostUnreachable, Stopped
+from launcher.models import Route
+from launcher.ssh.connection import Connection, connect, shown_key
+from launcher.ssh.errors import KeyMismatch, LoginRefused, fingerprint
+from tests.hosts.boxes import Box, client_key, sshd_container
+from tests.hosts.relay import Relay
+
+pytestmark = pytest.mark.need("docker")
+
+DETECTED_S = 30.0
+OTHER_PIN = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIIb6Zg0DyHLk2w2X3rk3DNzVMqTt2k6n4B1sSZP0e7yE"
+
+
+@pytest.fixture(scope="module")
+def line(any_sshd: Box) -> Iterator[Connection]:
+    with closing(connect(any_sshd.route)) as connection:
+        yield connection
+
+
+def by_relay(box: Box, relay: Relay) -> Route:
+    return replace(box.route, address=relay.address[0], port=relay.address[1])
+
+
+def relay_to(box: Box) -> Relay:
+    return Relay((box.route.address, box.route.port))
+
+
+# --- who is believed --------------------------------------------------------------------------------
+
+
+def test_another_key_than_the_pinned_one_ends_it_before_a_word_is_said(openssh: Box) -> None:
+    with pytest.raises(KeyMismatch) as wrong:
+        connect(replace(openssh.route, user="never-said", pins=(OTHER_PIN,)))
+    assert wrong.value.known
+    assert wrong.value.shown == openssh.route.pins[0]
+    assert fingerprint(openssh.route.pins[0]) in str(wrong.value)
+    with pytest.raises(KeyMismatch) as unpinned:
+        connect(replace(openssh.route, user="never-said", pins=()))
+    assert not unpinned.value.known
+    said: bytes = openssh.engine.logs(openssh.id)
+    assert b"never-said" not in said
+
+
+def test_a_host_that_changed_its_key() -> None:
+    with sshd_container("openssh") as box:
+        connect(box.route).close()
+        box.sh("cd /etc/ssh && rm ssh_host_* && ssh-keygen -q -t ed25519 -N '' -f ssh_host_ed25519_key")
+        box.sh("kill -HUP 1")
+
+        def changed() -> bool:
+            try:
+                connect(box.route).close()
+            except KeyMismatch as e:
+                return e.known
+            except HostUnreachable:
+                return False  # it is starting anew
+            return False
+
+        until = time.monotonic() + 10
+        while not changed():
+            assert time.monotonic() < until
+
+
+def test_the_pinned_kind_of_key_is_the_one_asked_for() -> None:
+    with sshd_container("openssh", more_keys=["rsa", "ecdsa"]) as box:
+        assert len(box.route.pins) == 3
+        for pin in box.route.pins:
+            only = replace(box.route, pins=(pin,))
+            assert shown_key(only) == pin
+            connect(only).close()
+
+
+def test_a_pinned_kind_that_the_host_no_longer_has_is_a_mismatch(openssh: Box) -> None:
+    with pytest.raises(KeyMismatch):
+        connect(replace(openssh.route, pins=("ssh-rsa AAAAB3NzaC1yc2EAAAADAQABAAAAAwEAAQ==",)))
+
+
+def test_what_a_host_shows_can_be_looked_at(any_sshd: Box) -> None:
+    assert (shown_key(replace(any_sshd.route, pins=(), user="nobody", keys=())),) == any_sshd.route.pins
+
+
+# --- who is let in ----------------------------------------------------------------------------------
+
+
+def test_a_host_that_wants_a_password() -> None:
+    with sshd_container("openssh", password="secret") as box, pytest.raises(LoginRefused) as refused:
+        connect(box.route)
+    assert "only by keyboard-interactive or password" in str(refused.value)
+    assert "PubkeyAuthentication" in str(refused.value)
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> Callable[..., Path]:
+    def made(name: str, passphrase: str = "", copy: bool = False) -> Path:
+        path = tmp_path / name
+        if copy:
+            path.touch(0o600)
+            path.write_bytes(client_key().read_bytes())
+            path.with_suffix(".pub").write_bytes(client_key().with_suffix(".pub").read_bytes())
+            change = ["ssh-keygen", "-q", "-p", "-P", "", "-N", passphrase, "-f", str(path)]
+            subprocess.run(change, check=True, capture_output=True)
+        else:
+            make = ["ssh-keygen", "-q", "-t", "ed25519", "-N", passphrase, "-f", str(path)]
+            subprocess.run(make, check=True)
+        return path
+
+    return made
+
+
+@pytest.mark.need("sshd")
+def test_keys_that_do_not_fit_are_named_and_what_to_do(any_sshd: Box, keys: Callable[..., Path]) -> None:
+    stranger, locked = keys("stranger"), keys("locked", passphrase="pass", copy=True)
+    route = replace(any_sshd.route, keys=(str(stranger), str(locked), "/nowhere/key"))
+    with pytest.raises(LoginRefused) as refused:
+        connect(route)
+    told = str(refused.value)
+    assert f"tried {stranger}" in told
+    assert f"{locked} is locked by a passphrase: ssh-add {locked}" in told
+    assert "/nowhere/key is not there" in told
+    assert f"ssh-copy-id -p {route.port} dev@127.0.0.1" in told
+    connect(replace(route, keys=(*route.keys, str(client_key())))).close()
+
+
+@pytest.mark.need("sshd")
+def test_keys_of_the_agent_only_when_the_route_says_so(
+    openssh: Box, keys: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    place = tmp_path / "agent"
+    monkeypatch.setenv("SSH_AUTH_SOCK", str(place))
+    agent = subprocess.Popen(["ssh-agent", "-D", "-a", str(place)], stdout=subprocess.DEVNULL)
+    try:
+        until = time.monotonic() + 5
+        while not place.exists():
+            assert time.monotonic() < until
+        strangers = [keys(f"stranger-{n}") for n in range(8)]  # more than a host has patience for
+        for key in (*strangers, client_key()):
+            subprocess.run(["ssh-add", "-q", str(key)], check=True)
+        locked = keys("locked", passphrase="pass", copy=True)
+        route = replace(openssh.route, keys=(str(locked),), agent=True)
+        connect(route).close()
+        connect(replace(route, agent_others=False)).close()
+        connect(replace(route, keys=(str(locked) + ".pub",))).close()
+        with pytest.raises(LoginRefused, match="locked by a passphrase"):
+            connect(replace(route, agent=False))
+        with pytest.raises(LoginRefused, match="there is none to try"):
+            connect(replace(route, keys=(str(strangers[0]) + "-gone",), agent_others=False))
+        with pytest.raises(LoginRefused, match="ended the talk"):
+            connect(replace(route, keys=()))
+    finally:
+        agent.terminate()
+        agent.wait(5)
+
+
+def test_neither_agent_nor_terminal_nor_forwarding_is_there(line: Connection) -> None:
+    done = line.run(["sh", "-c", "echo ${SSH_AUTH_SOCK-none}; test -t 0 && echo terminal; :"])
+    assert done.stdout == b"none\n"
+
+
+# --- jump hosts -------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def inner(openssh: Box) -> Iterator[Box]:
+    with sshd_container("dropbear", behind=openssh) as box:
+        yield box
+
+
+def test_through_a_jump_host_both_keys_are_pinned(inner: Box, openssh: Box) -> None:
+    with closing(connect(inner.route)) as connection:
+        assert connection.run(["hostname"]).exit_code == 0
+        assert connection.run(["sh", "-c", "ls /opt/box"]).stdout == b"dropbear.sh\nnvidia-smi\n"
+    with pytest.raises(HostUnreachable):  # there is no other way
+        connect(replace(inner.route, via=None), timeout=3)
+    with pytest.raises(KeyMismatch) as wrong:
+        connect(replace(inner.route, pins=(OTHER_PIN,)))
+    assert wrong.value.shown == inner.route.pins[0]
+    with pytest.raises(KeyMismatch) as jump:
+        connect(replace(inner.route, via=replace(openssh.route, pins=(OTHER_PIN,))))
+    assert jump.value.shown == openssh.route.pins[0]
+    assert shown_key(replace(inner.route, pins=())) == inner.route.pins[0]
+
+
+def test_a_jump_host_that_opens_no_way(openssh: Box) -> None:
+    nobody = Route("127.0.0.1", 9, "dev", pins=(OTHER_PIN,), via=openssh.route)
+    with pytest.raises(HostUnreachable, match="jump host opens no way"):
+        connect(nobody)
+
+
+def test_the_line_before_a_jump_host_breaks(inner: Box, openssh: Box) -> None:
+    with relay_to(openssh) as relay:
+        connection = connect(replace(inner.route, via=by_relay(openssh, relay)))
+        with connection.session(b"cat") as channel:
+            relay.cut()
+            assert channel.recv(1) == b""
+        until = time.monotonic() + 5
+        while connection.alive:
+            assert time.monotonic() < until
+        connection.close()
+
+
+# --- what is said arrives ---------------------------------------------------------------------------
+
+WORDS = st.lists(
+    st.one_of(
+        st.text(st.characters(exclude_characters="\0", codec="utf-8"), max_size=20),
+        st.text("'\"\\$`!*?~#&;|<>(){}[] \n\t\r=%한글ä", max_size=20),
+        st.binary(max_size=20).filter(lambda b: 0 not in b).map(os.fsdecode),
+    ),
+    min_size=1,
+    max_size=6,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(words=WORDS)
+def test_words_arrive_as_they_were_said(line: Connection, words: list[str]) -> None:
+    done = line.run(["printf", r"%s\0", *words])
+    assert done.stdout.split(b"\0")[:-1] == [os.fsencode(word) for word in words]
+
+
+def test_much_in_and_much_out_at_once(line: Connection) -> None:
+    data = random.Random(1).randbytes(24 << 20)
+    assert line.run(["cat"], stdin=data, timeout=60).stdout == data
+    both = line.run(["sh", "-c", "head -c 9000000 /dev/zero >&2; cat"], stdin=data, timeout=60)
+    assert (both.stdout == data, len(both.stderr)) == (True, 9_000_000)
+
+
+def test_what_is_not_wanted_is_not_waited_for(line: Connection) -> None:
+    assert line.run(["sh", "-c", "exit 3"], stdin=b"x" * (8 << 20)).exit_code == 3
+    assert line.run(["head", "-c", "3"], stdin=b"abcdef" * 1_000_000).stdout == b"abc"
+    with pytest.raises(HostUnreachable, match="more than can be meant"):
+        line.run(["head", "-c", "3000000", "/dev/zero"], most=1_000_000)
+    assert line.run(["sh", "-c", "kill -9 $$"]).exit_code != 0
+    assert line.run(["/no/such/program"]).exit_code == 127
+
+
+# --- every wait has an end --------------------------------------------------------------------------
+
+
+def test_a_child_that_holds_the_output_does_not_hold_us(line: Connection, any_sshd: Box) -> None:
+    """OpenSSH waits for the end of the output, dropbear for the end of the command."""
+    began = time.monotonic()
+    if any_sshd.kind == "dropbear":
+        assert line.run(["sh", "-c", "sleep 60 & echo begun"], timeout=1.5).stdout == b"begun\n"
+    else:
+        with pytest.raises(HostUnreachable, match="holds its output open"):
+            line.run(["sh", "-c", "sleep 60 & echo begun"], timeout=1.5)
+    assert time.monotonic() - began < 2.5
+    assert line.run(["echo", "on"]).stdout == b"on\n"
+
+
+def test_whoever_wants_to_stop_is_heard_twice_a_second(any_sshd: Box, line: Connection) -> None:
+    heard: list[float] = []
+
+    def tick() -> None:
+        heard.append(time.monotonic())
+        if heard[-1] - heard[0] >= 1.2:
+            raise Stopped("enough")
+
+    began = time.monotonic()
+    with pytest.raises(Stopped):
+        line.run(["sleep", "60"], tick=tick)
+    assert heard[0] - began < 0.5
+    assert max(after - before for before, after in pairwise(heard)) <= 0.5
+    with relay_to(any_sshd) as relay:
+        relay.half_open()
+        heard.clear()
+        with pytest.raises(Stopped):
+            connect(by_relay(any_sshd, relay), tick=tick)
+        assert heard[-1] - heard[0] < 2
+
+
+def test_waiting_costs_no_work(line: Connection) -> None:
+    before = time.process_time()
+    line.run(["sleep", "2"])
+    assert time.process_time() - before < 0.1
+
+
+def test_a_host_that_says_nothing_is_given_up_in_time(any_sshd: Box) -> None:
+    with relay_to(any_sshd) as relay:
+        relay.half_open()
+        began = time.monotonic()
+        with pytest.raises(HostUnreachable):
+            connect(by_relay(any_sshd, relay), timeout=2)
+        assert time.monotonic() - began < 4
+        relay.half_open(False)
+        relay.refuse()
+        with pytest.raises(HostUnreachable):
+            connect(by_relay(any_sshd, relay), timeout=2)
+    with pytest.raises(HostUnreachable, match="does not answer"):
+        connect(by_relay(any_sshd, relay), timeout=2)
+
+
+@pytest.mark.slow
+def test_a_half_open_line_is_found_and_a_quiet_one_lives(any_sshd: Box, line: Connection) -> None:
+    """Idle, waiting for an answer, and sending into the void: all at once, for the time that it takes."""
+    data = b"x" * (32 << 20)
+    with relay_to(any_sshd) as relay, ThreadPoolExecutor() as threads:
+        idle, asking, sending = (connect(by_relay(any_sshd, relay)) for _ in range(3))
+
+        def ends(work: Callable[[], object]) -> float:
+            with pytest.raises(HostUnreachable):
+                work()
+            return time.monotonic()
+
+        def falls_silent() -> None:
+            while idle.alive:
+                time.sleep(0.05)
+            raise HostUnreachable
+
+        with asking.session(b"sleep 300"), sending.session(b"cat >/dev/null; sleep 300"):
+            relay.half_open()
+            began = time.monotonic()
+            works: list[Callable[[], object]] = [
+                falls_silent,
+                lambda: asking.run(["sleep", "300"], timeout=300),
+                lambda: sending.run(["sh", "-c", "cat >/dev/null"], stdin=data, timeout=300),
+            ]
+            quiet = threads.submit(lambda: line.run(["sleep", "28"], timeout=60))
+            took = [ended.result() - began for ended in [threads.submit(ends, work) for work in works]]
+        for connection in (idle, asking, sending):
+            assert not connection.alive
+            connection.close()
+        assert quiet.result().exit_code == 0
+        assert line.alive
+    assert all(10 < seconds <= DETECTED_S for seconds in took), took
+
+
+# --- broken lines -----------------------------------------------------------------------------------
+
+
+def test_cut_at_any_byte_it_is_a_broken_line_and_nothing_else(any_sshd: Box) -> None:
+    chance = random.Random(7)
+    with relay_to(any_sshd) as relay:
+        route = by_relay(any_sshd, relay)
+
+        def once() -> bytes:
+            with closing(connect(route, timeout=10)) as connection:
+                return connection.run(["cat"], stdin=b"y" * 30_000, timeout=10).stdout
+
+        whole = once()
+        total = sum(relay.carried.values())
+        broken: list[HostUnreachable] = []
+        for at in sorted(chance.randrange(1, total) for _ in range(50)):
+            relay.cut_after(at)
+            try:
+                assert once() == whole
+            except HostUnreachable as e:
+                broken.append(e)
+            relay.cut_after(1 << 60)
+        assert len(broken) > 40  # a cut in the good-bye hurts nobody
+        assert {type(e) for e in broken} == {HostUnreachable}, broken
+
+
+def _open_files() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def test_a_hundred_quick_reconnects_leave_nothing(any_sshd: Box) -> None:
+    with relay_to(any_sshd) as relay:
+        route = by_relay(any_sshd, relay)
+        connect(route).close()
+        threads, files = threading.active_count(), _open_files()
+        for n in range(100):
+            connection = connect(route)
+            assert connection.run(["echo", str(n)]).stdout == b"%d\n" % n
+            if n % 2:
+                relay.cut()
+            connection.close()
+        until = time.monotonic() + 5
+        while (threading.active_count(), _open_files()) > (threads, files):
+            assert time.monotonic() < until, [t.name for t in threading.enumerate()]
+        assert _open_files() <= files
+
+
+def test_refused_connections_leave_nothing_either(openssh: Box) -> None:
+    wrong = replace(openssh.route, pins=(OTHER_PIN,))
+    stranger = replace(openssh.route, user="guest")
+    threads, files = threading.active_count(), _open_files()
+    for route in [wrong, stranger] * 10:
+        with pytest.raises(HostUnreachable):
+            connect(route)
+    until = time.monotonic() + 5
+    while (threading.active_count(), _open_files()) != (threads, files):
+        assert time.monotonic() < until, [t.name for t in threading.enumerate()]
+
+
+# --- ports ------------------------------------------------------------------------------------------
+
+
+def test_a_port_of_the_hosts_own_loopback(line: Connection, any_sshd: Box) -> None:
+    port = line.open_port(22)
+    assert re.match(rb"SSH-2.0-(OpenSSH|dropbear)", port.recv(100))
+    port.close()
+    with pytest.raises(HostUnreachable, match="opened no channel"):
+        line.open_port(9)
+    assert line.alive
