@@ -161,10 +161,10 @@ def begun(place: Place, program: Program, telling: Telling, tick: Tick, *, port:
                 raise refused(program.name, "nothing was heard of it")
             time.sleep(LOOK_S)
             continue
+        if state["makes"] and not told:
+            telling.making(str(state["makes"]))
+            told = True
         if state["state"] == "making":
-            if not told:
-                telling.making(str(state["said"]))
-                told = True
             log += _show(place.host, f"{FOLDER}/{program.name}.log", log, telling.line)
         elif state["state"] == "ready" and _answers(place.host, int(state["port"])):
             return Running(int(state["port"]), str(state["secret"]), state["id"] != id)

@@ -33,7 +33,7 @@ def block(alias: str, route: Route, known: Path) -> str:
             f"  Port {hop.port}",
             f"  User {_word(hop.user)}",
             *(f"  IdentityFile {_path(Path(key).expanduser())}" for key in hop.keys),
-            f"  IdentitiesOnly {'yes' if hop.keys else 'no'}",
+            f"  IdentitiesOnly {'yes' if hop.keys or not hop.agent_others else 'no'}",
             *(() if hop.agent else ("  IdentityAgent none",)),
             f"  ProxyJump {jump}",
             f"  HostKeyAlias {name}",

@@ -43,7 +43,7 @@ class Attendant:
         self.id = id
         self.wish = wish
         self.child: subprocess.Popen[bytes] | None = None
-        self.told: dict[str, Any] = {}
+        self.makes = ""  # what an environment had to be made of
 
     def attend(self) -> None:
         try:
@@ -88,7 +88,8 @@ class Attendant:
 
     def made(self, job: str) -> str:
         """An environment by digest, for the job's own Python: what is in it can then be used by both."""
-        self.tell("making", said=self.wish["requirements"])
+        self.makes = self.wish["requirements"]
+        self.tell("making")
         listed = f"{self.name}.txt"
         with open(listed, "w", encoding="utf-8") as out:
             out.write(self.wish["requirements"].replace(" ", "\n") + "\n")
@@ -162,11 +163,10 @@ class Attendant:
 
     def tell(self, state: str, **more: Any) -> None:
         """Whole or not at all. The secret is in it: whoever may read this folder may use the program."""
-        secret = {"secret": self.wish["secret"]}
-        self.told = {"id": self.id, "pid": os.getpid(), **secret, "state": state, **more}
+        told = {"id": self.id, "state": state, "secret": self.wish["secret"], "makes": self.makes, **more}
         beside = f"{self.name}.json.{self.id}"
         with open(beside, "w", encoding="utf-8") as out:
-            json.dump(self.told, out)
+            json.dump(told, out)
         os.rename(beside, f"{self.name}.json")
 
     def last_words(self) -> str:
