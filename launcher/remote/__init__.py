@@ -16,4 +16,8 @@ def open_host(access: Access) -> Host:
         from launcher.remote.container import ContainerHost
 
         return ContainerHost(access)
+    if access.kind == "ssh":
+        from launcher.remote.ssh import SshHost
+
+        return SshHost(access)
     raise ValueError(f"no way to reach a host by {access.kind!r}")

@@ -37,6 +37,15 @@ class Done:
 
 
 @dataclass(frozen=True)
+class Wanted:
+    """A piece of a file to read."""
+
+    path: str
+    offset: int = 0
+    limit: int = 1 << 20
+
+
+@dataclass(frozen=True)
 class Sending:
     """One thing to put: a file's bytes or path, an empty folder (neither), or a link (target)."""
 
@@ -79,6 +88,9 @@ class Host(Protocol):
 
     def read(self, path: str, offset: int = 0, limit: int = 1 << 20) -> bytes:
         """Bytes from offset, at most limit; b"" at the end; NoFile when there is no such file."""
+
+    def read_many(self, wanted: Sequence[Wanted]) -> list[bytes | None]:
+        """Several reads for the price of one; None where there is no such file."""
 
     def write(self, path: str, data: bytes, mode: int = 0o600) -> None:
         """Whole or not at all: written beside, then renamed."""

@@ -8,32 +8,31 @@ nothing of runs beyond the labels it copies onto the helper.
 
 from __future__ import annotations
 
-import errno
 import importlib.resources
 import posixpath
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 from uuid import uuid4
 
 from launcher.dockerapi import NoAnswer, answered, connect
-from launcher.errors import Corrupt, HostDiskFull, HostError, HostUnreachable, NoFile
-from launcher.models import Access, Json
-from launcher.remote.base import Done, Listed, Pipe, Progress, Sending, Tick, Tree, unseen
-from launcher.remote.channel import Broken, Channel
-from launcher.remote.fetching import fetch, name_fault
+from launcher.errors import HostUnreachable
+from launcher.models import Access
+from launcher.remote.base import Done, Listed, Pipe, Progress, Sending, Tick, Tree, Wanted, unseen
+from launcher.remote.channel import Channel, Wire
+from launcher.remote.couriered import ANSWER_S, CHUNK, TOKEN, Couriered
+from launcher.remote.fetching import fetch
+from launcher.remote.frames import EngineFrames
 from launcher.remote.relayed import Relayed
-from launcher.remote.sending import batches, below, counted
+from launcher.remote.sending import below, counted
 
 if TYPE_CHECKING:
     from docker import APIClient
 
 CONTROL_S = 25  # one call to the engine
-ANSWER_S = 30  # one answer of the courier
-CHUNK = 1 << 20
-TOKEN = "LAUNCHER_INSTANCE"  # noqa: S105 - a label, not a secret
 _ENDED = "the container has ended; its files can only be read"
 
 
@@ -42,22 +41,13 @@ class ContainerHost:
         self.root = access.root
         self._access = access
         self._client: APIClient | None = None
-        self._channel: Channel | None = None
-        self._reading_only = False
+        self._courier = Couriered(self._open_channel)
         self._one_at_a_time = threading.Lock()  # a tunnel's threads share the client
 
     # The verbs of a host.
 
     def run(self, argv: Sequence[str], *, stdin: bytes = b"", cwd: str = ".", timeout: float = 30) -> Done:
-        ask = {"verb": "run", "argv": list(argv), "cwd": cwd, "timeout": timeout}
-        reply, data = self._call(ask, stdin, timeout=timeout + 5, changes=True)
-        if reply.get("error") == "timeout":
-            raise HostError(f"{argv[0]} did not end within {timeout:g} s")
-        if reply.get("errno") in (errno.ENOENT, errno.EACCES):  # what a shell would answer
-            status = 127 if reply["errno"] == errno.ENOENT else 126
-            return Done(status, b"", f"{reply['name']}: {reply['text']}\n".encode())
-        _sort(reply)
-        return Done(reply["exit_code"], data[: reply["out"]], data[reply["out"] :])
+        return self._courier.run(argv, stdin=stdin, cwd=cwd, timeout=timeout)
 
     def start(self, argv: Sequence[str], *, cwd: str = ".") -> None:
         # By the engine and not by the courier, whose children would end with their stdout.
@@ -73,20 +63,16 @@ class ContainerHost:
             client.exec_start(made["Id"], detach=True)
 
     def read(self, path: str, offset: int = 0, limit: int = 1 << 20) -> bytes:
-        return self._read({"verb": "read", "path": _checked(path), "offset": offset, "limit": limit})
+        return self._courier.read(path, offset, limit)
+
+    def read_many(self, wanted: Sequence[Wanted]) -> list[bytes | None]:
+        return self._courier.read_many(wanted)
 
     def write(self, path: str, data: bytes, mode: int = 0o600) -> None:
-        ask = {"verb": "write", "path": _checked(path), "mode": mode}
-        reply, _ = self._call(ask, data, timeout=ANSWER_S, again=True, changes=True)
-        _sort(reply)
+        self._courier.write(path, data, mode)
 
     def put(self, files: Iterable[Sending], tick: Tick) -> None:
-        for items, payload in batches(_vetted(files), CHUNK):
-            tick()
-            ask = {"verb": "put", "items": items}
-            reply, _ = self._call(ask, payload, timeout=ANSWER_S, tick=tick, changes=True)
-            _sort(reply)
-        tick()
+        self._courier.put(files, tick)
 
     def put_tree(self, to: str, tree: Tree, tick: Tick, progress: Progress = unseen) -> None:
         self.put(counted(below(to, tree), tree.size, progress), tick)
@@ -99,10 +85,7 @@ class ContainerHost:
         tick: Tick,
         progress: Progress = unseen,
     ) -> None:
-        def read(path: str, offset: int, limit: int) -> bytes:
-            ask = {"verb": "read", "path": path, "base": base, "offset": offset, "limit": limit}
-            return self._read(ask, tick)
-
+        read = partial(self._courier.read, base=base, tick=tick)
         fetch(read, base, listing, staging, tick, chunk=CHUNK, progress=progress)
 
     def connect(self, port: int) -> Pipe:
@@ -112,48 +95,16 @@ class ContainerHost:
         return Relayed(_pipe(stream), stream.close, port, ANSWER_S)
 
     def close(self) -> None:
-        if self._channel is not None:
-            self._channel.close()
-            self._channel = None
+        self._courier.close()
         if self._client is not None:
             self._client.close()
             self._client = None
 
     # The way there.
 
-    def _read(self, ask: Json, tick: Tick | None = None) -> bytes:
-        reply, data = self._call(ask, b"", timeout=ANSWER_S, again=True, tick=tick)
-        if reply.get("error") == "link":
-            raise Corrupt(f"{ask['path']!r} is a link or lies behind one")
-        _sort(reply)
-        return data
-
-    def _call(
-        self,
-        ask: Json,
-        payload: bytes,
-        *,
-        timeout: float,
-        tick: Tick | None = None,
-        again: bool = False,
-        changes: bool = False,
-    ) -> tuple[Json, bytes]:
-        """`again`: repeating it does no harm, so a courier that died is replaced once."""
-        channel = self._open_channel(changes)
-        try:
-            return channel.call(ask, payload, timeout=timeout, tick=tick)
-        except Broken:
-            if not again:
-                raise
-        return self._open_channel(changes).call(ask, payload, timeout=timeout, tick=tick)
-
-    def _open_channel(self, changes: bool) -> Channel:
-        if self._channel is None or not self._channel.open:
-            with _engine("reach the container"):
-                self._channel = self._into_container() or self._into_volume()
-        if changes and self._reading_only:
-            raise HostUnreachable(_ENDED)
-        return self._channel
+    def _open_channel(self) -> Channel:
+        with _engine("reach the container"):
+            return self._into_container() or self._into_volume()
 
     def _connected(self) -> APIClient:
         if self._client is None:
@@ -175,8 +126,7 @@ class ContainerHost:
             return None
         token = (facts["Config"]["Labels"] or {}).get("launcher.token", "")
         socket = self._exec(client, _courier(self.root, token))
-        self._reading_only = False
-        return Channel(_pipe(socket), socket.close)
+        return Channel(_wire(socket), socket.close)
 
     def _exec(self, client: APIClient, argv: list[str]) -> Any:
         # Without our token in its environment, or the agent would end it among the trainer's strays.
@@ -234,13 +184,12 @@ class ContainerHost:
             socket.close()
             remove()
             raise
-        self._reading_only = True
 
         def let_go() -> None:
             socket.close()
             remove()
 
-        return Channel(_pipe(socket), let_go)
+        return Channel(_wire(socket), let_go, _ENDED)
 
 
 def _courier(root: str, token: str) -> list[str]:
@@ -258,37 +207,13 @@ def _mount(root: str, volume: str) -> Any:
     return Mount(target=root, source=volume, type="volume", read_only=True, no_copy=True)
 
 
+def _wire(stream: Any) -> Wire:
+    return Wire(_pipe(stream), EngineFrames(), "the container")
+
+
 def _pipe(stream: Any) -> Pipe:
     """The socket itself: over plain ways the SDK hands out a file over it, which keeps no deadline."""
     return cast(Pipe, getattr(stream, "_sock", stream))
-
-
-def _checked(path: str) -> str:
-    fault = name_fault(path, controls=True)
-    if fault is not None:
-        raise HostError(f"{path!r} is no path on the host: {fault}")
-    return path
-
-
-def _vetted(files: Iterable[Sending]) -> Iterator[Sending]:
-    for file in files:
-        _checked(file.to)
-        yield file
-
-
-def _sort(reply: Json) -> None:
-    """The courier's refusals as the closed set of hosts."""
-    error = reply.get("error")
-    if error is None:
-        return
-    name, text = reply.get("name", ""), reply.get("text", error)
-    kinds: dict[int, Callable[[str], HostError]] = {
-        errno.ENOENT: NoFile,
-        errno.ENOTDIR: NoFile,
-        errno.ENOSPC: HostDiskFull,
-        errno.EDQUOT: HostDiskFull,
-    }
-    raise kinds.get(reply.get("errno", 0), HostError)(f"{name}: {text}")
 
 
 @contextmanager

@@ -1,10 +1,11 @@
 """The small program that runs on the host's side of a channel: files and commands below one root.
 
-Its source travels as `python3 -I -c SOURCE ROOT TOKEN`; it speaks over its own stdin and stdout and
-leaves when stdin ends, so nothing of it outlives the client. Standard library only, Python >= 3.10,
-imports nothing of ours. One message = 4 bytes length, that much JSON, then `size` bytes of payload;
-every request gets exactly one reply. Names travel as text and are used as UTF-8 bytes, whatever the
-locale here.
+Its source travels with the call that starts it (`python3 -I -c SOURCE ROOT TOKEN`, or ahead of all else on
+stdin); it speaks over its own stdin and stdout and leaves when stdin ends, so nothing of it outlives the
+client but what `start` was asked for. Standard library only, Python >= 3.8, imports nothing of ours.
+One message = 4 bytes length, that much JSON, then `size` bytes of payload; every request gets exactly one
+reply. Only `stream` answers otherwise, and last: file after file, each behind a line of its own. Names
+travel as text and are used as UTF-8 bytes, whatever the locale here.
 """
 
 from __future__ import annotations
@@ -14,14 +15,25 @@ import json
 import os
 import stat
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-Ask = dict[str, Any]
-Answer = tuple[dict[str, Any], bytes]
+if TYPE_CHECKING:
+    import subprocess
+
+    Ask = dict[str, Any]
+    Answer = tuple[dict[str, Any], bytes]
+
+PIECE = 1 << 18
 
 
 def to_bytes(name: str) -> bytes:
     return name.encode("utf-8", "surrogateescape")
+
+
+class Refused(Exception):
+    def __init__(self, word: str) -> None:
+        super().__init__(word)
+        self.word = word
 
 
 class Courier:
@@ -30,6 +42,7 @@ class Courier:
         self.token = token
         self.name = ""  # what the current request is about, for its error
         self.part = b".launcher-part-%d" % os.getpid()
+        self.started: list[subprocess.Popen[bytes]] = []
 
     def inside(self, path: str) -> bytes:
         """The absolute name, once its folder is known to lie below the root with every link followed."""
@@ -42,23 +55,61 @@ class Courier:
             raise PermissionError(errno.EPERM, "outside of the root")
         return full
 
-    def read(self, ask: Ask, payload: bytes) -> Answer:
-        full = self.inside(ask["path"])
+    def opened(self, path: str, base: str | None) -> int:
+        """A plain file, open for reading. With a base, no link lies on the way from there down."""
+        full = self.inside(path)
         real = os.path.realpath(full)
         if real != full and not real.startswith(self.root + b"/"):
             raise PermissionError(errno.EPERM, "outside of the root")
-        base = ask.get("base")
-        if base is not None:  # a file of a listing: no link on the way from the base down
+        if base is not None:
             top = self.inside(base)
             if os.path.realpath(top) + full[len(top) :] != real:
-                return {"error": "link"}, b""
+                raise Refused("link")
         file = os.open(real, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
+        if not stat.S_ISREG(os.fstat(file).st_mode):
+            os.close(file)
+            raise Refused("not a plain file")
+        return file
+
+    def read(self, ask: Ask, payload: bytes) -> Answer:
+        file = self.opened(ask["path"], ask.get("base"))
         try:
-            if not stat.S_ISREG(os.fstat(file).st_mode):
-                return {"error": "not a plain file"}, b""
             return {}, os.pread(file, ask["limit"], ask["offset"])
         finally:
             os.close(file)
+
+    def reads(self, ask: Ask, payload: bytes) -> Answer:
+        answers, data = [], b""
+        for one in ask["files"]:
+            reply, piece = self.answer(dict(one, verb="read"), b"")
+            answers.append(dict(reply, size=len(piece)))
+            data += piece
+        return {"answers": answers}, data
+
+    def stream(self, ask: Ask) -> None:
+        """Each file from its offset on, at most its limit, behind a line with a word and a size."""
+        os.nice(ask["nice"])
+        for one in ask["files"]:
+            try:
+                file = self.opened(one["path"], ask["base"])
+            except Refused as why:
+                say(b"%s 0\n" % (b"link" if why.word == "link" else b"odd"))
+                continue
+            except OSError as why:
+                say(b"%s 0\n" % (b"gone" if why.errno in (errno.ENOENT, errno.ENOTDIR) else b"shut"))
+                continue
+            try:
+                at = one["offset"]
+                left = max(0, min(os.fstat(file).st_size - at, one["limit"]))
+                say(b"ok %d\n" % left)
+                while left:
+                    data = os.pread(file, min(left, PIECE), at)
+                    if not data:
+                        sys.exit("a file became shorter while it was sent")
+                    say(data)
+                    at, left = at + len(data), left - len(data)
+            finally:
+                os.close(file)
 
     def write(self, ask: Ask, payload: bytes) -> Answer:
         full = self.inside(ask["path"])
@@ -113,36 +164,53 @@ class Courier:
             self.fill(full, data, item["mode"], item["at"], item["last"], False)
         return {}, b""
 
-    def run(self, ask: Ask, payload: bytes) -> Answer:
-        import signal
+    def begun(self, ask: Ask, stdio: int) -> subprocess.Popen[bytes]:
         import subprocess
 
         environment = dict(os.environ)
         environment.pop("LAUNCHER_INSTANCE", None)
         if self.token:  # by it the agent finds what was left running
             environment["LAUNCHER_INSTANCE"] = self.token
-        pipe = subprocess.PIPE
-        with subprocess.Popen(
+        return subprocess.Popen(
             [to_bytes(word) for word in ask["argv"]],
-            stdin=pipe,
-            stdout=pipe,
-            stderr=pipe,
+            stdin=stdio,
+            stdout=stdio,
+            stderr=stdio,
             cwd=self.inside(ask["cwd"]),
             env=environment,
             start_new_session=True,
-        ) as child:
+        )
+
+    def run(self, ask: Ask, payload: bytes) -> Answer:
+        import signal
+        import subprocess
+
+        with self.begun(ask, subprocess.PIPE) as child:
             try:
                 out, err = child.communicate(payload, timeout=ask["timeout"])
             except subprocess.TimeoutExpired:
                 os.killpg(child.pid, signal.SIGKILL)
                 return {"error": "timeout"}, b""
+        if len(out) + len(err) > ask["most"]:
+            return {"error": f"it printed {len(out) + len(err)} bytes, which is too much"}, b""
         return {"exit_code": child.returncode, "out": len(out)}, out + err
+
+    def start(self, ask: Ask, payload: bytes) -> Answer:
+        """It lives on; while we are its parent, it is reaped when it ends."""
+        import subprocess
+
+        child = self.begun(ask, subprocess.DEVNULL)
+        self.started = [one for one in (*self.started, child) if one.poll() is None]
+        return {}, b""
 
     def answer(self, ask: Ask, payload: bytes) -> Answer:
         self.name = ask.get("path") or (ask.get("argv") or [""])[0]
-        verbs = {"read": self.read, "write": self.write, "put": self.put, "run": self.run}
+        verbs = {"read": self.read, "reads": self.reads, "write": self.write, "put": self.put}
+        verbs.update(run=self.run, start=self.start)
         try:
             return verbs[ask["verb"]](ask, payload)
+        except Refused as why:
+            return {"error": why.word, "name": self.name}, b""
         except OSError as why:
             return {"error": "errno", "errno": why.errno, "text": why.strerror, "name": self.name}, b""
 
@@ -154,14 +222,22 @@ def exactly(count: int) -> bytes:
     return data
 
 
+def say(data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(1, view) :]
+
+
 def main() -> None:
     courier = Courier(sys.argv[1], sys.argv[2])
     while True:
         ask = json.loads(exactly(int.from_bytes(exactly(4), "big")))
-        reply, data = courier.answer(ask, exactly(ask["size"]))
+        payload = exactly(ask["size"])
+        if ask["verb"] == "stream":
+            return courier.stream(ask)
+        reply, data = courier.answer(ask, payload)
         head = json.dumps(dict(reply, size=len(data))).encode()
-        sys.stdout.buffer.write(len(head).to_bytes(4, "big") + head + data)
-        sys.stdout.buffer.flush()
+        say(len(head).to_bytes(4, "big") + head + data)
 
 
 if __name__ == "__main__":

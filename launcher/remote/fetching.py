@@ -1,9 +1,10 @@
 """Bringing announced files home: what a host says is a name is not trusted to be one.
 
 `fetch` copies every listed file into a staging folder through any `read(path, offset, limit)`, hashing
-while it copies and going on where an earlier try ended. It knows no transport, no clock and no run: a
-process, a container and a simulated host all bring their files home by this one function. It leaves
-files in staging that the listing does not name; whoever owns the staging folder decides about those.
+while it copies and going on where an earlier try ended. It knows no transport, no clock and no run: every
+kind of host brings its files home by this one function. A host that can send many files in one go is told
+`ahead` what will be read. What the listing does not name is left in staging; whoever owns the staging
+folder decides about it.
 """
 
 from __future__ import annotations
@@ -18,10 +19,22 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from launcher.errors import Corrupt
+from launcher.errors import Corrupt, HostError
 from launcher.remote.base import Listed, Progress, Tick, unseen
 
 Read = Callable[[str, int, int], bytes]
+
+
+@dataclass(frozen=True)
+class Rest:
+    """What is still to come of one file: so many bytes from there on."""
+
+    source: str
+    offset: int
+    size: int
+
+
+Ahead = Callable[[Sequence[Rest]], None]
 
 CHUNK = 1 << 18  # small enough that a slow link still lets tick() in twice a second
 _HEX = frozenset("0123456789abcdef")
@@ -56,6 +69,7 @@ def fetch(
     *,
     chunk: int = CHUNK,
     progress: Progress = unseen,
+    ahead: Ahead | None = None,
 ) -> None:
     """Every `base`/path into staging/path. What is already there in full and right is not read again.
 
@@ -68,9 +82,11 @@ def fetch(
     root = os.open(staging, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     total, before = sum(listed.size for listed in listing), 0
     try:
+        if ahead is not None:
+            ahead(_rests(root, base, listing))
         for listed in listing:
             tick()
-            source = listed.path if base in ("", ".") else posixpath.join(base, listed.path)
+            source = _source(base, listed)
             *parts, name = listed.path.split("/")
             with _folder(root, parts, listed.path) as folder:
                 told = _Told(progress, before, total)
@@ -83,6 +99,24 @@ def fetch(
         os.fsync(root)
     finally:
         os.close(root)
+
+
+def _source(base: str, listed: Listed) -> str:
+    return listed.path if base in ("", ".") else posixpath.join(base, listed.path)
+
+
+def _rests(root: int, base: str, listing: Sequence[Listed]) -> list[Rest]:
+    """By the sizes of what is here. Only a forecast: what turns out to be wrong is read from its start."""
+    rests = []
+    for listed in listing:
+        have = 0
+        with suppress(OSError):
+            found = os.stat(listed.path.encode(), dir_fd=root, follow_symlinks=False)
+            if _goes_on(found) and found.st_size <= listed.size:
+                have = found.st_size
+        if have < listed.size or not listed.size:
+            rests.append(Rest(_source(base, listed), have, listed.size - have))
+    return rests
 
 
 @dataclass(frozen=True)
@@ -169,8 +203,9 @@ def _bring(wanted: _Wanted, folder: int, name: bytes) -> None:
             resumed, have, digest = False, 0, hashlib.sha256()
             os.ftruncate(file, 0)
         os.fsync(file)
-    except Corrupt:
-        os.unlink(name, dir_fd=folder)
+    except HostError as why:
+        if isinstance(why, Corrupt) or not os.fstat(file).st_size:  # a beginning is worth keeping
+            os.unlink(name, dir_fd=folder)
         raise
     finally:
         os.close(file)
@@ -185,10 +220,14 @@ def _open(folder: int, name: bytes) -> tuple[int, bool]:
     else:
         if stat.S_ISDIR(found.st_mode):
             raise Corrupt(f"{name.decode()!r} cannot be stored: a folder of that name is in staging")
-        if stat.S_ISREG(found.st_mode) and found.st_nlink == 1:
+        if _goes_on(found):
             return os.open(name, _FILE, dir_fd=folder), False
         os.unlink(name, dir_fd=folder)
     return os.open(name, _FILE | os.O_CREAT | os.O_EXCL, 0o644, dir_fd=folder), True
+
+
+def _goes_on(found: os.stat_result) -> bool:
+    return stat.S_ISREG(found.st_mode) and found.st_nlink == 1
 
 
 def _already(wanted: _Wanted, file: int) -> tuple[hashlib._Hash, int]:

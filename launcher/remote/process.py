@@ -17,9 +17,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from launcher.errors import HostDiskFull, HostError, NoFile
-from launcher.remote.base import Done, Listed, Pipe, Progress, Sending, Tick, Tree, unseen
+from launcher.remote.base import Done, Listed, Pipe, Progress, Sending, Tick, Tree, Wanted, unseen
 from launcher.remote.fetching import fetch, name_fault
-from launcher.remote.sending import below, counted
+from launcher.remote.sending import below, counted, enterable
 
 COPY_CHUNK = 1 << 20
 TICK_EVERY_S = 0.25
@@ -87,6 +87,15 @@ class ProcessHost:
         finally:
             os.close(fd)
 
+    def read_many(self, wanted: Sequence[Wanted]) -> list[bytes | None]:
+        return [self._read_or_none(w) for w in wanted]
+
+    def _read_or_none(self, wanted: Wanted) -> bytes | None:
+        try:
+            return self.read(wanted.path, wanted.offset, wanted.limit)
+        except NoFile:
+            return None
+
     def write(self, path: str, data: bytes, mode: int = 0o600) -> None:
         to = self._inside(path)
         beside = to.with_name(f".launcher-part-{os.getpid()}")
@@ -127,7 +136,7 @@ class ProcessHost:
             self.write(sending.to, sending.data, sending.mode)
         else:
             to.mkdir(exist_ok=True)
-            os.chmod(to, sending.mode | (sending.mode & 0o444) >> 2)  # who may read it must be able to enter
+            os.chmod(to, enterable(sending.mode))
 
     def put_tree(self, to: str, tree: Tree, tick: Tick, progress: Progress = unseen) -> None:
         self.put(counted(below(to, tree), tree.size, progress), tick)

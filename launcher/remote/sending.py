@@ -34,6 +34,11 @@ def counted(files: Iterable[Sending], total: int, progress: Progress) -> Iterato
         progress(done, total)
 
 
+def enterable(mode: int) -> int:
+    """Who may read a folder must be able to enter it."""
+    return mode | (mode & 0o444) >> 2
+
+
 def batches(files: Iterable[Sending], most: int) -> Iterator[Batch]:
     """Messages of at most `most` payload bytes, in order; a file's parts follow each other."""
     items: list[Item] = []
@@ -53,8 +58,7 @@ def _pieces(file: Sending, most: int) -> Iterator[tuple[Item, bytes]]:
     if file.link is not None:
         yield {"kind": "link", "to": file.to, "link": file.link}, b""
     elif file.source is None and file.data is None:
-        # Who may read a folder must be able to enter it.
-        yield {"kind": "folder", "to": file.to, "mode": file.mode | (file.mode & 0o444) >> 2}, b""
+        yield {"kind": "folder", "to": file.to, "mode": enterable(file.mode)}, b""
     else:
         at = 0
         for data, last in _chunks(file, most):

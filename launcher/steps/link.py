@@ -10,10 +10,9 @@ import hashlib
 import json
 from pathlib import Path
 
-from launcher.errors import NoFile
 from launcher.events import parse_events
 from launcher.models import Json
-from launcher.remote.base import Host
+from launcher.remote.base import Host, Wanted
 from launcher.runstate import Attempt
 from launcher.world import World
 
@@ -65,21 +64,16 @@ class Link:
 
     def sync(self, names: tuple[str, ...] = STREAMS) -> bool:
         """Bring home what is new. True when something came."""
-        came = False
-        for name in names:
-            came = self._pull(name) or came
-        return came
+        wanted = [Wanted(name, self._offset[name], CHUNK) for name in names]
+        came = [self._keep(name, data) for name, data in zip(names, self.host.read_many(wanted), strict=True)]
+        return any(came)
 
     def drain(self) -> None:
         """Everything there is, for the last time."""
         while self.sync():
             self._w.tick_quietly()  # a stop must not cut what is already written off at a line
 
-    def _pull(self, name: str) -> bool:
-        try:
-            data = self.host.read(name, self._offset[name], CHUNK)
-        except NoFile:
-            return False
+    def _keep(self, name: str, data: bytes | None) -> bool:
         if not data:
             return False
         local, files = self._local[name], self._w.files

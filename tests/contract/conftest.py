@@ -7,7 +7,7 @@ import functools
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -25,7 +25,7 @@ from launcher.providers.ssh import SshProvider
 from launcher.remote import open_host
 from launcher.remote.base import Host
 from tests.engines.base import base_image
-from tests.hosts.boxes import Box, sshd_container
+from tests.hosts.boxes import HOME, USER, Box, sshd_container
 
 OWNER = "contract-tests"
 
@@ -69,7 +69,52 @@ PROVIDERS = {
     "docker": Row(lambda: registry.load("docker"), ("docker",), base_image),
     "ssh": Row(lambda: SshProvider(HostRecord("box", ssh_box().route)), ("docker",)),
 }
-HOSTS: dict[str, tuple[str, ...]] = {"process": (), "container": ("docker",)}
+
+
+@dataclass(frozen=True)
+class HostRow:
+    """One kind of host: how one is come by, and what that needs."""
+
+    reached: Callable[[Path], AbstractContextManager[Access]]
+    needs: tuple[str, ...] = ()
+
+
+def instance(provider: str) -> Callable[[Path], AbstractContextManager[Access]]:
+    @contextmanager
+    def reached(folder: Path) -> Iterator[Access]:
+        place = Place(PROVIDERS[provider], folder)
+        order = place.order(ends_in_s=600)
+        found = place.running(order).access
+        assert found is not None
+        yield found
+        place.clear(order.run)
+
+    return reached
+
+
+@contextmanager
+def ssh(folder: Path) -> Iterator[Access]:
+    yield ssh_box().access(spool(ssh_box()))
+
+
+@contextmanager
+def ssh_busybox(folder: Path) -> Iterator[Access]:
+    with sshd_container("dropbear") as box:
+        yield box.access(spool(box))
+
+
+def spool(box: Box) -> str:
+    root = f"{HOME}/.launcher/runs/{token_hex(16)}"
+    box.exec(["mkdir", "-p", root], user=USER)
+    return root
+
+
+HOSTS = {
+    "process": HostRow(instance("local")),
+    "container": HostRow(instance("docker"), ("docker",)),
+    "ssh": HostRow(ssh, ("docker",)),
+    "ssh-busybox": HostRow(ssh_busybox, ("docker",)),
+}
 
 
 def _params(table: dict[str, tuple[str, ...]]) -> list[object]:
@@ -155,17 +200,12 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
         place.clear(run)
 
 
-@pytest.fixture(scope="module", params=_params(HOSTS))
+@pytest.fixture(scope="module", params=_params({name: row.needs for name, row in HOSTS.items()}))
 def access(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Access]:
-    """How the host under test is reached; its instance lives as long as the module's tests."""
-    folder = tmp_path_factory.mktemp("host")
-    kind = {"process": "local", "container": "docker"}[request.param]
-    place = Place(PROVIDERS[kind], folder)
-    order = place.order(ends_in_s=600)
-    found = place.running(order).access
-    assert found is not None and found.kind == request.param
-    yield found
-    place.clear(order.run)
+    """How the host under test is reached; it lives as long as the module's tests."""
+    with HOSTS[request.param].reached(tmp_path_factory.mktemp("host")) as found:
+        assert request.param.startswith(found.kind)
+        yield found
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from launcher.errors import Corrupt, HostDiskFull, HostError, HostUnreachable, NoFile
-from launcher.remote.base import Done, Listed, Pipe, Progress, Sending, Tick, Tree, unseen
+from launcher.remote.base import Done, Listed, Pipe, Progress, Sending, Tick, Tree, Wanted, unseen
 from tests.sim.disk import SimFiles
 from tests.sim.kernel import Sim
 from tests.sim.machine import Machine
@@ -51,6 +51,16 @@ class SimHost:
         found = bytes(data[offset : offset + limit])
         if path == "sealed.json" and found and self._weather.strikes("corrupt-read"):
             return b"?" + found[1:]
+        return found
+
+    def read_many(self, wanted: Sequence[Wanted]) -> list[bytes | None]:
+        self._go()
+        files = [self._machine.read(w.path) for w in wanted]
+        found = [
+            None if file is None else bytes(file[w.offset : w.offset + w.limit])
+            for w, file in zip(wanted, files, strict=True)
+        ]
+        self._back()
         return found
 
     def write(self, path: str, data: bytes, mode: int = 0o600) -> None:

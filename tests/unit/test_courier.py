@@ -18,8 +18,9 @@ import pytest
 
 from launcher.errors import HostUnreachable, Stopped
 from launcher.remote import courier
-from launcher.remote.channel import Broken, Channel
+from launcher.remote.channel import Broken, Channel, Wire
 from launcher.remote.courier import Courier
+from launcher.remote.frames import EngineFrames
 
 
 def ask(root: Path, verb: str, payload: bytes = b"", **more: Any) -> tuple[dict[str, Any], bytes]:
@@ -55,7 +56,7 @@ class TestByItself:
         os.mkfifo(tmp_path / "pipe")
         for path in ("pipe", "."):
             reply, _ = ask(tmp_path, "read", path=path, offset=0, limit=1)
-            assert reply == {"error": "not a plain file"}
+            assert reply == {"error": "not a plain file", "name": path}
 
     def test_a_listed_file_may_not_lie_behind_a_link(self, tmp_path: Path) -> None:
         (tmp_path / "base" / "real").mkdir(parents=True)
@@ -65,7 +66,7 @@ class TestByItself:
         for base in ("base", "alias"):
             good, _ = ask(tmp_path, "read", path=f"{base}/real/f", base=base, offset=0, limit=9)
             bad, _ = ask(tmp_path, "read", path=f"{base}/link/f", base=base, offset=0, limit=9)
-            assert (good, bad) == ({}, {"error": "link"})
+            assert (good, bad) == ({}, {"error": "link", "name": f"{base}/link/f"})
 
     def test_writes_whole_through_a_name_beside(self, tmp_path: Path) -> None:
         assert ask(tmp_path, "write", b"new", path="a/b/f", mode=0o600)[0] == {}
@@ -116,7 +117,7 @@ class TestByItself:
 
     def test_runs_with_the_mark_by_which_the_agent_finds_it(self, tmp_path: Path) -> None:
         show = ["sh", "-c", 'cat; printf "%s" "$LAUNCHER_INSTANCE" >&2; exit 4']
-        reply, data = ask(tmp_path, "run", b"in", argv=show, cwd=".", timeout=10)
+        reply, data = ask(tmp_path, "run", b"in", argv=show, cwd=".", timeout=10, most=99)
         assert (reply, data) == ({"exit_code": 4, "out": 2}, b"intoken")
 
     def test_a_helper_s_command_has_no_mark(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,6 +128,7 @@ class TestByItself:
             "argv": ["sh", "-c", "echo ${LAUNCHER_INSTANCE-unset}"],
             "cwd": ".",
             "timeout": 9,
+            "most": 99,
         }
         assert it.answer(asked, b"")[1] == b"unset\n"
 
@@ -148,7 +150,7 @@ class Engine:
     def __init__(self) -> None:
         ours, self.theirs = socket.socketpair()
         self.let_go = 0
-        self.channel = Channel(ours, self._count)
+        self.channel = Channel(Wire(ours, EngineFrames(), "the container"), self._count)
 
     def _count(self) -> None:
         self.let_go += 1
@@ -186,7 +188,7 @@ class TestOverItsChannel:
             data = os.urandom(size)
             wrote = engine.channel.call({"verb": "write", "path": "f", "mode": 0o600}, data, timeout=20)
             read = engine.channel.call(
-                {"verb": "read", "path": "f", "offset": 0, "limit": size + 1}, b"", timeout=20
+                {"verb": "read", "path": "f", "offset": 0, "limit": size + 1}, b"", timeout=20, most=size
             )
             assert wrote[0]["size"] == 0
             assert read[1] == data

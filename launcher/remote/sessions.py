@@ -1,0 +1,112 @@
+"""A command under way on a host, as bytes: past what its login shell prints, its stderr kept apart.
+
+Knows one connection's sessions, nothing of what is spoken over them.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Protocol
+
+from launcher.errors import HostUnreachable
+from launcher.remote.base import Tick
+from launcher.remote.channel import PIECE, SLICE_S, TAIL, Wire
+from launcher.ssh.connection import Connection
+from launcher.ssh.quoting import line
+
+if TYPE_CHECKING:
+    from paramiko import Channel
+
+ARRIVED = "launcher-arrived "  # what a command says first: before it, a login shell may have talked
+JUNK = 64 << 10
+LEAVE_S = 0.25
+
+
+class Session:
+    """A pipe and its framing at once. Stderr is taken off as it comes: it shares the window of stdout."""
+
+    def __init__(self, channel: Channel, keep: int = TAIL) -> None:
+        self._channel = channel
+        self._keep = keep
+        self.complaint = b""  # the end of its stderr
+        self.wire = Wire(self, self, "the host")
+
+    def recv(self, count: int, /) -> bytes:
+        try:
+            return self._channel.recv(count)
+        finally:
+            while self._channel.recv_stderr_ready():
+                self.complaint = (self.complaint + self._channel.recv_stderr(PIECE))[-self._keep :]
+
+    def send(self, data: bytes | memoryview, /) -> int:
+        return self._channel.send(bytes(data))
+
+    def settimeout(self, seconds: float | None, /) -> None:
+        self._channel.settimeout(seconds)
+
+    def shutdown(self, how: int, /) -> None:
+        self._channel.shutdown(how)
+
+    def close(self) -> None:
+        """Its command is let end by itself, if it does so soon. A session that is closed under a running one
+        makes dropbear (2022.83) break the whole connection a moment later: then it is done at once."""
+        channel = self._channel
+        with suppress(OSError):  # it has ended, or the connection has
+            self.no_more()
+        until = time.monotonic() + LEAVE_S
+        while not (channel.exit_status_ready() or channel.closed) and time.monotonic() < until:
+            channel.status_event.wait(LEAVE_S)
+        running = not channel.exit_status_ready()
+        channel.close()
+        transport = channel.get_transport()
+        if running and "dropbear" in transport.remote_version:
+            transport.close()
+
+    def words(self, data: bytes) -> bytes:
+        return data  # stdout comes by itself
+
+    def no_more(self) -> None:
+        self.shutdown(socket.SHUT_WR)
+
+    def status(self, until: float, tick: Tick) -> int:
+        """How it ended, once its output has."""
+        while not self._channel.exit_status_ready():
+            tick()
+            if self._channel.closed or time.monotonic() >= until:
+                raise HostUnreachable("the connection broke before the command's end was told")
+            self._channel.status_event.wait(SLICE_S)
+        return int(self._channel.recv_exit_status())
+
+
+class Opened(Protocol):
+    """A command under way, and what it said behind its first word."""
+
+    def __call__(
+        self, argv: Sequence[str], until: float, tick: Tick, *, keep: int = TAIL
+    ) -> tuple[Session, str]: ...
+
+
+def opened(
+    connection: Connection, argv: Sequence[str], until: float, tick: Tick, *, keep: int = TAIL
+) -> tuple[Session, str]:
+    session = Session(connection.open_session(line(argv)), keep)
+    try:
+        return session, _greeting(session.wire, until, tick)
+    except BaseException:
+        session.close()
+        raise
+
+
+def _greeting(wire: Wire, until: float, tick: Tick) -> str:
+    seen = 0
+    while seen < JUNK:
+        said = wire.line(JUNK, until, tick)
+        if said is None:
+            break
+        seen += len(said) + 1
+        if said.startswith(ARRIVED.rstrip().encode()):
+            return said[len(ARRIVED) :].decode("utf-8", "replace")
+    raise HostUnreachable("the host's login shell prints without an end")
