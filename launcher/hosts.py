@@ -84,6 +84,7 @@ class HostRecord:
     usd_per_hour: Decimal = Decimal(0)
     origin: str = "host add"  # or the file and line, or the alias, that said it
     facts: Facts | None = None
+    fingerprint: str | None = None  # of its key, as long as nobody has seen the key
 
 
 def check_name(name: str) -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from launcher import values
+from launcher import hostwords, values
 from launcher.models import Json, SecretRef
 
 PREFIX = "LAUNCHER_"
@@ -71,6 +71,7 @@ class Key:
     split: Callable[[str], tuple[str, str]] = values.pair  # "K=V" of a mapping
     entry: Callable[[str, object], object] = _entry  # one entry of a mapping
     several: bool = False  # the flag may be repeated
+    nested: bool = False  # an entry of the mapping may be a mapping itself
 
     @property
     def variable(self) -> str:
@@ -106,6 +107,8 @@ class Key:
         return {"description": self.help, **_SHAPES[self.kind], **self._limits()}
 
     def _limits(self) -> Json:
+        if self.nested:
+            return {"type": "object", "additionalProperties": {"type": ["string", "object"]}, "items": {}}
         if self.kind is Kind.CHOICE:
             return {"enum": list(self.choices)}
         if self.kind is Kind.INT:
@@ -164,6 +167,12 @@ def _variable_entry(name: str, value: object) -> str:
     if not isinstance(value, str | int | float) or "\0" in str(value):
         raise ValueError("needs a word or a number")
     return str(value)
+
+
+def _host_entry(name: str, value: object) -> object:
+    if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,39}", name) or name == "any":
+        raise ValueError("is named by small letters, digits and '-', and not 'any'")
+    return hostwords.wish(value)
 
 
 def _input_split(written: str) -> tuple[str, str]:
@@ -272,6 +281,8 @@ _TABLE: tuple[Key, ...] = (
         default=900, low=1, high=DAY_S),
     Key("checkpoint_every", _D, "How often checkpoints are fetched while training.",
         default=300, low=1, high=DAY_S),
+    Key("hosts", Kind.MAPPING, "Your own machines by name: user@address[:port], or a mapping with more.",
+        default={}, entry=_host_entry, nested=True),
     Key("check_ip_url", _S, "Who tells the caller's own address.", check=_url),
 )
 # fmt: on

@@ -19,7 +19,9 @@ def strange(
     the command line names, `chosen` all settings as they will count."""
     match key:
         case "on":
-            return ((name, fault) for name in value if (fault := targets.stranger(name, house)))
+            described = chosen["hosts"]
+            others = (name for name in value if name.partition(":")[2] not in described)
+            return ((name, fault) for name in others if (fault := targets.stranger(name, house)))
         case "gpu":
             return _gpus(value, house)
         case "trainer" if typed is None and chosen["project"] is None:

@@ -28,7 +28,7 @@ from launcher.targets import House, Software
 __all__ = ["House", "plan_for"]
 
 PASTS = 40  # the newest versions of a project that are looked at
-TALK = frozenset({"json", "yes", "detach", "dry_run", "args", "profile", "name", "version"})
+TALK = frozenset({"json", "yes", "detach", "dry_run", "args", "profile", "name", "version", "hosts"})
 
 
 @dataclass(frozen=True)

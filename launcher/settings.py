@@ -17,6 +17,7 @@ from typing import Any
 
 from launcher import values
 from launcher.errors import usage
+from launcher.hostwords import HostWish
 from launcher.keys import KEYS, OWN_VARIABLES, PREFIX, TOLD_TO_TRAINERS, Key, Kind
 from launcher.models import SecretRef
 from launcher.profiles import Judge, Layer, Profiles, Value, find
@@ -248,6 +249,8 @@ def _as_json(value: Any) -> Any:
         return float(value)
     if isinstance(value, SecretRef):
         return f"{value.source}:{value.place}"
+    if isinstance(value, HostWish):
+        return str(value)
     return list(value) if isinstance(value, tuple) else value
 
 

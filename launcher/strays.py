@@ -8,10 +8,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from launcher import together
 from launcher.errors import ProviderError
 from launcher.models import Resource, ResourceState
 from launcher.providers.base import Provider
 from launcher.runstate import RunState
+
+WITHIN_S = 30.0
 
 
 @dataclass(frozen=True)
@@ -39,11 +42,12 @@ def sweep(providers: Iterable[Provider], owner: str, known: frozenset[str], now:
     strays: list[Stray] = []
     silent: list[tuple[str, str]] = []
     needed: list[tuple[str, Resource]] = []
-    for provider in providers:
-        try:
-            listed = provider.list()
-        except ProviderError as e:
-            silent.append((provider.name, e.reason))
+    everybody = {provider.name: provider for provider in providers}
+    answers = together.ask({name: provider.list for name, provider in everybody.items()}, WITHIN_S)
+    for name, listed in answers.items():
+        provider = everybody[name]
+        if not isinstance(listed, tuple):
+            silent.append((name, listed.reason if isinstance(listed, ProviderError) else str(listed)))
             continue
         for r in listed:
             why = _why(r, owner, known, now, provider.traits.overrun_s)

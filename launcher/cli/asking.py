@@ -80,9 +80,18 @@ def decide(
     """The decision for these words, in this folder, now."""
     from launcher import planning
 
+    _settle_hosts(settings)
     house = _house(now)
     decision = planning.plan_for(settings, trainer, words, house, for_run=for_run)
     return Asked(settings, decision, house.home)
+
+
+def _settle_hosts(settings: Settings) -> None:
+    from launcher.providers import registry
+    from launcher.store import open_home
+
+    if wishes := settings.get("hosts"):
+        registry.settle(open_home(dict(os.environ)), wishes, lambda name: settings.origin(f"hosts.{name}"))
 
 
 def _house(now: datetime | None = None) -> House:

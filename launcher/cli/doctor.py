@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 import click
 
-from launcher import strays
+from launcher import strays, together
 from launcher.cli import show
 from launcher.cli.here import home, json_option
 from launcher.errors import Exit, LauncherError, usage
@@ -19,6 +19,7 @@ from launcher.report.view import by_age
 from launcher.store import Home
 
 LEAST_FREE_GB = 2.0
+WITHIN_S = 15.0
 
 
 @click.command("doctor")
@@ -29,8 +30,8 @@ LEAST_FREE_GB = 2.0
 def command(end_orphans: bool, all_owners: bool, yes: bool, as_json: bool) -> None:
     """What works here and what to type where it does not; strays, and their end."""
     place = home()
-    providers = [registry.load(name) for name in registry.names()]
-    checks = [*_here(place), *(c for p in providers for c in p.check())]
+    providers = [registry.load(name, place) for name in registry.targets(place)]
+    checks = [*_here(place), *_checks(providers)]
     damaged: list[Check] = []
     views = by_age(place, lambda name, e: damaged.append(Check(f"run {name}", False, e.message, _mend(e))))
     known = strays.wanted(v.state for v in views)
@@ -42,6 +43,18 @@ def command(end_orphans: bool, all_owners: bool, yes: bool, as_json: bool) -> No
         _page(checks, sweep)
     if end_orphans:
         _end(providers, sweep, all_owners, yes)
+
+
+def _checks(providers: list[Provider]) -> list[Check]:
+    """Side by side: a host that is down keeps nobody waiting for the others."""
+    answers = together.ask({p.name: p.check for p in providers}, WITHIN_S)
+    found: list[Check] = []
+    for name, answer in answers.items():
+        if isinstance(answer, tuple):
+            found += answer
+        else:
+            found.append(Check(name, False, str(answer), None))
+    return found
 
 
 def _here(place: Home) -> list[Check]:

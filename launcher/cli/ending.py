@@ -21,7 +21,7 @@ from launcher.cli.words import Words, repeated
 from launcher.errors import Exit, LauncherError
 from launcher.models import Choice, State
 from launcher.providers import registry
-from launcher.report import documents, lines, versions
+from launcher.report import documents, lines, moving, versions
 from launcher.report.view import RunView
 
 LAST_LINES = 20
@@ -74,6 +74,7 @@ def card(view: RunView, state: State, now: datetime) -> list[tuple[str, str]]:
         ("cost", lines.money(view.usd(now))),
         ("metrics", " · ".join(metrics)),
         ("results", _short(Path(view.state.version_path)) if view.state.version_path else ""),
+        ("came home", _before_the_end(view, state)),
         ("left out", harmless(", ".join(manifest.get("left_out") or ()))[:200]),
         ("advice", _advice(view, device) or ""),
         ("go on", f"{prog()} {_next(view, state)}" if state is State.STOPPED and _next(view, state) else ""),
@@ -87,6 +88,13 @@ def device_words(device: object) -> str:
         return str(device)
     used, name = device.get("used"), device.get("name")
     return f"{used} ({name})" if name and name != used else str(used)
+
+
+def _before_the_end(view: RunView, state: State) -> str:
+    """A machine that was lost took its results along, but for what had come home by then."""
+    lost = state is State.FAILED and view.state.version is None and view.state.sealed is None
+    found = moving.arrived(view) if lost else None
+    return f"{found.words} in {_short(found.folder)} (no version: the rest was lost)" if found else ""
 
 
 def _short(path: Path) -> str:
@@ -221,7 +229,8 @@ def elsewhere(view: RunView, compare: Choice | None, said: Words | None) -> list
     words += ["--allow-cpu"] if compare.runtime.image == "cpu" else []
     words += repeated(said) if said is not None else []
     words += ["--", *said.command] if said is not None and said.command else []
-    later = "" if offer.provider not in registry.PRICED_ONLY else "   (prices only: this build cannot rent there yet)"
+    priced = offer.provider in registry.PRICED_ONLY
+    later = "   (prices only: this build cannot rent there yet)" if priced else ""
     return [
         "",
         f"  the same on a rented {offer.gpu}: {low} to {high} ({offer.price_source}{as_of})",

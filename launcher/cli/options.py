@@ -59,7 +59,7 @@ def _option(key: Key) -> Callable[[Command], Command]:
         multiple=key.several,
         metavar="|".join(key.choices) or key.metavar,
         help=help_text,
-        shell_complete=_completer(key.choices) if key.choices else None,
+        shell_complete=_targets if key.name == "on" else _completer(key.choices) if key.choices else None,
     )
 
 
@@ -69,6 +69,13 @@ def _default(key: Key) -> str:
     if key.kind is Kind.DURATION and key.default:
         return f"default {written_duration(key.default)}"
     return f"default {key.default}" if key.kind in (Kind.CHOICE, Kind.INT) and key.default is not None else ""
+
+
+def _targets(_context: click.Context, _parameter: click.Parameter, begun: str) -> list[CompletionItem]:
+    from launcher.cli.here import home
+    from launcher.providers import registry
+
+    return [CompletionItem(name) for name in registry.targets(home()) if name.startswith(begun)]
 
 
 def _completer(choices: tuple[str, ...]) -> Complete:

@@ -14,6 +14,9 @@ from launcher.providers.base import Provider
 from launcher.values import did_you_mean
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from launcher.hostwords import HostWish
     from launcher.store import Home
 
 MODULES = {
@@ -59,6 +62,12 @@ def meant(target: str, home: Home) -> tuple[str, ...]:
     if not every:
         import_module(PLACED[kind]).meet(home, ANY)  # says how one becomes known
     return every
+
+
+def settle(home: Home, wishes: Mapping[str, HostWish], origin: Callable[[str], str]) -> None:
+    """The hosts that a profile describes become known."""
+    if wishes:
+        import_module(PLACED["ssh"]).settle(home, wishes, origin)
 
 
 def load(name: str, home: Home | None = None) -> Provider:

@@ -7,6 +7,7 @@ nobody; whether a GPU is free now is found out by create.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -14,7 +15,8 @@ from typing import Any
 
 from launcher.codec import load, parse_iso
 from launcher.errors import Gone, ProviderError
-from launcher.hosts import Device, Facts, HostBook, HostRecord, unknown
+from launcher.hosts import Device, Facts, HostBook, HostRecord
+from launcher.hostwords import HostWish
 from launcher.models import Access, Json, Need, Offer, Order, Resource, ResourceState, Traits
 from launcher.providers.base import Check
 from launcher.providers.ssh_way import CONNECT_S, Way
@@ -23,6 +25,7 @@ from launcher.store import Home
 KIND = "ssh"
 FOLDER = "folder:"  # how a folder's id begins
 ENVS = "envs"
+SAID_IN = "said in "  # how the origin of a host of a profile begins
 CLOCKS_AGREE = timedelta(seconds=3)
 MIB = Decimal(1048576)
 
@@ -33,7 +36,7 @@ class SshProvider:
     def __init__(self, record: HostRecord, connect_s: float = CONNECT_S) -> None:
         self.name = f"{KIND}:{record.name}"
         self._record = record
-        self._way = Way(self.name, record.route, connect_s)
+        self._way = Way(self.name, record.route, record.fingerprint, connect_s)
 
     def check(self) -> tuple[Check, ...]:
         try:
@@ -132,7 +135,7 @@ class SshProvider:
         raise Gone(f"nothing on {self.name} carries the label {token}")
 
     def _resource(self, env: Json, seen: Json, kind: str, state: ResourceState) -> Resource:
-        token, route = env["LAUNCHER_INSTANCE"], self._record.route
+        token, route = env["LAUNCHER_INSTANCE"], self._way.route
         clock_ahead = timedelta(seconds=seen["now"]) - (datetime.now(UTC) - datetime.fromtimestamp(0, UTC))
         ends, root = env.get("LAUNCHER_ENDS_AT"), env.get("LAUNCHER_SPOOL", "")
         made = Resource(
@@ -198,4 +201,19 @@ def meet(home: Home, place: str) -> None:
     """A name that is not in the book yet may be an alias of the user's own SSH configuration."""
     book = HostBook(home)
     if book.find(place) is None:
-        raise unknown(place, book.names())
+        from launcher.providers.ssh_meeting import met
+
+        book.save(HostRecord(place, met(book, place), origin=f"alias {place}"))
+
+
+def settle(home: Home, wishes: Mapping[str, HostWish], origin: Callable[[str], str]) -> None:
+    """What a profile says of hosts goes into the book. What somebody added there by hand stays as it is."""
+    book = HostBook(home)
+    for name, wish in wishes.items():
+        before = book.find(name)
+        if before is None or before.origin.startswith(SAID_IN):
+            from launcher.providers.ssh_meeting import wished
+
+            record = wished(book, name, wish, before, f"{SAID_IN}{origin(name)}")
+            if record != before:
+                book.save(record)

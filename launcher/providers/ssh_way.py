@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ from launcher.errors import (
     VendorBug,
 )
 from launcher.models import Json, Route
+from launcher.providers import ssh_keys
 from launcher.ssh.connection import Connection, connect
 from launcher.ssh.errors import KeyMismatch, LoginRefused
 from launcher.ssh.quoting import line
@@ -57,8 +59,11 @@ REFUSALS: dict[str, type[NoCapacity] | type[BadOrder] | type[Busy] | type[Vendor
 
 
 class Way:
-    def __init__(self, name: str, route: Route, connect_s: float = CONNECT_S) -> None:
-        self._name, self._route, self._connect_s = name, route, connect_s
+    def __init__(
+        self, name: str, route: Route, fingerprint: str | None = None, connect_s: float = CONNECT_S
+    ) -> None:
+        self._name, self.route, self._connect_s = name, route, connect_s
+        self._fingerprint = fingerprint
         self._connection: Connection | None = None
         self._channel: Channel | None = None
         self._rest = b""
@@ -105,13 +110,22 @@ class Way:
 
     def _connected(self) -> Connection:
         try:
-            return connect(self._route, timeout=self._connect_s)
+            if not self.route.pins and self._fingerprint is not None:
+                self.route = self._pinned(self._fingerprint)
+            return connect(self.route, timeout=self._connect_s)
         except KeyMismatch as e:
             raise KeyChanged(f"{self._name}: {e}", surely_no_effect=True) from e
         except LoginRefused as e:
             raise AuthRefused(f"{self._name}: {e}") from e
         except HostUnreachable as e:
             raise Unreachable(f"{self._name} cannot be reached: {e}", surely_no_effect=True) from e
+
+    def _pinned(self, fingerprint: str) -> Route:
+        """From a fingerprint to the key that has it."""
+        key, _ = ssh_keys.with_fingerprint(self.route, fingerprint)
+        if key is None:
+            raise KeyChanged(f"{self._name} shows no key with {fingerprint}", surely_no_effect=True)
+        return replace(self.route, pins=(key,))
 
     def _begun(self, connection: Connection) -> Channel:
         """The program runs there once its python3 has taken it in: nothing of ours happened before."""

@@ -1,0 +1,193 @@
+"""Meeting a host for the first time: the way there from what a person wrote, and whose key is believed.
+
+A key comes from the user's known_hosts, from a fingerprint that the person was given, or from one yes.
+It is never taken because somebody showed it. It writes nothing down.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from launcher.errors import Exit, HostUnreachable, LauncherError, ProviderError, usage
+from launcher.hosts import NAME, HostBook, HostRecord, unknown
+from launcher.hostwords import HostWish, Place, parse, written
+from launcher.models import Route
+from launcher.providers import ssh_keys
+from launcher.ssh import config, known
+from launcher.ssh.errors import KeyMismatch, fingerprint
+
+MOST_KEY_BYTES = 1 << 16
+
+
+def route(book: HostBook, name: str, address: str | None, keys: Sequence[str], via: str | None) -> Route:
+    """The way there: what was written, or the alias of that name in the user's own SSH configuration."""
+    files = tuple(_key_file(key) for key in keys)
+    if address is None:
+        found = config.route_of(name)
+        if found is None:
+            raise usage(
+                "unknown-host",
+                f"'{name}' stands for no host in your SSH configuration, and no address was given",
+                hint=f"host add {name} USER@ADDRESS",
+            )
+    else:
+        place = _place(address)
+        found = Route(place.address, place.port, place.user or getpass.getuser())
+        found = replace(found, pins=known.pins(place.address, place.port))
+    if files:
+        found = replace(found, keys=files, agent=False)
+    return replace(found, via=_jump(book, via)) if via is not None else found
+
+
+def _place(text: str) -> Place:
+    try:
+        return parse(text)
+    except ValueError as fault:
+        raise usage("bad-host", f"'{text}' {fault}", hint="host add lab USER@ADDRESS:22") from None
+
+
+def _jump(book: HostBook, via: str) -> Route:
+    """A host of the book, an alias, or an address whose key known_hosts has."""
+    record = book.find(via) if NAME.fullmatch(via) else None
+    found = record.route if record is not None else config.route_of(via)
+    if found is None:
+        found = route(book, via, via, (), None)
+    if not found.pins:
+        raise usage(
+            "host-key-unknown",
+            f"the key of the jump host {via} is not known",
+            hint=f"host add jump {written(found.user, found.address, found.port)}    then --via jump",
+        )
+    return found
+
+
+def _key_file(text: str) -> str:
+    """A private key that can be used, as far as a look at the file tells."""
+    path = Path(text).expanduser().absolute()
+    try:
+        data, mode = path.read_bytes()[:MOST_KEY_BYTES], stat.S_IMODE(path.stat().st_mode)
+    except OSError as e:
+        raise usage(
+            "bad-key-file", f"the key {text} cannot be read: {e.strerror}", hint="host add --help"
+        ) from e
+    if b"PRIVATE KEY" not in data:
+        half = (
+            f"it is the public half; name {path.with_suffix('')}"
+            if path.suffix == ".pub"
+            else "it holds none"
+        )
+        raise usage("bad-key-file", f"{text} is no private key: {half}", hint="host add --help")
+    if mode & 0o077 and path.stat().st_uid == os.getuid():
+        raise usage(
+            "bad-key-file",
+            f"the key {text} can be read by others (mode {mode:o})",
+            hint=f"host add    again, after: chmod 600 {path}",
+        )
+    return str(path)
+
+
+# --- whose key is believed --------------------------------------------------------------------------
+
+
+def with_fingerprint(way: Route, wanted: str, name: str) -> Route:
+    """Believed if one of the keys there has this fingerprint; otherwise it is not who was meant."""
+    if not wanted.startswith("SHA256:"):
+        raise usage(
+            "bad-host",
+            f"a fingerprint looks like SHA256:…, and '{wanted[:60]}' does not",
+            hint=f"host add {name} --fingerprint SHA256:…",
+        )
+    with _reached():
+        key, seen = ssh_keys.with_fingerprint(way, wanted)
+    if key is None:
+        told = ", ".join(f"{one.split()[0]} {fingerprint(one)}" for one in seen)
+        raise changed(name, way, f"shows {told}, and not {wanted}")
+    return replace(way, pins=(key,))
+
+
+def shown_key(way: Route) -> str:
+    """The key that is shown there, unbelieved."""
+    with _reached():
+        return ssh_keys.shown(way)
+
+
+@contextmanager
+def _reached() -> Iterator[None]:
+    try:
+        yield
+    except KeyMismatch as e:
+        raise LauncherError("host-key-changed", str(e), exit=Exit.UNREACHABLE, hint="host list") from e
+    except HostUnreachable as e:
+        raise LauncherError("host-unreachable", str(e), exit=Exit.UNREACHABLE, hint="host list") from e
+
+
+def changed(name: str, way: Route, what: str) -> LauncherError:
+    return LauncherError(
+        "host-key-changed",
+        f"{name} ({written(way.user, way.address, way.port)}) {what}",
+        exit=Exit.UNREACHABLE,
+        details=(
+            "Either the host was set up anew, or somebody stands between you and it: ask who runs it.",
+            "If it is right: take the old line out of known_hosts (ssh-keygen -R) and give its fingerprint.",
+        ),
+        hint=f"host add {name} {written(way.user, way.address, way.port)} --fingerprint SHA256:…",
+    )
+
+
+def met(book: HostBook, name: str) -> Route:
+    """An alias of the user's own SSH configuration whose key is known already."""
+    found = config.route_of(name) if NAME.fullmatch(name) else None
+    if found is None:
+        raise unknown(name, book.names())
+    if not found.pins:
+        raise usage(
+            "host-key-unknown",
+            f"{name} is {written(found.user, found.address, found.port)} by your SSH configuration, and no "
+            "known_hosts has its key",
+            hint=f"host add {name}",
+        )
+    return found
+
+
+def wished(book: HostBook, name: str, wish: HostWish, before: HostRecord | None, origin: str) -> HostRecord:
+    """A host as a profile describes it. What was seen of it before still counts while it is the same one."""
+    place = f"{wish.place.user}@" if wish.place.user else ""
+    way = route(book, name, place + wish.place.bare, wish.keys, wish.via)
+    fits = [pin for pin in way.pins if wish.fingerprint in (None, fingerprint(pin))]
+    same = before is not None and replace(before.route, pins=()) == replace(way, pins=())
+    if before is not None and same and before.fingerprint == wish.fingerprint and not fits:
+        fits = list(before.route.pins)
+    if not fits and wish.fingerprint is None:
+        raise usage(
+            "host-key-unknown",
+            f"the host {name} of {origin} has no fingerprint there, and no known_hosts has its key",
+            hint=f"host add {name} {wish.place}",
+        )
+    return HostRecord(
+        name,
+        replace(way, pins=tuple(fits)),
+        wish.usd_per_hour,
+        origin,
+        before.facts if before is not None and same else None,
+        wish.fingerprint,
+    )
+
+
+def page(name: str, error: ProviderError) -> LauncherError:
+    """What a host answered, for the person who asked only it."""
+    code = {
+        "KeyChanged": "host-key-changed",
+        "AuthRefused": "host-login-refused",
+        "Unreachable": "host-unreachable",
+    }.get(type(error).__name__, "host-unfit")
+    hints = {
+        "host-key-changed": f"host add {name} --fingerprint SHA256:…",
+        "host-login-refused": "host add --help",
+    }
+    return LauncherError(code, error.reason, exit=error.exit, hint=hints.get(code, f"host check {name}"))

@@ -1,0 +1,51 @@
+"""Several questions at once: who does not answer in time keeps nobody else waiting.
+
+Each question runs in a thread that is abandoned, never joined, when its time is over.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Generic, TypeVar
+
+from launcher.errors import LauncherError, ProviderError, Unreachable
+
+T = TypeVar("T")
+Question = Callable[[], T]
+
+
+class Asked(threading.Thread, Generic[T]):
+    def __init__(self, name: str, question: Question[T]) -> None:
+        super().__init__(name=f"asks {name}", daemon=True)
+        self._question = question
+        self.answer: T | None = None
+        self.fault: ProviderError | LauncherError | None = Unreachable(f"{name} did not answer in time")
+
+    def run(self) -> None:
+        try:
+            self.answer = self._question()
+            self.fault = None
+        except (ProviderError, LauncherError) as fault:
+            self.fault = fault
+
+
+def ask(
+    questions: Mapping[str, Question[T]], within_s: float
+) -> dict[str, T | ProviderError | LauncherError]:
+    """Each answer, or why there is none, in the order of the questions."""
+    threads = {name: Asked(name, question) for name, question in questions.items()}
+    for thread in threads.values():
+        thread.start()
+    until = time.monotonic() + within_s
+    found: dict[str, T | ProviderError | LauncherError] = {}
+    for name, thread in threads.items():
+        thread.join(max(0.0, until - time.monotonic()))
+        fault = thread.fault
+        if fault is not None:
+            found[name] = fault
+        else:
+            answer: T = thread.answer  # type: ignore[assignment]  # set before the fault was taken away
+            found[name] = answer
+    return found
