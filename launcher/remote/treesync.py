@@ -1,0 +1,222 @@
+"""Putting a tree on a host that keeps what it was sent: only what it lacks travels, in one archive.
+
+The far side is treesync.sh, which needs no more than a POSIX shell, tar, gzip, find, sort and sha256sum. What
+it says of itself is only compared with what is here: names that come back name nothing on this side. A cut
+leaves what arrived for the next call. Large files go by content (blobs.py). Where things lie and why a
+run gets a copy: docs/sync.md.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.resources
+import os
+import stat
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from launcher.errors import HostError, HostUnreachable
+from launcher.remote import blobs
+from launcher.remote.base import Progress, Sending, Tick, Tree
+from launcher.remote.packing import Packer, content, squeezes
+from launcher.remote.talk import Ended, Talk, refusal
+from launcher.remote.treedelta import FOLDER, Records, arrived, delta, packed, record, unpacked
+from launcher.ssh.connection import Connection
+from launcher.ssh.quoting import line
+
+NEAR_S = 0.003  # a line that short outruns the far gunzip
+MOST_LISTED = 256 << 20  # of names that a host may answer with
+
+
+@dataclass(frozen=True)
+class Whole:
+    """A tree with what its list says of each name."""
+
+    tree: Tree
+    files: Mapping[bytes, Sending]
+    records: Records
+    sizes: Mapping[bytes, int]  # of those that have content
+    listed: bytes
+
+    @property
+    def want(self) -> str:
+        return hashlib.sha256(self.listed).hexdigest()[:32]
+
+
+@dataclass(frozen=True)
+class Offer:
+    """What the host says it has: the records of a former tree, and the sizes of what arrived of this one."""
+
+    old: Records
+    there: bool  # whether there is a former tree at all
+    have: tuple[tuple[bytes, int], ...]
+
+
+def send(connection: Connection, base: str, to: str, tree: Tree, tick: Tick, progress: Progress) -> None:
+    """Make the tree's files lie below `to`. Both are absolute paths on the host; `base` is where it keeps
+    what it was sent."""
+    whole = _whole(tree)
+    brought = _round(connection, base, to, whole, tick, progress, ready=frozenset())
+    if brought:
+        _round(connection, base, to, whole, tick, progress, ready=brought)
+    progress(tree.size, tree.size)
+
+
+def _round(
+    connection: Connection,
+    base: str,
+    to: str,
+    whole: Whole,
+    tick: Tick,
+    progress: Progress,
+    *,
+    ready: frozenset[bytes],
+) -> frozenset[bytes]:
+    """One exec. The large files that had to be brought first, or nothing when all is done."""
+    kind = "data" if whole.tree.data else "trees"
+    token = hashlib.sha256(os.fsencode(to)).hexdigest()[:12]
+    words = [base, kind, whole.tree.key, whole.want, to, token]
+    with Talk(connection, line(["sh", "-c", _script(), "sh", *words]), tick) as talk:
+        try:
+            answer = _answer(talk)
+            if answer[0] == "done":
+                return frozenset()
+            offer = _offer(talk, answer)
+            lacks = delta(offer.old, whole.records)
+            missing = lacks.send - arrived(offer.have, whole.sizes)
+            large = frozenset(n for n in missing if whole.sizes.get(n, 0) >= blobs.LEAST)
+            if not large <= ready:
+                talk.end()
+            else:
+                _deliver(talk, connection, whole, offer, missing, lacks.drop, large, progress)
+                return frozenset()
+        except Ended as e:
+            raise _sorted(talk, e) from e
+    items = [blobs.Blob(whole.files[n], whole.sizes[n]) for n in sorted(large - ready)]
+    at_rest = whole.tree.size - sum(whole.sizes.get(n, 0) for n in missing)
+    blobs.send(connection, base, items, tick, lambda done, _: progress(at_rest + done, whole.tree.size))
+    return large
+
+
+def _deliver(
+    talk: Talk,
+    connection: Connection,
+    whole: Whole,
+    offer: Offer,
+    missing: frozenset[bytes] | set[bytes],
+    drop: tuple[bytes, ...],
+    large: frozenset[bytes],
+    progress: Progress,
+) -> None:
+    """The archive, and the far side's word that all of it is in place."""
+    small = [(n, whole.files[n]) for n in sorted(missing - large)]
+    at_rest = whole.tree.size - sum(whole.sizes.get(n, 0) for n, _ in small)
+    form = "gz" if connection.rtt_s > NEAR_S and squeezes([f for _, f in small]) else "raw"
+    links = b"".join(b"%s\0%s\0" % (blobs.name(whole.files[n]).encode(), n) for n in sorted(large))
+    tail = {
+        b"del": b"".join(b"./%s\0" % n for n in drop),
+        b"blobs": links,
+        b"list.gz": zlib.compress(whole.listed, 1, 31),
+    }
+    talk.send(f"{form} {'part' if offer.have else 'whole'}\n".encode())
+    with Packer(small, tail, compress=form == "gz") as packer:
+        for piece in packer.pieces(talk.tick):
+            talk.send(piece)
+            progress(at_rest + packer.read, whole.tree.size)
+    talk.end()
+    if _answer(talk)[0] != "done":
+        raise HostError("the host's answer is none of ours")
+
+
+def _answer(talk: Talk) -> list[str]:
+    """`done` or `need …`; what it could not do is raised."""
+    words = talk.line().decode("utf-8", "replace").split(" ")
+    while words[0] != "launcher:":  # a shell's greeting may come before
+        words = talk.line().decode("utf-8", "replace").split(" ")
+    if words[1:2] == ["fail"]:
+        talk.hear_out()
+        raise refusal(" ".join(words[2:]), talk.words)
+    return words[1:]
+
+
+def _offer(talk: Talk, answer: list[str]) -> Offer:
+    """Nothing in it is believed further than that sending the wrong things would follow."""
+    try:
+        _, old, listed, have = answer
+        sizes = int(listed), int(have)
+    except ValueError as e:
+        raise HostError("the host's answer is none of ours") from e
+    if max(sizes) > MOST_LISTED:
+        raise HostError("the host lists more than can be meant")
+    records, arrived_there = _inflated(talk.exactly(sizes[0])), _inflated(talk.exactly(sizes[1]))
+    try:
+        return Offer(unpacked(records), old != "-", _sizes(arrived_there))
+    except ValueError as e:
+        raise HostError(f"the host's list cannot be read: {e}") from e
+
+
+def _inflated(data: bytes) -> bytes:
+    if not data:
+        return b""
+    stream = zlib.decompressobj(31)
+    try:
+        out = stream.decompress(data, MOST_LISTED)
+    except zlib.error as e:
+        raise HostError(f"the host's list cannot be read: {e}") from e
+    if stream.unconsumed_tail:
+        raise HostError("the host lists more than can be meant")
+    return out
+
+
+def _sizes(data: bytes) -> tuple[tuple[bytes, int], ...]:
+    found = []
+    for part in data.split(b"\0"):
+        size, _, name = part.lstrip().partition(b" ")
+        if size.isdigit() and name.startswith(b"./"):
+            found.append((name[2:], int(size)))
+    return tuple(found)
+
+
+def _sorted(talk: Talk, why: Ended) -> HostError:
+    """A far program that ended of itself says why; a broken line says nothing."""
+    talk.hear_out()
+    for said in talk.lines_now():
+        if said.startswith(b"launcher: fail "):
+            return refusal(said.decode("utf-8", "replace")[len("launcher: fail ") :], talk.words)
+    if "No space left" in talk.words:
+        return refusal("the host's disk is full", talk.words)
+    if talk.cut:
+        return why
+    last = talk.words.splitlines()[-1] if talk.words else "it gave no reason"
+    return HostUnreachable(f"the host broke off: {last}")
+
+
+def _whole(tree: Tree) -> Whole:
+    files = {os.fsencode(f.to): f for f in tree.files}
+    records: Records = {}
+    sizes: dict[bytes, int] = {}
+    for name, file in files.items():
+        if file.link is not None:
+            records[name] = record("l", 0, 0, hashlib.sha256(os.fsencode(file.link)).hexdigest())
+        elif file.source is None and file.data is None:
+            records[name] = record(FOLDER.decode().strip(), 0o755, 0, "-")
+        else:
+            size, digest = _content(file)
+            sizes[name] = size
+            records[name] = record("f", stat.S_IMODE(file.mode), size, digest)
+    return Whole(tree, files, records, sizes, packed(records))
+
+
+def _content(file: Sending) -> tuple[int, str]:
+    if file.data is None and file.sha256 is not None:
+        assert file.source is not None
+        return file.source.stat().st_size, file.sha256
+    data = content(file)
+    return len(data), hashlib.sha256(data).hexdigest()
+
+
+@functools.cache
+def _script() -> str:
+    return importlib.resources.files("launcher.remote").joinpath("treesync.sh").read_text("utf-8")

@@ -1,0 +1,227 @@
+# The far side of a push: keeps the trees it was sent, and makes a run its own copy of one. For any POSIX sh.
+#
+# <base>/<kind>/<key>/  g.<want>  a generation: tree/, list.gz (what it holds), stamp (how it looked when made)
+#                       s.<want>.<pid>.<token>  what arrives; becomes a generation by one rename
+#                       x.*  what nobody needs any more
+# A generation's name tells its content, so two pushes of one tree cannot disagree about it.
+# Says "done", "fail WHY", or "need OLD BYTES BYTES" with what it has; then takes a line and an archive.
+base=$1 kind=$2 key=$3 want=$4 to=$5 token=$6
+LC_ALL=C EXTRACT_UNSAFE_SYMLINKS=1
+export LC_ALL EXTRACT_UNSAFE_SYMLINKS
+umask 022
+
+say() { printf 'launcher: %s\n' "$*"; }
+die() { say "fail $*"; exit 3; }
+
+alive() { # pid, word: whether that very push still goes on (a pid alone may be another's by now)
+  kill -0 "$1" 2>/dev/null || return 1
+  [ -r "/proc/$1/cmdline" ] || return 0
+  case $(tr '\0' ' ' <"/proc/$1/cmdline" 2>/dev/null) in *"$2"*) return 0 ;; esac
+  return 1
+}
+
+listing() { # one line or more for each thing below $1, with all that a change there would alter
+  cd "$1" || return 1
+  case $way in
+    printf) find . -type d -printf '%y %m %P\n' -o -printf '%y %m %s %T@ %l %P\n' ;;
+    stat)
+      find . -type d -exec stat -c '%f %n' {} +
+      find . ! -type d -exec stat -c '%f %s %Y %n' {} + ;;
+    *)
+      find . -type d
+      find . -type l
+      find . -type f -perm -100
+      find . -type f -exec sha256sum {} + ;;
+  esac
+}
+digest() { (listing "$1") 2>/dev/null | sort | sha256sum; }
+intact() { [ -f "$1/stamp" ] && [ "$(cat "$1/stamp")" = "$way $(digest "$1/tree")" ]; }
+
+sizes() { # of the files below $1: "12 ./name" and NUL
+  cd "$1" || return 1
+  case $way in
+    printf) find . -type f -printf '%s %p\0' ;;
+    stat) find . -type f -exec stat -c '%s %n' {} + | tr '\n' '\0' ;;
+    *) find . -type f -exec wc -c {} + | tr '\n' '\0' ;;
+  esac
+}
+
+newest() { # generations, the youngest first
+  # shellcheck disable=SC2012 # these names are our own
+  ls -1td g.* 2>/dev/null
+}
+# Where hard links cannot be made a copy does as well.
+twin() { cp -al "$1" "$2" 2>/dev/null || { rm -rf "$2" && cp -RPp "$1" "$2"; }; }
+merge() { cp -al "$1/." "$2/" 2>/dev/null || cp -RPp "$1/." "$2/"; }
+own() { cp -RPp $clone "$1" "$2"; }
+drop() { (cd "$1" && xargs -0 rm -rf -- <"$2"); }
+each_blob() { # path of a shell word list: "mode-digest" and path by turns, for `sh -c` with $0 and both
+  # shellcheck disable=SC2016 # expanded by the inner shell
+  (cd "$1" && xargs -0 -n 2 sh -c '
+    case $2 in */*) mkdir -p "${2%/*}" || exit 255 ;; esac
+    rm -rf "./$2"
+    if [ "${0%%:*}" = link ]; then ln "${0#*:}/$1" "./$2" 2>/dev/null && exit; fi
+    cp -p "${0#*:}/$1" "./$2" || exit 255' "$2:$base/blobs" <"$3")
+}
+
+show() { # the run's copy by one rename, or links to what it may only read
+  if [ "$kind" = trees ]; then
+    if [ -e "$to" ]; then mv "$to" "$part/former" || die "$to cannot be replaced"; fi
+    mv "$part/tree" "$to" || die "$to cannot be made"
+    return 0
+  fi
+  mkdir -p "$to" || die "$to cannot be made"
+  (cd "$1" && for f in * .[!.]* ..?*; do
+    [ -e "$f" ] || [ -L "$f" ] || continue
+    rm -rf "${to:?}/$f" && twin "./$f" "$to/$f" || exit 1
+  done) || die "$to cannot be filled"
+}
+
+tidy() { # what nobody will ask for any more
+  rm -rf "$part"
+  cd "$k" || return
+  rm -rf x.*
+  n=0
+  for g in $(newest); do
+    n=$((n + 1))
+    if [ $n -gt 2 ] && [ -n "$(find "$g" -prune -mmin +60)" ]; then mv "$g" "x.$g" && rm -rf "x.$g"; fi
+  done
+  for left in s.*; do
+    if [ -n "$(find "$left" -prune -mtime +2 2>/dev/null)" ]; then rm -rf "$left"; fi
+  done
+  for former in "$base/$kind"/*; do
+    [ -n "$(find "$former" -prune -mtime +30)" ] || continue
+    [ -n "$(find "$former"/* -prune -mtime -30 2>/dev/null)" ] || rm -rf "$former"
+  done
+  find "$base/blobs" -type f -links 1 -mtime +2 -exec rm -f {} + 2>/dev/null
+}
+finish() {
+  say "done"
+  exec </dev/null >/dev/null 2>&1
+  (tidy) &
+  exit 0
+}
+
+for tool in tar gzip find sort sha256sum xargs; do
+  command -v $tool >/dev/null 2>&1 || die "there is no $tool on the host"
+done
+[ -d "$base" ] || { mkdir -p "$base" && chmod 700 "$base"; } || die "$base cannot be made"
+k=$base/$kind/$key part=$to.part.$$ clone='' copying='' twinning='' old=''
+mkdir -p "$k" "${to%/*}" && cd "$k" && [ -w . ] || die "$k cannot be written"
+if find . -prune -printf '' 2>/dev/null; then way='printf'
+elif stat -c %f . >/dev/null 2>&1; then way='stat'
+else way='content'; fi
+case $(cp --help 2>&1) in *--reflink*) clone='--reflink=auto' ;; esac
+set -- "$to".part.* # of a push that was cut
+rm -rf "$@" &
+
+copy() { # begun while the rest is found out
+  [ "$kind" = trees ] || return 0
+  mkdir "$part" || die "$part cannot be made"
+  cp -RPp $clone "$1" "$part/tree" &
+  copying=$!
+}
+uncopy() {
+  if [ -n "$copying" ]; then
+    kill "$copying" 2>/dev/null
+    wait "$copying" 2>/dev/null
+  fi
+  copying=
+  rm -rf "$part"
+}
+full() { uncopy; rm -rf "${k:?}/$s"; die "$*"; } # nothing of it stays, the space may be needed
+lost() { uncopy; exit 4; }                   # the former tree, and what arrived, stay as they are
+
+gen=g.$want
+if [ -d "$gen" ]; then
+  touch "$gen"
+  copy "$gen/tree"
+  if intact "$gen"; then
+    if [ -n "$copying" ]; then wait "$copying" || { uncopy; die "the run's copy could not be made"; }; fi
+    show "$gen/tree"
+    finish
+  fi
+  uncopy
+  mv "$gen" "x.$$"
+fi
+
+for g in $(newest); do
+  if intact "$g"; then old=$g; touch "$g"; break; fi
+  mv "$g" "x.$$.$g"
+done
+
+s=s.$want.$$.$token
+for left in s."$want".*; do
+  [ -d "$left" ] || continue
+  of=${left#s."$want".} pid=${left#s."$want".}
+  of=${of#*.} pid=${pid%%.*}
+  if alive "$pid" "$want"; then
+    [ "$of" = "$token" ] || continue
+    kill "$pid" 2>/dev/null # our own, over a line that broke without a word
+  fi
+  mv "$left" "$s" 2>/dev/null && break
+done
+mkdir -p "$s/tree" || die "$k cannot be written"
+rm -rf "$s/new" "$s/list.gz" "$s/del" "$s/blobs" "$s/twice"
+(sizes "$s/tree") | gzip -1 >"$s/have" || die "$k cannot be written"
+
+listed=0
+if [ -n "$old" ]; then listed=$(wc -c <"$old/list.gz"); fi
+say "need ${old:--} $listed $(wc -c <"$s/have")"
+[ -z "$old" ] || cat "$old/list.gz"
+cat "$s/have"
+if [ -n "$old" ]; then
+  twin "$old/tree" "$s/new" &
+  twinning=$!
+  copy "$old/tree"
+fi
+
+IFS=' ' read -r form amount || lost
+case $form in gz | raw) ;; *) lost ;; esac
+plain() { if [ "$form" = gz ]; then gzip -dc; else cat; fi; }
+unpack() { tar -xof - -C "$1"; }
+twice() { # nothing is here yet: what comes is written twice at once, instead of copied afterwards
+  mkdir "$part" && mkfifo "$s/twice" || return 1
+  unpack "$part" <"$s/twice" &
+  second=$!
+  plain | tee "$s/twice" | unpack "$s" || { wait; return 1; }
+  wait $second
+}
+receive() {
+  if [ "$amount" = whole ]; then twice
+  elif [ "$form" = gz ]; then gzip -dc | unpack "$s"
+  else unpack "$s"; fi
+}
+if [ "$kind" != trees ] || [ -n "$old" ]; then amount=part; fi
+why=$(receive 2>&1) && [ -f "$s/list.gz" ] || {
+  case $why in *"No space left"* | *uota*) full "No space left on device" ;; esac
+  uncopy # what arrived stays, the next call takes it up
+  die "it did not arrive whole: $(printf '%.300s' "$why" | tr '\n' ' ')"
+}
+
+if [ -s "$s/blobs" ]; then
+  each_blob "$s/tree" link "$k/$s/blobs" || full "a big file could not be put in its place"
+fi
+if [ -n "$old" ]; then
+  wait $twinning || full "the former tree could not be taken over"
+  { drop "$s/new" "$k/$s/del" && merge "$s/tree" "$s/new"; } || full "the new files could not be put in"
+  if [ "$kind" = trees ]; then
+    { wait "$copying" && drop "$part/tree" "$k/$s/del" && own "$s/tree/." "$part/tree/"; } ||
+      full "the run's copy could not be made"
+  fi
+  { mv "$s/tree" "x.sent.$$" && mv "$s/new" "$s/tree"; } || full "the new tree could not be put in its place"
+elif [ "$kind" = trees ] && [ "$amount" = whole ]; then
+  mkdir -p "$part/tree"
+  if [ -s "$s/blobs" ]; then
+    each_blob "$part/tree" copy "$k/$s/blobs" || full "the run's copy could not be made"
+  fi
+elif [ "$kind" = trees ]; then
+  mkdir "$part"
+  own "$s/tree" "$part/tree" || full "the run's copy could not be made"
+fi
+printf '%s %s\n' "$way" "$(digest "$s/tree")" >"$s/stamp" || full "No space left on device"
+rm -rf "$s/del" "$s/blobs" "$s/have" "$s/twice"
+if [ ! -e "$gen" ]; then mv "$s" "$gen" || full "the new tree could not be shown"; fi
+if [ -e "$s" ]; then mv "$s" "x.$s"; fi
+show "$gen/tree"
+finish
