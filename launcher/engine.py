@@ -51,12 +51,18 @@ def _decide(world: World) -> Step | None:
 
 def _leave(world: World) -> RunState:
     if world.state.ended is None and not world.state.wants_pull:
-        if world.state.discarded:
-            with suppress(OSError):  # what had come home early was given up with the rest
-                world.files.remove(world.versions.partial(world.plan.run))
+        _give_up(world)
         world.record("ended", state=runstate.outcome(world.state).value)
     world.drop_hosts()
     return world.state
+
+
+def _give_up(world: World) -> None:
+    """What had come home early goes with a run that somebody gave up. Of a machine that was lost it stays."""
+    state = world.state
+    if state.version is None and (state.discarded or (state.stop is not None and state.stop.now)):
+        with suppress(OSError):
+            world.files.remove(world.versions.partial(world.plan.run))
 
 
 def _own_fault(world: World, error: Exception, trouble: int) -> None:

@@ -10,12 +10,14 @@ import click
 
 from launcher.cli import show
 from launcher.cli.here import json_option, run_argument, the_run
+from launcher.cli.live import harmless
 from launcher.cli.stop import ask_engine, follow_to_end
 from launcher.models import State
-from launcher.report import documents
+from launcher.report import documents, moving
 from launcher.report.view import RunView
 
 SETTLE_S = 3.0
+SHOWN = 20
 
 
 @click.command("pull")
@@ -35,10 +37,24 @@ def command(run: str | None, as_json: bool) -> None:
             show.json(documents.run(view, datetime.now(UTC)))
         else:
             print(f"{view.plan.run}: complete checkpoints come to {view.folder.checkpoints}/")
+            _here(view)
         return
     if not asked and view.state.ended is not None:
         print(f"{view.plan.run}: nothing waits to be fetched", file=sys.stderr)
     follow_to_end(view, as_json=as_json)
+
+
+def _here(view: RunView) -> None:
+    """What of the output is at home already."""
+    found = moving.arrived(view)
+    if found is None:
+        print("output comes home as soon as it stands still, and as a version at the end")
+        return
+    print(f"output at home before the end, {found.words}, in {found.folder}/")
+    for path, size in found.files[:SHOWN]:
+        print(f"  {moving.size(size):>9}  {harmless(path)}")
+    if len(found.files) > SHOWN:
+        print(f"  and {len(found.files) - SHOWN} more")
 
 
 def _settle(view: RunView) -> None:

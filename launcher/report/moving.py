@@ -1,12 +1,19 @@
-"""What travels right now, in words: for the moving bar, for a plain line, and as JSON."""
+"""What travels right now, in words: for the moving bar, for a plain line, and as JSON; and what came home
+before the end.
+"""
 
 from __future__ import annotations
 
+import stat
+from contextlib import suppress
+from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 
 from launcher import transfers
 from launcher.models import Json
 from launcher.report.view import RunView
+from launcher.store import Versions
 from launcher.transfers import Transfer
 
 UNITS = ("bytes", "kB", "MB", "GB", "TB")
@@ -66,6 +73,30 @@ def bar(t: Transfer, now: datetime, width: int) -> tuple[str, int, int, str]:
         return f"{before} {after}"[:width], 0, 0, ""
     filled = min(cells, cells * t.done // t.total) if t.total else 0
     return before, filled, cells - filled, after
+
+
+@dataclass(frozen=True)
+class Arrived:
+    """Output that came home before its trainer's end. Only a version is whole."""
+
+    folder: Path
+    files: tuple[tuple[str, int], ...]
+
+    @property
+    def words(self) -> str:
+        count = f"{len(self.files)} file{'s' if len(self.files) != 1 else ''}"
+        return f"{count}, {size(sum(many for _, many in self.files))}"
+
+
+def arrived(view: RunView) -> Arrived | None:
+    folder = Versions(Path(view.plan.project)).partial(view.plan.run)
+    files: list[tuple[str, int]] = []
+    for path in sorted(folder.rglob("*")):
+        with suppress(OSError):  # it may be renamed into a version this very moment
+            facts = path.lstat()
+            if stat.S_ISREG(facts.st_mode):
+                files.append((path.relative_to(folder).as_posix(), facts.st_size))
+    return Arrived(folder, tuple(files)) if files else None
 
 
 def document(t: Transfer | None, now: datetime) -> Json | None:

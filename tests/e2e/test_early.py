@@ -1,0 +1,106 @@
+"""What comes home before a trainer's end: large files that stand still. In a version, never in another form
+than their last.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+from tests.e2e.person import Person, until
+
+MB = 1 << 20
+# Writes early, waits to be let go, writes one of its files anew and throws one away, and ends.
+TRAINER = """
+import os, pathlib, sys, time
+out = pathlib.Path(os.environ["LAUNCHER_OUTPUT"])
+go = pathlib.Path(sys.argv[1])
+block = bytes(range(256)) * 4096
+with (out / "early.bin").open("wb") as f:
+    for _ in range(50):
+        f.write(block)
+(out / "again.bin").write_bytes(block * 3)
+(out / "passing.bin").write_bytes(block)
+(out / "model").write_bytes(block)
+for n in range(2000):
+    (out / f"small-{n}").write_text("x")
+print("written", flush=True)
+while not go.exists():
+    time.sleep(0.02)
+(out / "again.bin").write_bytes(block * 2 + b"the last form")
+(out / "passing.bin").unlink()
+(out / "model").unlink()
+(out / "model").mkdir()
+(out / "model" / "weights").write_bytes(block)
+"""
+BLOCK = bytes(range(256)) * 4096
+
+
+def begins(person: Person, name: str) -> tuple[Path, Path]:
+    """A run whose large files have come home, and the file that lets it end."""
+    person.extra["LAUNCHER_CHECKPOINT_EVERY"] = "1s"
+    person.writes("train.py", TRAINER)
+    go = person.root / f"go-{name}"
+    done = person.own(sys.executable, "train.py", str(go), flags=("-d", "--name", name))
+    assert done.code == 0, done.stderr
+    return go, person.project / "models" / f".partial.{name}"
+
+
+def arrives(partial: Path, name: str, size: int) -> Path:
+    path = partial / name
+    until(lambda: path.exists() and path.stat().st_size == size, f"{name} at home")
+    return path
+
+
+def test_large_files_are_at_home_before_the_end_and_in_their_last_form_after_it(person: Person) -> None:
+    go, partial = begins(person, "early")
+    early = arrives(partial, "early.bin", 50 * MB)
+    for name, size in (("again.bin", 3 * MB), ("passing.bin", MB), ("model", MB)):
+        arrives(partial, name, size)
+    assert json.loads(person.types("status", "early", "--json").stdout)["state"] == "running"
+    assert hashlib.sha256(early.read_bytes()).digest() == hashlib.sha256(BLOCK * 50).digest()
+    assert not list(partial.glob("small-*")) and not (partial / "manifest.json").exists()
+    assert person.types("models", "--json").json() == []
+
+    told = person.types("pull", "early")
+    assert told.code == 0 and "early.bin" in told.stdout and "4 files" in told.stdout
+
+    before = early.stat()
+    go.touch()
+    assert person.types("watch", "early").code == 0
+    (version,) = person.types("models", "--json").json()
+    folder = person.project / "models" / version["version"]
+    after = (folder / "early.bin").stat()
+    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)  # it came once
+    assert (folder / "again.bin").read_bytes() == BLOCK * 2 + b"the last form"
+    assert (folder / "model" / "weights").read_bytes() == BLOCK
+    assert not (folder / "passing.bin").exists() and not partial.exists()
+    assert len(list(folder.glob("small-*"))) == 2000
+    assert person.types("models", "verify", version["version"]).code == 0
+
+
+def test_an_engine_that_died_fetches_nothing_twice(person: Person) -> None:
+    go, partial = begins(person, "killed")
+    early = arrives(partial, "early.bin", 50 * MB)
+    arrives(partial, "passing.bin", MB)
+    before = early.stat()
+    lock = json.loads((person.home / "runs" / "killed" / "lock").read_text())
+    os.kill(lock["pid"], signal.SIGKILL)
+    until(lambda: person.types("status", "killed", "--json").json()["state"] == "interrupted", "its death")
+    assert person.types("status", "killed", "--json").json()["transfer"] is None
+    go.touch()
+    assert person.types("resume", "killed").code == 0
+    (version,) = person.types("models", "--json").json()
+    after = (person.project / "models" / version["version"] / "early.bin").stat()
+    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+
+
+def test_what_came_early_goes_with_a_run_that_is_given_up(person: Person) -> None:
+    _, partial = begins(person, "given-up")
+    arrives(partial, "early.bin", 50 * MB)
+    assert person.types("stop", "given-up", "--now").code == 0
+    assert not partial.exists() and person.types("models", "--json").json() == []
