@@ -15,6 +15,7 @@ from tests.sim.trainer import sha
 from tests.sim.weather import Weather
 
 HANGS_S = 30.0
+SLOW = 0.2  # the share of large files that take a while
 
 
 class Line:
@@ -116,6 +117,10 @@ class SimHost:
             raise OSError(28, "No space left on device", str(to))
         files.put(to, whole[: len(whole) // 2], synced=False)
         tick()
+        if "/early/" in source and self._sim.rng.random() < SLOW:
+            for _ in range(40):  # a large file on a slow line: much may happen meanwhile
+                self._sim.spend(12)
+                tick()
         self._back()
         if self._weather.strikes("corrupt-read"):
             whole = b"?" + whole[1:]
