@@ -63,7 +63,7 @@ def add(
     book = HostBook(home())
     check_name(name)
     price = _price(usd_per_hour)
-    way = meeting.route(book, name, address, keys, via)
+    way = meeting.route(book, name, address, keys, via, look_up=fingerprint is None)
     if fingerprint is not None:
         way = meeting.with_fingerprint(way, fingerprint, name)
     elif not way.pins:

@@ -19,17 +19,25 @@ from launcher.hosts import NAME, HostBook, HostRecord, unknown
 from launcher.hostwords import HostWish, Place, parse, written
 from launcher.models import Route
 from launcher.providers import ssh_keys
-from launcher.ssh import config, known
 from launcher.ssh.errors import KeyMismatch, fingerprint
 
 MOST_KEY_BYTES = 1 << 16
 
 
-def route(book: HostBook, name: str, address: str | None, keys: Sequence[str], via: str | None) -> Route:
-    """The way there: what was written, or the alias of that name in the user's own SSH configuration."""
+def route(
+    book: HostBook,
+    name: str,
+    address: str | None,
+    keys: Sequence[str],
+    via: str | None,
+    *,
+    look_up: bool = True,
+) -> Route:
+    """The way there: what was written, or the alias of that name in the user's own SSH configuration; with
+    `look_up`, its key as known_hosts has it."""
     files = tuple(_key_file(key) for key in keys)
     if address is None:
-        found = config.route_of(name)
+        found = _alias(name)
         if found is None:
             raise usage(
                 "unknown-host",
@@ -39,10 +47,22 @@ def route(book: HostBook, name: str, address: str | None, keys: Sequence[str], v
     else:
         place = _place(address)
         found = Route(place.address, place.port, place.user or getpass.getuser())
-        found = replace(found, pins=known.pins(place.address, place.port))
+        found = replace(found, pins=_known(place) if look_up else ())
     if files:
         found = replace(found, keys=files, agent=False)
     return replace(found, via=_jump(book, via)) if via is not None else found
+
+
+def _alias(name: str) -> Route | None:
+    from launcher.ssh import config
+
+    return config.route_of(name)
+
+
+def _known(place: Place) -> tuple[str, ...]:
+    from launcher.ssh import known
+
+    return known.pins(place.address, place.port)
 
 
 def _place(text: str) -> Place:
@@ -55,7 +75,7 @@ def _place(text: str) -> Place:
 def _jump(book: HostBook, via: str) -> Route:
     """A host of the book, an alias, or an address whose key known_hosts has."""
     record = book.find(via) if NAME.fullmatch(via) else None
-    found = record.route if record is not None else config.route_of(via)
+    found = record.route if record is not None else _alias(via)
     if found is None:
         found = route(book, via, via, (), None)
     if not found.pins:
@@ -142,7 +162,7 @@ def changed(name: str, way: Route, what: str) -> LauncherError:
 
 def met(book: HostBook, name: str) -> Route:
     """An alias of the user's own SSH configuration whose key is known already."""
-    found = config.route_of(name) if NAME.fullmatch(name) else None
+    found = _alias(name) if NAME.fullmatch(name) else None
     if found is None:
         raise unknown(name, book.names())
     if not found.pins:
