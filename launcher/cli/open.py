@@ -199,7 +199,11 @@ def _telling(what: str, where: str) -> attend.Telling:
     lines = Lines()
 
     def making(of: str) -> None:
-        print(f"{where} has no {what} yet; an environment with {of} is made there, once", file=sys.stderr)
+        print(
+            f"the job's own Python on {where} has no {what}: an environment of {of} serves it, made now unless"
+            " it is there already",
+            file=sys.stderr,
+        )
 
     def line(data: bytes) -> None:
         for text in lines.feed(data):

@@ -88,7 +88,8 @@ def _become(m: Machine, argv: Sequence[str], env: dict[str, str], cwd: str) -> N
 def _in_container(m: Machine, words: Sequence[str], tty: bool) -> int:
     from launcher.remote.shell import ContainerShell
 
-    argv = list(words) or ["sh", "-c", SHELL]
+    # Through a shell of theirs, for what one says of a command that is not there.
+    argv = ["sh", "-c", 'exec "$@"', "sh", *words] if words else ["sh", "-c", SHELL]
     env = {**m.env, "TERM": os.environ.get("TERM", "xterm")} if tty else m.env
     shell = ContainerShell(m.access, argv, m.folder, env)
     streams = (sys.stdin.fileno(), sys.stdout.fileno(), sys.stderr.fileno())
@@ -110,7 +111,7 @@ def _raw(fd: int) -> Iterator[None]:
 
     before = termios.tcgetattr(fd)
     try:
-        tty.setraw(fd)
+        tty.setraw(fd, termios.TCSADRAIN)  # what was typed ahead stays
         yield
     finally:
         termios.tcsetattr(fd, termios.TCSADRAIN, before)
