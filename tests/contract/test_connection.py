@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 
 from launcher.errors import HostUnreachable, Stopped
 from launcher.models import Route
+from launcher.ssh import known
 from launcher.ssh.connection import Connection, connect, shown_key
 from launcher.ssh.errors import KeyMismatch, LoginRefused, fingerprint
 from tests.hosts.boxes import Box, client_key, sshd_container
@@ -98,6 +99,18 @@ def test_a_pinned_kind_that_the_host_no_longer_has_is_a_mismatch(openssh: Box) -
 
 def test_what_a_host_shows_can_be_looked_at(any_sshd: Box) -> None:
     assert (shown_key(replace(any_sshd.route, pins=(), user="nobody", keys=())),) == any_sshd.route.pins
+
+
+@pytest.mark.need("sshd")
+def test_what_ssh_keyscan_wrote_is_a_pin(any_sshd: Box, tmp_path: Path) -> None:
+    route = any_sshd.route
+    scan = ["ssh-keyscan", "-p", str(route.port), route.address]
+    book = tmp_path / "known_hosts"
+    book.write_bytes(subprocess.run(scan, check=True, capture_output=True).stdout)
+    for _ in range(2):
+        found = known.pins(route.address, route.port, files=(str(book),))
+        connect(replace(route, pins=found)).close()
+        subprocess.run(["ssh-keygen", "-q", "-H", "-f", str(book)], check=True, capture_output=True)
 
 
 # --- who is let in ----------------------------------------------------------------------------------
