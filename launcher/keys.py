@@ -279,7 +279,7 @@ _TABLE: tuple[Key, ...] = (
     Key("ready_within", _D, "How long a machine may take to be reachable.", default=600, low=1, high=DAY_S),
     Key("boot_limit", _D, "A machine whose trainer has not started by then ends itself.",
         default=900, low=1, high=DAY_S),
-    Key("checkpoint_every", _D, "How often checkpoints are fetched while training.",
+    Key("checkpoint_every", _D, "How often checkpoints and large results are fetched while training.",
         default=300, low=1, high=DAY_S),
     Key("hosts", Kind.MAPPING, "Your own machines by name: user@address[:port], or a mapping with more.",
         default={}, entry=_host_entry, nested=True),
