@@ -34,7 +34,7 @@ def test_every_command_of_the_agent_is_there() -> None:
 
 def test_every_event_of_the_agent_is_there() -> None:
     told = {word for row in table("| event | |") for word in WORD.findall(row[0])}
-    emitted = {"checkpoint"}  # made by the watchbook, as a record
+    emitted = {"checkpoint", "output"}  # made by the watchbook and the outbook, as records
     for path in (ROOT / "launcher" / "agent").glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if (
