@@ -67,7 +67,14 @@ def add(
     if fingerprint is not None:
         way = meeting.with_fingerprint(way, fingerprint, name)
     elif not way.pins:
-        way = _asked(name, way, address)
+        words = [name, *([address] if address else []), *(w for key in keys for w in ("--key", key))]
+        more = [
+            w
+            for flag, word in (("--via", via), ("--usd-per-hour", usd_per_hour))
+            if word
+            for w in (flag, word)
+        ]
+        way = _asked(way, ("host", "add", *words, *more))
     before = book.find(name)
     if before is not None and _where(before.route) != _where(way):
         _refuse_in_use(name)
@@ -86,8 +93,8 @@ def _price(text: str | None) -> Decimal:
         raise usage("bad-host", f"--usd-per-hour {fault}", hint="host add --help") from None
 
 
-def _asked(name: str, way: Route, address: str | None) -> Route:
-    """The one interactive yes."""
+def _asked(way: Route, line: tuple[str, ...]) -> Route:
+    """The one interactive yes; `line` is what was typed."""
     from launcher.providers import ssh_meeting as meeting
     from launcher.ssh.errors import fingerprint
 
@@ -98,7 +105,7 @@ def _asked(name: str, way: Route, address: str | None) -> Route:
         raise usage(
             "host-key-unknown",
             f"{_where(way)} shows the key {kind} {print_}, and nothing here says that it is the right one",
-            hint=shlex.join(["host", "add", name, *([address] if address else []), "--fingerprint", print_]),
+            hint=shlex.join([*line, "--fingerprint", print_]),
             details=(
                 look,
                 "Without a terminal nobody can be asked: give the fingerprint once you compared it.",

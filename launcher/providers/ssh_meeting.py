@@ -19,6 +19,7 @@ from launcher.hosts import NAME, HostBook, HostRecord, unknown
 from launcher.hostwords import HostWish, Place, parse, written
 from launcher.models import Route
 from launcher.providers import ssh_keys
+from launcher.ssh import config, known
 from launcher.ssh.errors import KeyMismatch, fingerprint
 
 MOST_KEY_BYTES = 1 << 16
@@ -37,7 +38,7 @@ def route(
     `look_up`, its key as known_hosts has it."""
     files = tuple(_key_file(key) for key in keys)
     if address is None:
-        found = _alias(name)
+        found = config.route_of(name)
         if found is None:
             raise usage(
                 "unknown-host",
@@ -47,22 +48,10 @@ def route(
     else:
         place = _place(address)
         found = Route(place.address, place.port, place.user or getpass.getuser())
-        found = replace(found, pins=_known(place) if look_up else ())
+        found = replace(found, pins=known.pins(place.address, place.port) if look_up else ())
     if files:
-        found = replace(found, keys=files, agent=False)
+        found = replace(found, keys=files, agent_others=False)
     return replace(found, via=_jump(book, via)) if via is not None else found
-
-
-def _alias(name: str) -> Route | None:
-    from launcher.ssh import config
-
-    return config.route_of(name)
-
-
-def _known(place: Place) -> tuple[str, ...]:
-    from launcher.ssh import known
-
-    return known.pins(place.address, place.port)
 
 
 def _place(text: str) -> Place:
@@ -75,7 +64,7 @@ def _place(text: str) -> Place:
 def _jump(book: HostBook, via: str) -> Route:
     """A host of the book, an alias, or an address whose key known_hosts has."""
     record = book.find(via) if NAME.fullmatch(via) else None
-    found = record.route if record is not None else _alias(via)
+    found = record.route if record is not None else config.route_of(via)
     if found is None:
         found = route(book, via, via, (), None)
     if not found.pins:
@@ -162,7 +151,7 @@ def changed(name: str, way: Route, what: str) -> LauncherError:
 
 def met(book: HostBook, name: str) -> Route:
     """An alias of the user's own SSH configuration whose key is known already."""
-    found = _alias(name) if NAME.fullmatch(name) else None
+    found = config.route_of(name) if NAME.fullmatch(name) else None
     if found is None:
         raise unknown(name, book.names())
     if not found.pins:
@@ -171,6 +160,7 @@ def met(book: HostBook, name: str) -> Route:
             f"{name} is {written(found.user, found.address, found.port)} by your SSH configuration, and no "
             "known_hosts has its key",
             hint=f"host add {name}",
+            details=tuple(filter(None, (known.why_none(found.address, found.port),))),
         )
     return found
 
