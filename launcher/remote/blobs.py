@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from launcher.errors import Corrupt, HostError, HostUnreachable
 from launcher.remote.base import Progress, Sending, Tick
 from launcher.remote.packing import WORTH, squeezed
-from launcher.remote.talk import Talk, refusal
+from launcher.remote.talk import PARTING_S, Talk, refusal
 from launcher.ssh.connection import Connection
 from launcher.ssh.quoting import line
 
@@ -66,6 +66,7 @@ while IFS=' ' read -r id unit file; do
   got=$(while IFS=' ' read -r at count && [ "$at" != - ]; do
     dd if="$file" bs=65536 skip="$at" count="$count" 2>/dev/null
   done | sum)
+  IFS= read -r end && [ "$end" = told ] || exit 0 # or the line broke, and what came is as good as it was
   if [ "${got%% *}" = "${id#*-}" ]; then
     if [ "$file" != "$id" ]; then
       chmod "${id%%-*}" "$file" && mv -f "$file" "$id" && rm -f "$id.$unit.done" || exit 4
@@ -140,6 +141,10 @@ def _sent(
             for order in _in_order(wanted, found, work, threads, tick, progress):
                 check.send(order)
             verdicts = [check.line() for _ in wanted]
+            check.end()
+            check.part()
+            for thread in threads:
+                thread.join(PARTING_S)
     finally:
         work.given_up.set()
     return [b for b, verdict in zip(wanted, verdicts, strict=True) if verdict != b"whole"]
@@ -182,7 +187,7 @@ def _in_order(
                 work.raise_failed(any(t.is_alive() for t in threads))
             blocks = blob.unit // BLOCK
             yield f"{n * blocks} {-(-blob.length(n) // BLOCK)}\n".encode()
-        yield b"- -\n"
+        yield b"- -\ntold\n"
     progress(work.came, total)
 
 
@@ -267,6 +272,8 @@ def _feed(talk: Talk, work: _Work) -> None:
         while owed:
             work.ack(talk.line())
             owed -= 1
+        talk.end()
+        talk.part()
     except HostUnreachable as e:
         talk.hear_out()
         if talk.words and not talk.cut:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 SLICE_S = 0.2
 SILENCE_S = 600.0  # a host may have much to do between two words; a dead line is noticed by the connection
+PARTING_S = 2.0
 MOST_WORDS = 16 << 10
 PIECE = 1 << 20
 LINE = 4096
@@ -68,6 +69,16 @@ class Talk:
                 self._listen()
         except Ended:
             return
+
+    def part(self) -> None:
+        """Wait for it to be gone: dropbear mixes up a channel closed before that with the next one."""
+        self.hear_out()
+        until = time.monotonic() + PARTING_S
+        while not self._channel.closed and time.monotonic() < until:
+            self.tick()
+            self._channel.status_event.wait(0.01)
+            if self._channel.exit_status_ready():
+                return
 
     @property
     def over(self) -> bool:

@@ -14,6 +14,7 @@ import importlib.resources
 import os
 import stat
 import zlib
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -82,6 +83,7 @@ def _round(
         try:
             answer = _answer(talk)
             if answer[0] == "done":
+                talk.part()
                 return frozenset()
             offer = _offer(talk, answer)
             lacks = delta(offer.old, whole.records)
@@ -89,6 +91,7 @@ def _round(
             large = frozenset(n for n in missing if whole.sizes.get(n, 0) >= blobs.LEAST)
             if not large <= ready:
                 talk.end()
+                talk.part()
             else:
                 _deliver(talk, connection, whole, offer, missing, lacks.drop, large, progress)
                 return frozenset()
@@ -114,10 +117,9 @@ def _deliver(
     small = [(n, whole.files[n]) for n in sorted(missing - large)]
     at_rest = whole.tree.size - sum(whole.sizes.get(n, 0) for n, _ in small)
     form = "gz" if connection.rtt_s > NEAR_S and squeezes([f for _, f in small]) else "raw"
-    links = b"".join(b"%s\0%s\0" % (blobs.name(whole.files[n]).encode(), n) for n in sorted(large))
     tail = {
         b"del": b"".join(b"./%s\0" % n for n in drop),
-        b"blobs": links,
+        b"blobs": _links(whole, large),
         b"list.gz": zlib.compress(whole.listed, 1, 31),
     }
     talk.send(f"{form} {'part' if offer.have else 'whole'}\n".encode())
@@ -128,6 +130,16 @@ def _deliver(
     talk.end()
     if _answer(talk)[0] != "done":
         raise HostError("the host's answer is none of ours")
+    talk.part()
+
+
+def _links(whole: Whole, large: frozenset[bytes]) -> bytes:
+    """A blob that has two names in one tree is copied: a copy of that tree would make them one file."""
+    named = Counter(what for n, what in whole.records.items() if whole.sizes.get(n, 0) >= blobs.LEAST)
+    how = {n: "copy" if named[whole.records[n]] > 1 else "link" for n in sorted(large)}
+    return b"".join(
+        b"%s:%s\0%s\0" % (w.encode(), blobs.name(whole.files[n]).encode(), n) for n, w in how.items()
+    )
 
 
 def _answer(talk: Talk) -> list[str]:

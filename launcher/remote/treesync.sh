@@ -26,7 +26,7 @@ listing() { # one line or more for each thing below $1, with all that a change t
     printf) find . -type d -printf '%y %m %P\n' -o -printf '%y %m %s %T@ %l %P\n' ;;
     stat)
       find . -type d -exec stat -c '%f %n' {} +
-      find . ! -type d -exec stat -c '%f %s %Y %n' {} + ;;
+      find . ! -type d -exec stat -c '%f %s %y %n' {} + ;;
     *)
       find . -type d
       find . -type l
@@ -55,13 +55,13 @@ twin() { cp -al "$1" "$2" 2>/dev/null || { rm -rf "$2" && cp -RPp "$1" "$2"; }; 
 merge() { cp -al "$1/." "$2/" 2>/dev/null || cp -RPp "$1/." "$2/"; }
 own() { cp -RPp $clone "$1" "$2"; }
 drop() { (cd "$1" && xargs -0 rm -rf -- <"$2"); }
-each_blob() { # path of a shell word list: "mode-digest" and path by turns, for `sh -c` with $0 and both
+blobs() { # into $1, those named in $2: how and what ("link:mode-digest"), and path by turns; $3: all as copies
   # shellcheck disable=SC2016 # expanded by the inner shell
   (cd "$1" && xargs -0 -n 2 sh -c '
     case $2 in */*) mkdir -p "${2%/*}" || exit 255 ;; esac
     rm -rf "./$2"
-    if [ "${0%%:*}" = link ]; then ln "${0#*:}/$1" "./$2" 2>/dev/null && exit; fi
-    cp -p "${0#*:}/$1" "./$2" || exit 255' "$2:$base/blobs" <"$3")
+    case ${0%%:*}${1%%:*} in link) ln "${0#*:}/${1#*:}" "./$2" 2>/dev/null && exit ;; esac
+    cp -p "${0#*:}/${1#*:}" "./$2" || exit 255' "$3:$base/blobs" <"$2")
 }
 
 show() { # the run's copy by one rename, or links to what it may only read
@@ -200,7 +200,7 @@ why=$(receive 2>&1) && [ -f "$s/list.gz" ] || {
 }
 
 if [ -s "$s/blobs" ]; then
-  each_blob "$s/tree" link "$k/$s/blobs" || full "a big file could not be put in its place"
+  blobs "$s/tree" "$k/$s/blobs" "" || full "a big file could not be put in its place"
 fi
 if [ -n "$old" ]; then
   wait $twinning || full "the former tree could not be taken over"
@@ -213,7 +213,7 @@ if [ -n "$old" ]; then
 elif [ "$kind" = trees ] && [ "$amount" = whole ]; then
   mkdir -p "$part/tree"
   if [ -s "$s/blobs" ]; then
-    each_blob "$part/tree" copy "$k/$s/blobs" || full "the run's copy could not be made"
+    blobs "$part/tree" "$k/$s/blobs" copy || full "the run's copy could not be made"
   fi
 elif [ "$kind" = trees ]; then
   mkdir "$part"
