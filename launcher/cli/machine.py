@@ -62,8 +62,7 @@ class Machine:
         """Where environments by digest lie there."""
         if self.access.kind == "process":
             return str(home.envs)
-        shared = "/../.." if self.access.kind == "ssh" else ""  # on own hosts they outlive the run
-        return f"{self.access.root}{shared}/envs"
+        return self.access.envs or f"{self.access.root}/envs"
 
     def events(self) -> list[Json]:
         try:

@@ -200,8 +200,8 @@ def _telling(what: str, where: str) -> attend.Telling:
 
     def making(of: str) -> None:
         print(
-            f"the job's own Python on {where} has no {what}: an environment of {of} serves it, made now unless"
-            " it is there already",
+            f"the job's own Python on {where} has no {what}: an environment of {of} serves it, made now"
+            " unless it is there already",
             file=sys.stderr,
         )
 

@@ -44,6 +44,12 @@ while not os.path.exists(sys.argv[1] + "/leave"):
 @pytest.fixture
 def echo(host: Host, spot: str) -> Iterator[int]:
     python = sys.executable if type(host).__name__ == "ProcessHost" else "python3"
+    if host.run([python, "-c", ""]).exit_code != 0:
+        host.start(["nc", "-ll", "-p", "7007", "-e", "cat"])
+        eventually(lambda: _listens(host, 7007))
+        yield 7007
+        host.run(["sh", "-c", "kill $(pidof nc)"])
+        return
     host.start([python, "-I", "-c", ECHO, spot])
 
     def told() -> bool:
@@ -55,6 +61,14 @@ def echo(host: Host, spot: str) -> Iterator[int]:
     eventually(told)
     yield int(host.read(f"{spot}/port"))
     host.write(f"{spot}/leave", b"")
+
+
+def _listens(host: Host, port: int) -> bool:
+    try:
+        host.connect(port).close()
+    except HostError:
+        return False
+    return True
 
 
 def everything(pipe: Pipe | socket.socket) -> bytes:

@@ -15,6 +15,7 @@ from typing import Any
 from urllib.request import urlopen
 
 from tests.e2e.containers import DockerPerson
+from tests.e2e.hosted import HostedPerson
 from tests.e2e.person import Person, until
 
 # Serves its words on a port of its loopback, writes TensorBoard's kind of file, and works until it is let go.
@@ -69,6 +70,10 @@ class Serving:
 
 def serving(person: Person, name: str) -> Serving:
     person.writes("serves.py", SERVES)
+    if isinstance(person, HostedPerson):
+        begun = person.hosted("ssh:box", "python3", "serves.py", "/tmp/go", flags=("--name", name, "-d"))
+        assert begun.code == 0, begun.stderr
+        return Serving(person, name)
     if isinstance(person, DockerPerson):
         begun = person.docked("python3", "serves.py", "/tmp/go", flags=("--name", name, "-d"))
         assert begun.code == 0, begun.stderr
