@@ -7,7 +7,7 @@ import zipfile
 from importlib import resources
 
 PACKAGE = "launcher_agent"
-LEFT_OUT = ("boot.py",)  # rides in the create call instead
+LEFT_OUT = ("boot.py", "podguard.py")  # they ride in the create call instead
 EPOCH = (1980, 1, 1, 0, 0, 0)
 ENTRY = f"from {PACKAGE}.__main__ import main\n\nmain()\n"
 

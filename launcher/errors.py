@@ -72,12 +72,13 @@ class AuthRefused(ProviderError):
 
 
 class NoCapacity(ProviderError):
-    """The provider has none of it now: the next offer may do."""
+    """The provider has none of it now: the next offer may do. `hint`: the flags with which it has some."""
 
     exit = Exit.NO_OFFER
 
-    def __init__(self, reason: str) -> None:
+    def __init__(self, reason: str, hint: str | None = None) -> None:
         super().__init__(reason, surely_no_effect=True)
+        self.hint = hint
 
 
 class QuotaReached(ProviderError):

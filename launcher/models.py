@@ -27,6 +27,10 @@ class Need:
     regions: tuple[str, ...] = ()
     spot: bool = False
     max_price: Decimal | None = None  # USD per GPU-hour
+    cloud: str = "secure"  # which part of a marketplace: secure, community, any
+    min_cuda: str | None = None  # the least that the host's driver must serve: "12.4"
+    network_volume: str | None = None  # id of storage of the user's own, mounted instead of the machine's disk
+    registry: str | None = None  # id of the provider's own note of a login to a private registry
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,7 @@ class Offer:
     bills: bool = False
     disk_usd_per_hour: Decimal = Decimal(0)  # the share of usd_per_hour that is disks and address
     no_gpu: str | None = None  # why it surely has no GPU; None = it has one, or nobody knows
+    cloud: str | None = None  # which part of a marketplace it is from
 
 
 class RuntimeKind(StrEnum):
@@ -283,6 +288,7 @@ class Order:
     require_gpu: bool = False
     env: tuple[tuple[str, str], ...] = ()
     wants_gpu: bool = True  # False: the user said that the CPU shall do
+    public_keys: tuple[str, ...] = ()  # the run's own, for a machine that is reached by SSH
 
 
 @dataclass(frozen=True)

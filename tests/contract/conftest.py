@@ -24,6 +24,7 @@ from launcher.providers.simulated import SimulatedProvider
 from launcher.providers.ssh import SshProvider
 from launcher.remote import open_host
 from launcher.remote.base import Host
+from tests.emulators.runpod import emulation as runpod
 from tests.engines.base import base_image
 from tests.hosts.boxes import HOME, USER, Box, sshd_container
 
@@ -67,6 +68,7 @@ PROVIDERS = {
     "simulated": Row(lambda: _in_memory, real=False),
     "local": Row(lambda: registry.load("local")),
     "docker": Row(lambda: registry.load("docker"), ("docker",), base_image),
+    "runpod": Row(lambda: runpod.shared().provider(), real=False),
     "ssh": Row(lambda: SshProvider(HostRecord("box", ssh_box().route)), ("docker",)),
 }
 

@@ -1,0 +1,243 @@
+"""Runpod: the instance is a pod that boots an image and is reached by SSH on a published port.
+
+Prices and stock are asked live; a pod is made by one call that carries its labels, its guard and the run's
+public key. Its host key is not known until its own first words are read from the authenticated console.
+A pod can be stopped: then its disk waits, for less. Interruptible pods are asked for only where they exist.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+
+from launcher.errors import BadOrder, Gone, NoCapacity, ProviderError, TooFast, Unreachable, VendorBug
+from launcher.models import Json, Need, Offer, Order, Resource, ResourceState, Traits
+from launcher.providers import runpod_forms as forms
+from launcher.providers import runpod_keys as keys
+from launcher.providers.base import Check
+from launcher.providers.runpod_api import Api, Unsupported
+from launcher.providers.runpod_refusals import CREATE
+
+NAME = forms.TARGET
+LISTING_LAG_S = 120.0  # never measured: a bound that was chosen, not seen
+CONSOLE_LINES = "1000"
+_RENT = (
+    "mutation($input: PodRentInterruptableInput!) "
+    "{ podRentInterruptable(input: $input) { id name env costPerHr desiredStatus } }"
+)
+_BALANCE = "query { myself { clientBalance currentSpendPerHr } }"
+_SPOT = "query($input: GpuTypeFilter) { gpuTypes(input: $input) { id secureSpotPrice communitySpotPrice } }"
+_NO_SPOT = "Runpod no longer rents pods that may be taken away: without --spot it rents on demand"
+
+
+class RunpodProvider:
+    name = NAME
+
+    def __init__(
+        self,
+        environ: Mapping[str, str],
+        home: Path,
+        listing_lag_s: float = LISTING_LAG_S,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._environ = environ
+        self._home = home
+        self._now = now
+        self._made: Api | None = None
+        self.traits = Traits(
+            boots="image",
+            bills=True,
+            listing_lag_s=listing_lag_s,
+            pauses_from_inside=True,
+            keeps_output=True,
+            overrun_s=60,
+            verbs=frozenset({"pause", "unpause", "billed"}),
+        )
+
+    # --- the seven verbs ---------------------------------------------------------------------
+
+    def check(self) -> tuple[Check, ...]:
+        try:
+            api = self._api()
+            pods = list(self._pods())
+        except ProviderError as why:
+            fix = keys.FIX if not isinstance(why, Unreachable | TooFast) else f"look at {keys.ROOT}"
+            return (Check("runpod key", ok=False, detail=why.reason, fix=fix),)
+        ours = sum(map(forms.is_ours, pods))
+        key = Check("runpod key", ok=True, detail=f"accepted; {len(pods)} pods, {ours} of them ours")
+        return (key, *_balance(api))
+
+    def offers(self, need: Need) -> tuple[Offer, ...]:
+        from launcher import catalogue
+        from launcher.providers import runpod_offers as offers
+
+        book = catalogue.load()
+        gpus = {cloud: list(self._stock(need, cloud)) for cloud in offers.clouds(need)}
+        spot = self._spot_prices() if need.spot else None
+        if need.spot and not spot:
+            raise NoCapacity(_NO_SPOT)
+        regions = self._regions(need)
+        found = [
+            offer
+            for cloud, stock in gpus.items()
+            for gpu in stock
+            for offer in offers.of(gpu, cloud, need, book, regions, self._now(), spot)
+        ]
+        return offers.affordable(found, need)
+
+    def create(self, order: Order) -> Resource:
+        """Looks first: a token that is on a pod already makes no second one."""
+        known = self._labelled(order.token)
+        if known is not None:
+            return known
+        root = keys.root(self._environ)
+        if order.offer.spot:
+            return self._rent(order, root)
+        body = forms.pod(order, root)
+        try:
+            made = self._api().post("/v2/pods", body, CREATE)
+        except BadOrder as why:
+            if "minRamPerGpu" not in body["gpu"] or "minRamPerGpu" not in why.reason:
+                raise
+            made = self._api().post("/v2/pods", forms.without_newer_words(body), CREATE)
+        if made is None:
+            raise VendorBug("Runpod created a pod and does not say which")
+        return forms.resource(made)
+
+    def get(self, id: str) -> Resource:
+        answer = self._api().get(f"/v2/pods/{_safe(id)}", f"look at {id}")
+        if not forms.is_ours(answer):
+            raise Gone(f"{id} is not ours")
+        return forms.resource(answer)
+
+    def list(self, run_id: str | None = None) -> tuple[Resource, ...]:
+        found = (forms.resource(answer) for answer in self._pods() if forms.is_ours(answer))
+        return tuple(
+            one for one in found if run_id in (None, one.run) and one.state is not ResourceState.ENDED
+        )
+
+    def terminate(self, id: str) -> None:
+        """Where it cannot be terminated now, it is at least stopped: that ends its GPU's bill."""
+        try:
+            with suppress(Gone):
+                self._api().delete(f"/v2/pods/{_safe(id)}", f"end {id}")
+        except TooFast:
+            raise
+        except ProviderError as why:
+            if not why.surely_no_effect or not isinstance(why, Unreachable):
+                with suppress(ProviderError):
+                    self.pause(id)
+            raise
+
+    def console(self, id: str) -> str:
+        """What the pod's own log channel holds: the platform's lines are marked as such."""
+        path = f"/v2/pods/{_safe(id)}/logs"
+        events = self._api().events(path, f"read the console of {id}", tail=CONSOLE_LINES)
+        return "".join(f"{_marked(event)}\n" for event in events)
+
+    # --- what its traits announce ------------------------------------------------------------
+
+    def pause(self, id: str) -> None:
+        self._api().post(f"/v2/pods/{_safe(id)}/action", {"action": "stop"}, f"stop {id}")
+
+    def unpause(self, id: str) -> None:
+        """On the machine it was on: NoCapacity when its GPUs are somebody else's by now."""
+        self._api().post(f"/v2/pods/{_safe(id)}/action", {"action": "start"}, f"start {id}")
+
+    def billed(self, id: str) -> Decimal | None:
+        """What Runpod's own books say that it cost so far; None = nothing yet, they lag by minutes."""
+        answer = self._api().get("/v2/billing/pods", f"read the bill of {id}", podId=id, bucketSize="day")
+        records = answer.get("records")
+        if not isinstance(records, list):
+            raise VendorBug("Runpod's bill has no records")
+        amounts = [forms.amount(r.get("totalAmount")) for r in records if r.get("podId") == id]
+        return sum(amounts, Decimal(0)) if amounts else None
+
+    # --- inside ------------------------------------------------------------------------------
+
+    def _api(self) -> Api:
+        if self._made is None:
+            root = keys.root(self._environ)
+            self._made = Api(root, keys.key(self._environ, self._home))
+        return self._made
+
+    def _pods(self) -> Iterator[Json]:
+        return self._api().pages("/v2/pods", "pods", "list pods")
+
+    def _labelled(self, token: str) -> Resource | None:
+        return next((one for one in self.list() if one.token == token), None)
+
+    def _stock(self, need: Need, cloud: str) -> Iterator[Json]:
+        query = {
+            "include": "AVAILABILITY",
+            "product": "POD",
+            "count": str(need.gpu_count),
+            "cloud": cloud.upper(),
+        }
+        if need.min_cuda is not None:
+            query["minCudaVersion"] = need.min_cuda
+        return self._api().pages("/v2/catalog/gpus", "gpus", "list GPUs", **query)
+
+    def _regions(self, need: Need) -> dict[str, str]:
+        """Data centers by the continent they are on, asked only where the user names places."""
+        if not need.regions:
+            return {}
+        places = self._api().pages("/v2/catalog/datacenters", "dataCenters", "list data centers")
+        return {str(place.get("id")): str(place.get("region")) for place in places}
+
+    def _spot_prices(self) -> dict[tuple[str, str], Decimal]:
+        """The lowest bids, where interruptible pods exist: asked of the old API, which may know none."""
+        try:
+            data = self._api().graph(_SPOT, "ask for spot prices", {"input": {}})
+        except Unsupported:
+            return {}
+        return {
+            (str(gpu["id"]), cloud): forms.amount(price)
+            for gpu in data.get("gpuTypes") or ()
+            for cloud in forms.CLOUDS
+            if (price := gpu.get(f"{cloud}SpotPrice"))
+        }
+
+    def _rent(self, order: Order, root: str) -> Resource:
+        """By a bid. Never on demand instead."""
+        variables = {"input": forms.interruptible(order, root)}
+        try:
+            data = self._api().graph(_RENT, CREATE, variables, act=True)
+        except Unsupported:
+            raise NoCapacity(_NO_SPOT) from None
+        made = data.get("podRentInterruptable")
+        if not isinstance(made, dict) or not made.get("id"):
+            raise VendorBug("Runpod rented a pod and does not say which")
+        cost = {"status": "PROVISIONING", "cost": made.get("costPerHr")}
+        return forms.resource({**forms.pod(order, root), "id": made["id"], **cost})
+
+
+def _balance(api: Api) -> tuple[Check, ...]:
+    """Only the old API tells it; without it nothing is said."""
+    try:
+        told = api.graph(_BALANCE, "ask for the balance").get("myself")
+        left = forms.amount((told or {}).get("clientBalance"))
+    except ProviderError:
+        return ()
+    fix = None if left > 0 else "add funds in Runpod's console: pods need an hour's worth to start"
+    return (Check("runpod balance", ok=left > 0, detail=f"${left:.2f}", fix=fix),)
+
+
+def _marked(event: Json) -> str:
+    line = str(event.get("line", ""))
+    return line if event.get("source") == "container" else f"[{event.get('source')}] {line}"
+
+
+def _safe(id: str) -> str:
+    """An id is part of a path."""
+    if not id.replace("-", "").replace("_", "").isalnum() or not id.isascii():
+        raise Gone(f"no pod is called {id!r}")
+    return id
+
+
+def make() -> RunpodProvider:
+    return RunpodProvider(os.environ, Path.home())

@@ -1,0 +1,83 @@
+"""An emulated Runpod for a test, without containers or with, and what leads a client to it."""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import json
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from launcher.providers.runpod import RunpodProvider
+from tests.emulators.runpod.cloud import Cloud
+from tests.emulators.runpod.machines import Life, Thin, ThinMachines
+from tests.emulators.runpod.server import Front, serving
+
+HOST_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIEmulatedHostKeyOfNobodyAtAllXXXXXXXXXXXXXX"
+
+
+@dataclass
+class Clock:
+    """Moments that a test moves by hand."""
+
+    at: datetime = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
+
+    def now(self) -> datetime:
+        return self.at
+
+    def pass_s(self, seconds: float) -> None:
+        self.at += timedelta(seconds=seconds)
+
+
+@dataclass
+class Emulation:
+    cloud: Cloud
+    front: Front
+    machines: ThinMachines
+
+    def environ(self, key: str | None = None) -> dict[str, str]:
+        return {"RUNPOD_API_BASE_URL": self.cloud.root, "RUNPOD_API_KEY": key or self.cloud.key}
+
+    def provider(self, key: str | None = None, listing_lag_s: float = 0) -> RunpodProvider:
+        return RunpodProvider(self.environ(key), Path("/nowhere"), listing_lag_s, self.cloud.now)
+
+    def stored(self) -> str:
+        """Everything that was told to it, as one text to look for secrets in."""
+        return json.dumps([[h.path, h.query, h.body] for h in self.front.heard])
+
+
+@contextmanager
+def emulated(
+    now: Callable[[], datetime] = lambda: datetime.now(UTC), script: Callable[[Thin], None] | None = None
+) -> Iterator[Emulation]:
+    """Without containers: pods boot at once, and their main process is `script`."""
+    machines = ThinMachines(now, script)
+    cloud = Cloud(machines, now)
+    with serving(cloud) as front:
+        yield Emulation(cloud, front, machines)
+    assert front.faulty_answers == [], "the emulator broke its own contract"
+
+
+@functools.cache
+def shared() -> Emulation:
+    """One for all of a process's tests, whose pods do what a guard would: speak, and end themselves at D."""
+    stack = ExitStack()
+    atexit.register(stack.close)
+    made: list[Emulation] = []
+
+    def guard(machine: Thin) -> None:
+        env = machine.boot.env
+        if not machine.lines:
+            machine.say(f"launcher host-key {env['LAUNCHER_INSTANCE']} {HOST_KEY}")
+            machine.say(f"launcher boot {env['LAUNCHER_INSTANCE']}")
+        began = machine.lines[0].at
+        if datetime.now(UTC) - began >= timedelta(seconds=float(env["LAUNCHER_ENDS_IN"])):
+            machine.state = Life.ENDED
+            cloud = made[0].cloud
+            cloud.terminate(cloud.pods[machine.boot.pod])
+
+    made.append(stack.enter_context(emulated(script=guard)))
+    return made[0]
