@@ -9,8 +9,12 @@ import json
 import os
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 
+import pytest
+
+from tests.e2e.containers import DockerPerson
 from tests.e2e.person import Person, until
 
 MB = 1 << 20
@@ -40,10 +44,14 @@ while not go.exists():
 BLOCK = bytes(range(256)) * 4096
 
 
-def begins(person: Person, name: str) -> tuple[Path, Path]:
-    """A run whose large files have come home, and the file that lets it end."""
+def prepares(person: Person) -> None:
     person.extra["LAUNCHER_CHECKPOINT_EVERY"] = "1s"
     person.writes("train.py", TRAINER)
+
+
+def begins(person: Person, name: str) -> tuple[Path, Path]:
+    """A run that writes its large files, and the file that lets it end."""
+    prepares(person)
     go = person.root / f"go-{name}"
     done = person.own(sys.executable, "train.py", str(go), flags=("-d", "--name", name))
     assert done.code == 0, done.stderr
@@ -104,3 +112,70 @@ def test_what_came_early_goes_with_a_run_that_is_given_up(person: Person) -> Non
     arrives(partial, "early.bin", 50 * MB)
     assert person.types("stop", "given-up", "--now").code == 0
     assert not partial.exists() and person.types("models", "--json").json() == []
+
+
+# --- in a container ----------------------------------------------------------------------------------
+
+
+def in_container(person: DockerPerson, name: str) -> tuple[str, Path]:
+    prepares(person)
+    begun = person.docked("python3", "train.py", "/tmp/go", flags=("-d", "--name", name))
+    assert begun.code == 0, begun.stderr
+    (container,) = person.containers(name)
+    return container, person.project / "models" / f".partial.{name}"
+
+
+@pytest.mark.need("docker")
+def test_from_a_container_too(docker_person: DockerPerson) -> None:
+    person = docker_person
+    container, partial = in_container(person, "early-there")
+    early = arrives(partial, "early.bin", 50 * MB)
+    arrives(partial, "again.bin", 3 * MB)
+    before = early.stat()
+    person.lets_go(container)
+    assert person.types("watch", "early-there").code == 0
+    (version,) = person.types("models", "--json").json()
+    folder = person.project / "models" / version["version"]
+    assert (folder / "early.bin").stat().st_ino == before.st_ino
+    assert (folder / "again.bin").read_bytes() == BLOCK * 2 + b"the last form"
+    assert person.types("models", "verify", version["version"]).code == 0
+
+
+@pytest.mark.need("docker")
+def test_of_a_machine_that_is_lost_what_had_come_home_stays_and_is_no_version(
+    docker_person: DockerPerson,
+) -> None:
+    from docker.errors import APIError
+
+    person = docker_person
+    _, partial = in_container(person, "lost")
+    arrives(partial, "early.bin", 50 * MB)
+    watching = person.begins("watch", "lost")
+
+    def all_are_lost() -> bool:
+        """It is tried again on another machine, as often as the plan says."""
+        for one in person.containers("lost"):
+            with suppress(APIError):  # it is not quite there yet, or no more
+                person.docker.kill(one)
+        return watching.poll() is not None
+
+    until(all_are_lost, "the end of the last attempt", 120)
+    said, _ = watching.communicate()
+    assert watching.returncode != 0
+    assert "came home" in said and str(partial.relative_to(person.project)) in said
+    assert (partial / "early.bin").stat().st_size == 50 * MB
+    assert person.types("models", "--json").json() == []
+
+
+@pytest.mark.need("docker")
+def test_a_push_is_seen_by_who_watches(docker_person: DockerPerson) -> None:
+    person = docker_person
+    with person.writes("data.bin", "").open("r+b") as f:
+        f.truncate(600 * MB)
+    done = person.docked("true", flags=("--name", "pushes"))
+    assert done.code == 0, done.stderr
+    told = [json.loads(line) for line in done.stderr.splitlines() if line.startswith('{"event"')]
+    pushed = [t for t in told if t["what"] == "push" and t["part"] == "project"]
+    assert pushed and {t["total"] for t in pushed} <= {0, 600 * MB}
+    assert [t["done"] for t in pushed] == sorted(t["done"] for t in pushed)
+    assert done.json()["state"] == "done"
