@@ -295,7 +295,7 @@ def _python(facts: Facts) -> str:
 def _clock(facts: Facts) -> str:
     if abs(facts.skew_s) < CLOCK_OFF_S:
         return "agrees with ours"
-    off = values.written_duration(int(abs(facts.skew_s)))
+    off = values.written_duration(round(abs(facts.skew_s) / 60) * 60)
     return f"{off} {'ahead of' if facts.skew_s > 0 else 'behind'} ours"
 
 

@@ -14,7 +14,16 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from launcher.errors import Exit, HostUnreachable, LauncherError, ProviderError, usage
+from launcher.errors import (
+    AuthRefused,
+    Exit,
+    HostUnreachable,
+    KeyChanged,
+    LauncherError,
+    ProviderError,
+    Unreachable,
+    usage,
+)
 from launcher.hosts import NAME, HostBook, HostRecord, unknown
 from launcher.hostwords import HostWish, Place, parse, written
 from launcher.models import Route
@@ -191,13 +200,13 @@ def wished(book: HostBook, name: str, wish: HostWish, before: HostRecord | None,
 
 def page(name: str, error: ProviderError) -> LauncherError:
     """What a host answered, for the person who asked only it."""
-    code = {
-        "KeyChanged": "host-key-changed",
-        "AuthRefused": "host-login-refused",
-        "Unreachable": "host-unreachable",
-    }.get(type(error).__name__, "host-unfit")
-    hints = {
-        "host-key-changed": f"host add {name} --fingerprint SHA256:…",
-        "host-login-refused": "host add --help",
-    }
-    return LauncherError(code, error.reason, exit=error.exit, hint=hints.get(code, f"host check {name}"))
+    if isinstance(error, KeyChanged):
+        again = f"host add {name} --fingerprint SHA256:…"
+        return LauncherError("host-key-changed", error.reason, exit=Exit.UNREACHABLE, hint=again)
+    if isinstance(error, AuthRefused):
+        return LauncherError("host-login-refused", error.reason, exit=Exit.KEYS, hint="host add --help")
+    if isinstance(error, Unreachable):
+        return LauncherError(
+            "host-unreachable", error.reason, exit=Exit.UNREACHABLE, hint=f"host check {name}"
+        )
+    return LauncherError("host-unfit", error.reason, exit=error.exit, hint=f"host check {name}")

@@ -13,7 +13,7 @@ import pytest
 
 from launcher.errors import AuthRefused, BadOrder, KeyChanged, NoCapacity, ProviderError, Unreachable
 from launcher.hosts import HostRecord
-from launcher.models import Need, Order, Resource, ResourceState, Runtime, RuntimeKind
+from launcher.models import Need, Order, Resource, ResourceState, Route, Runtime, RuntimeKind
 from launcher.providers.ssh import SshProvider
 from tests.contract.conftest import GUARD, OWNER, eventually
 from tests.hosts.boxes import HOME, Box, Gpu, sshd_container
@@ -46,8 +46,8 @@ def host(box: Box) -> Iterator[SshProvider]:
     host.close()
 
 
-def provider(box: Box, **route: object) -> SshProvider:
-    return SshProvider(HostRecord("box", replace(box.route, **route)))
+def provider(box: Box, route: Route | None = None) -> SshProvider:
+    return SshProvider(HostRecord("box", route or box.route))
 
 
 def clear(host: SshProvider) -> None:
@@ -245,13 +245,13 @@ def test_a_host_that_went_away_is_unreachable_and_quickly_so() -> None:
 def test_another_key_than_the_pinned_one_is_an_error_of_its_own(box: Box) -> None:
     other = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIH4aZ0ZbYkQ2n9b7Yx0mQn1j5m6qk2w0p8r3t5v7x9zB"
     with pytest.raises(KeyChanged) as refused:
-        provider(box, pins=(other,)).list()
+        provider(box, replace(box.route, pins=(other,))).list()
     assert int(refused.value.exit) == 6 and "SHA256:" in str(refused.value)
 
 
 def test_keys_that_let_nobody_in_are_said(box: Box) -> None:
     with pytest.raises(AuthRefused):
-        provider(box, keys=(), agent=False, user="guest").list()
+        provider(box, replace(box.route, user="guest")).list()
 
 
 def test_a_host_without_python_is_refused_with_what_it_needs() -> None:

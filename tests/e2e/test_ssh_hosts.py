@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from launcher.ssh.errors import fingerprint
+from tests.conftest import run_command
 from tests.e2e.hosted import HostedPerson, lets_go
+from tests.e2e.person import COMMAND
 from tests.hosts.boxes import Box, Gpu, sshd_container
 
 
@@ -272,4 +274,5 @@ def test_names_complete(person: HostedPerson, box: Box) -> None:
             "COMP_WORDS": words,
             "COMP_CWORD": str(words.count(" ")),
         }
-        assert "lab" in person.types(**env).stdout, words
+        said = run_command(COMMAND, person.project, person.environ(**env), "", 30)
+        assert "lab" in said.stdout, words

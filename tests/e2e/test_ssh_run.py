@@ -16,7 +16,7 @@ from launcher.codec import parse_iso
 from tests.e2e.containers import undisturbed
 from tests.e2e.hosted import HostedPerson, left_in, lets_go, result
 from tests.e2e.person import until
-from tests.hosts.boxes import Box, Gpu, sshd_container
+from tests.hosts.boxes import HOME, Box, Gpu, sshd_container
 
 pytestmark = pytest.mark.need("docker")
 
@@ -85,7 +85,6 @@ def test_a_project_runs_there_and_leaves_nothing(person: HostedPerson, box: Box)
     said = Path(done.json()["artifacts"], "said.txt").read_text()
     assert said == f"two words 훈련 {box.gpus[0].uuid}"
     person.leaves_nothing(box)
-    assert box.sh("ls -A /home/dev").split().count(".launcher") == 1
 
 
 def test_a_trainer_runs_there_and_knows_its_arguments(person: HostedPerson, box: Box) -> None:
@@ -103,7 +102,7 @@ def test_an_environment_is_made_there_once_and_shared_by_runs(person: HostedPers
     for _ in range(2):
         done = person.hosted("ssh:box", "python", "uses.py", flags=("--output", "out", "--setup", "true"))
         assert done.json()["exit_code"] == 0, done.stderr
-    made = box.sh("ls /home/dev/.launcher/envs").split()
+    made = box.sh(f"ls {HOME}/.launcher/envs").split()
     assert len([name for name in made if not name.endswith(".lock")]) == 1
     person.leaves_nothing(box)
 
@@ -180,7 +179,7 @@ def test_with_the_client_dead_the_guard_ends_all_of_it_in_time(person: HostedPer
 def test_stop_now_leaves_nothing_there(person: HostedPerson, box: Box) -> None:
     person.steps("now", "ssh:box")
     done = person.types("stop", "now", "--now", "--json")
-    assert (done.code, done.json()["state"]) == (8, "stopped") or done.code == 0, done.stderr
+    assert (done.code, done.json()["state"], done.json()["version"]) == (0, "stopped", None), done.stderr
     person.leaves_nothing(box)
 
 
@@ -250,7 +249,7 @@ def test_another_key_than_before_is_a_hard_stop(someone: HostedPerson) -> None:
 
 def test_a_clock_that_is_a_day_off_changes_nothing(someone: HostedPerson) -> None:
     with sshd_container("openssh", clock_s=24 * 3600) as box:
-        assert "1d" in someone.knows("tomorrow", box).stdout or True
+        assert "24h ahead of ours" in someone.knows("tomorrow", box).stdout
         someone.writes("says.py", SAYS)
         done = someone.hosted("ssh:tomorrow", "python3", "says.py", "in time")
         assert (done.code, done.json()["state"]) == (0, "done"), done.stderr
