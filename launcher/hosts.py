@@ -102,6 +102,10 @@ def check_name(name: str) -> str:
     return name
 
 
+def _quietly(_name: str, _fault: LauncherError) -> None:
+    """Told elsewhere."""
+
+
 class HostBook:
     def __init__(self, home: Home) -> None:
         self._home = home
@@ -112,8 +116,17 @@ class HostBook:
             sorted(n.removesuffix(".json") for n in files if NAME.fullmatch(n.removesuffix(".json")))
         )
 
-    def all(self) -> tuple[HostRecord, ...]:
-        return tuple(record for name in self.names() if (record := self.find(name)) is not None)
+    def all(self, damaged: Callable[[str, LauncherError], None] = _quietly) -> tuple[HostRecord, ...]:
+        """Every host that can be read. One that cannot is told of and hides no other."""
+        found: list[HostRecord] = []
+        for name in self.names():
+            try:
+                record = self.find(name)
+            except LauncherError as e:
+                damaged(name, e)
+                continue
+            found += [record] if record is not None else []
+        return tuple(found)
 
     def find(self, name: str) -> HostRecord | None:
         if not NAME.fullmatch(name):

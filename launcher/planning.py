@@ -225,4 +225,7 @@ def _old(choices: Sequence[Choice], now: datetime) -> Iterator[str]:
         old = [o for o in offers if o.target == target and catalogue.is_old(o.price_as_of, now)]
         if old:
             age = catalogue.age_words(old[0].price_as_of, now)
-            yield f"the prices of {target} are {age} ({old[0].price_source}): today's may differ"
+            if old[0].bills:
+                yield f"the prices of {target} are {age} ({old[0].price_source}): today's may differ"
+            else:
+                yield f"what is known of {target} is {age}: `host check` looks again"

@@ -120,6 +120,10 @@ def _file(kind: str) -> str:
     return kind.removeprefix("ssh-") if kind.startswith("ssh-") else kind.partition("-")[0]
 
 
+def _damaged(_name: str, fault: LauncherError) -> None:
+    show.warning(fault.message)
+
+
 def _where(way: Route) -> str:
     return written(way.user, way.address, way.port)
 
@@ -153,7 +157,7 @@ def _refuse_in_use(name: str) -> None:
 @json_option
 def list_(as_json: bool) -> None:
     """Every machine, as it was last seen. Asks nobody."""
-    records, now = HostBook(home()).all(), datetime.now(UTC)
+    records, now = HostBook(home()).all(_damaged), datetime.now(UTC)
     if as_json:
         show.json([_document(record, record.facts) for record in records])
         return
@@ -184,7 +188,7 @@ def check(name: str | None, everybody: bool, as_json: bool) -> None:
     book = HostBook(home())
     if (name is None) != everybody:
         raise usage("bad-host", "either one host is checked or --all", hint="host check --all")
-    records = [book.get(name)] if name is not None else list(book.all())
+    records = [book.get(name)] if name is not None else list(book.all(_damaged))
     found = together.ask({record.name: _question(record) for record in records}, CHECK_S)
     for record in records:
         answer = found[record.name]

@@ -36,7 +36,7 @@ CONNECT_S = 8.0
 CONTROL_S = 25.0
 SULKS_S = 2.0
 MARK = b"launcher-far "
-NO_PROGRAM = 127
+NO_PROGRAM, NOT_TOLD = 127, -1
 PROGRAM = ("launcher.providers.ssh_far_gpus", "launcher.providers.ssh_far")
 # What the host's python3 is told to do: take the program in, unless it is too old to understand it.
 BOOT = """
@@ -175,9 +175,9 @@ class Way:
     def _ended(self, channel: Channel) -> ProviderError:
         """It went without an answer: no python3, another shell than ours, or the host itself."""
         channel.status_event.wait(1)
-        if not channel.exit_status_ready():
+        status = channel.recv_exit_status() if channel.exit_status_ready() else NOT_TOLD
+        if status == NOT_TOLD:
             return Unreachable(f"the connection to {self._name} broke")
-        status = channel.recv_exit_status()
         if status == NO_PROGRAM:
             return BadOrder(f"{self._name} has no python3, and 3.10 or newer is needed there")
         told = (

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from secrets import token_hex
@@ -17,6 +18,7 @@ from launcher.models import Need, Order, Resource, ResourceState, Route, Runtime
 from launcher.providers.ssh import SshProvider
 from tests.contract.conftest import GUARD, OWNER, eventually
 from tests.hosts.boxes import HOME, Box, Gpu, sshd_container
+from tests.hosts.relay import Relay
 
 pytestmark = pytest.mark.need("docker")
 
@@ -225,6 +227,24 @@ def test_a_create_that_was_cut_is_taken_up_by_the_next(box: Box, host: SshProvid
     again = provider(box)
     assert again.create(wish).id == made.id
     assert len([r for r in again.list(wish.run) if r.kind == "instance"]) == 1
+
+
+CUTS = (0, 200, 900, 1500, 2000, 2600, 3000)
+
+
+@pytest.mark.parametrize("cut", CUTS)
+def test_a_create_over_a_line_that_breaks_makes_one_instance(box: Box, host: SshProvider, cut: int) -> None:
+    """After so many bytes of the call, of both ways together: asked again, it is the same one or the first."""
+    with Relay((box.route.address, box.route.port)) as relay:
+        far = provider(box, replace(box.route, address=relay.address[0], port=relay.address[1]))
+        far.list()
+        wish = order(far)
+        relay.cut_after(cut)
+        with suppress(Unreachable):
+            far.create(wish)
+        made = begun(host, wish)
+        assert [r.id for r in host.list(wish.run) if r.kind == "instance"] == [made.id]
+        assert len(with_word(box, wish.token)) == 1
 
 
 def test_a_host_that_went_away_is_unreachable_and_quickly_so() -> None:
