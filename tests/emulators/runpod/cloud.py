@@ -204,7 +204,7 @@ class Cloud:
         for pod in list(self.pods.values()):
             if pod.status is Status.PROVISIONING:
                 self._provision(pod)
-            elif pod.machine is not None:
+            if pod.machine is not None:
                 self._watch(pod, pod.machine.life())
 
     def _provision(self, pod: Pod) -> None:
