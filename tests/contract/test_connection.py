@@ -4,47 +4,25 @@ from __future__ import annotations
 
 import os
 import random
-import re
 import subprocess
-import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from launcher.errors import HostUnreachable, Stopped
+from launcher.errors import HostUnreachable
 from launcher.models import Route
 from launcher.ssh import known
 from launcher.ssh.connection import Connection, connect, shown_key
 from launcher.ssh.errors import KeyMismatch, LoginRefused, fingerprint
-from tests.hosts.boxes import Box, client_key, sshd_container
-from tests.hosts.relay import Relay
+from tests.hosts.boxes import OTHER_PIN, Box, client_key, sshd_container
 
 pytestmark = pytest.mark.need("docker")
-
-DETECTED_S = 30.0
-OTHER_PIN = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIIb6Zg0DyHLk2w2X3rk3DNzVMqTt2k6n4B1sSZP0e7yE"
-
-
-@pytest.fixture(scope="module")
-def line(any_sshd: Box) -> Iterator[Connection]:
-    with closing(connect(any_sshd.route)) as connection:
-        yield connection
-
-
-def by_relay(box: Box, relay: Relay) -> Route:
-    return replace(box.route, address=relay.address[0], port=relay.address[1])
-
-
-def relay_to(box: Box) -> Relay:
-    return Relay((box.route.address, box.route.port))
 
 
 # --- who is believed --------------------------------------------------------------------------------
@@ -221,8 +199,8 @@ def test_a_jump_host_that_opens_no_way(openssh: Box) -> None:
 
 
 def test_the_line_before_a_jump_host_breaks(inner: Box, openssh: Box) -> None:
-    with relay_to(openssh) as relay:
-        connection = connect(replace(inner.route, via=by_relay(openssh, relay)))
+    with openssh.relay() as relay:
+        connection = connect(replace(inner.route, via=openssh.through(relay)))
         with connection.session(b"cat") as channel:
             relay.cut()
             assert channel.recv(1) == b""
@@ -252,6 +230,14 @@ def test_words_arrive_as_they_were_said(line: Connection, words: list[str]) -> N
     assert done.stdout.split(b"\0")[:-1] == [os.fsencode(word) for word in words]
 
 
+def test_the_distance_is_known_after_the_login(any_sshd: Box) -> None:
+    with any_sshd.relay(delay_s=0.1) as relay, closing(connect(any_sshd.through(relay))) as connection:
+        assert 0.2 <= connection.rtt_s < 0.4
+        began = time.monotonic()
+        assert connection.run(["cat"], stdin=b"travels along").stdout == b"travels along"
+        assert time.monotonic() - began < 0.55  # two round trips: a channel, and all the rest
+
+
 def test_much_in_and_much_out_at_once(line: Connection) -> None:
     data = random.Random(1).randbytes(24 << 20)
     assert line.run(["cat"], stdin=data, timeout=60).stdout == data
@@ -266,166 +252,3 @@ def test_what_is_not_wanted_is_not_waited_for(line: Connection) -> None:
         line.run(["head", "-c", "3000000", "/dev/zero"], most=1_000_000)
     assert line.run(["sh", "-c", "kill -9 $$"]).exit_code != 0
     assert line.run(["/no/such/program"]).exit_code == 127
-
-
-# --- every wait has an end --------------------------------------------------------------------------
-
-
-def test_a_child_that_holds_the_output_does_not_hold_us(line: Connection, any_sshd: Box) -> None:
-    """OpenSSH waits for the end of the output, dropbear for the end of the command."""
-    began = time.monotonic()
-    if any_sshd.kind == "dropbear":
-        assert line.run(["sh", "-c", "sleep 60 & echo begun"], timeout=1.5).stdout == b"begun\n"
-    else:
-        with pytest.raises(HostUnreachable, match="holds its output open"):
-            line.run(["sh", "-c", "sleep 60 & echo begun"], timeout=1.5)
-    assert time.monotonic() - began < 2.5
-    assert line.run(["echo", "on"]).stdout == b"on\n"
-
-
-def test_whoever_wants_to_stop_is_heard_twice_a_second(any_sshd: Box, line: Connection) -> None:
-    heard: list[float] = []
-
-    def tick() -> None:
-        heard.append(time.monotonic())
-        if heard[-1] - heard[0] >= 1.2:
-            raise Stopped("enough")
-
-    began = time.monotonic()
-    with pytest.raises(Stopped):
-        line.run(["sleep", "60"], tick=tick)
-    assert heard[0] - began < 0.5
-    assert max(after - before for before, after in pairwise(heard)) <= 0.5
-    with relay_to(any_sshd) as relay:
-        relay.half_open()
-        heard.clear()
-        with pytest.raises(Stopped):
-            connect(by_relay(any_sshd, relay), tick=tick)
-        assert heard[-1] - heard[0] < 2
-
-
-def test_waiting_costs_no_work(line: Connection) -> None:
-    before = time.process_time()
-    line.run(["sleep", "2"])
-    assert time.process_time() - before < 0.1
-
-
-def test_a_host_that_says_nothing_is_given_up_in_time(any_sshd: Box) -> None:
-    with relay_to(any_sshd) as relay:
-        relay.half_open()
-        began = time.monotonic()
-        with pytest.raises(HostUnreachable):
-            connect(by_relay(any_sshd, relay), timeout=2)
-        assert time.monotonic() - began < 4
-        relay.half_open(False)
-        relay.refuse()
-        with pytest.raises(HostUnreachable):
-            connect(by_relay(any_sshd, relay), timeout=2)
-    with pytest.raises(HostUnreachable, match="does not answer"):
-        connect(by_relay(any_sshd, relay), timeout=2)
-
-
-@pytest.mark.slow
-def test_a_half_open_line_is_found_and_a_quiet_one_lives(any_sshd: Box, line: Connection) -> None:
-    """Idle, waiting for an answer, and sending into the void: all at once, for the time that it takes."""
-    data = b"x" * (32 << 20)
-    with relay_to(any_sshd) as relay, ThreadPoolExecutor() as threads:
-        idle, asking, sending = (connect(by_relay(any_sshd, relay)) for _ in range(3))
-
-        def ends(work: Callable[[], object]) -> float:
-            with pytest.raises(HostUnreachable):
-                work()
-            return time.monotonic()
-
-        def falls_silent() -> None:
-            while idle.alive:
-                time.sleep(0.05)
-            raise HostUnreachable
-
-        with asking.session(b"sleep 300"), sending.session(b"cat >/dev/null; sleep 300"):
-            relay.half_open()
-            began = time.monotonic()
-            works: list[Callable[[], object]] = [
-                falls_silent,
-                lambda: asking.run(["sleep", "300"], timeout=300),
-                lambda: sending.run(["sh", "-c", "cat >/dev/null"], stdin=data, timeout=300),
-            ]
-            quiet = threads.submit(lambda: line.run(["sleep", "28"], timeout=60))
-            took = [ended.result() - began for ended in [threads.submit(ends, work) for work in works]]
-        for connection in (idle, asking, sending):
-            assert not connection.alive
-            connection.close()
-        assert quiet.result().exit_code == 0
-        assert line.alive
-    assert all(10 < seconds <= DETECTED_S for seconds in took), took
-
-
-# --- broken lines -----------------------------------------------------------------------------------
-
-
-def test_cut_at_any_byte_it_is_a_broken_line_and_nothing_else(any_sshd: Box) -> None:
-    chance = random.Random(7)
-    with relay_to(any_sshd) as relay:
-        route = by_relay(any_sshd, relay)
-
-        def once() -> bytes:
-            with closing(connect(route, timeout=10)) as connection:
-                return connection.run(["cat"], stdin=b"y" * 30_000, timeout=10).stdout
-
-        whole = once()
-        total = sum(relay.carried.values())
-        broken: list[HostUnreachable] = []
-        for at in sorted(chance.randrange(1, total) for _ in range(50)):
-            relay.cut_after(at)
-            try:
-                assert once() == whole
-            except HostUnreachable as e:
-                broken.append(e)
-            relay.cut_after(1 << 60)
-        assert len(broken) > 40  # a cut in the good-bye hurts nobody
-        assert {type(e) for e in broken} == {HostUnreachable}, broken
-
-
-def _open_files() -> int:
-    return len(list(Path("/proc/self/fd").iterdir()))
-
-
-def test_a_hundred_quick_reconnects_leave_nothing(any_sshd: Box) -> None:
-    with relay_to(any_sshd) as relay:
-        route = by_relay(any_sshd, relay)
-        connect(route).close()
-        threads, files = threading.active_count(), _open_files()
-        for n in range(100):
-            connection = connect(route)
-            assert connection.run(["echo", str(n)]).stdout == b"%d\n" % n
-            if n % 2:
-                relay.cut()
-            connection.close()
-        until = time.monotonic() + 5
-        while (threading.active_count(), _open_files()) > (threads, files):
-            assert time.monotonic() < until, [t.name for t in threading.enumerate()]
-        assert _open_files() <= files
-
-
-def test_refused_connections_leave_nothing_either(openssh: Box) -> None:
-    wrong = replace(openssh.route, pins=(OTHER_PIN,))
-    stranger = replace(openssh.route, user="guest")
-    threads, files = threading.active_count(), _open_files()
-    for route in [wrong, stranger] * 10:
-        with pytest.raises(HostUnreachable):
-            connect(route)
-    until = time.monotonic() + 5
-    while (threading.active_count(), _open_files()) != (threads, files):
-        assert time.monotonic() < until, [t.name for t in threading.enumerate()]
-
-
-# --- ports ------------------------------------------------------------------------------------------
-
-
-def test_a_port_of_the_hosts_own_loopback(line: Connection, any_sshd: Box) -> None:
-    port = line.open_port(22)
-    assert re.match(rb"SSH-2.0-(OpenSSH|dropbear)", port.recv(100))
-    port.close()
-    with pytest.raises(HostUnreachable, match="opened no channel"):
-        line.open_port(9)
-    assert line.alive

@@ -25,6 +25,7 @@ from uuid import uuid4
 from launcher.dockerapi import connect
 from launcher.models import Access, Route
 from tests.hosts.image import Kind, image
+from tests.hosts.relay import Relay
 
 if TYPE_CHECKING:
     from docker import APIClient
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 USER = "dev"
 HOME = f"/home/{USER}"
 LABEL = "launcher.test.box"
+OTHER_PIN = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIIb6Zg0DyHLk2w2X3rk3DNzVMqTt2k6n4B1sSZP0e7yE"  # of no box
 SERVES = {"openssh": "Server listening on 0.0.0.0", "dropbear": "Not backgrounding"}
 BOOT_S = 20.0
 KEY_LINE = re.compile(r"^((?:ssh|ecdsa)-\S+ [A-Za-z0-9+/=]+)", re.MULTILINE)
@@ -101,6 +103,13 @@ class Box:
         return Access(
             "ssh", f"{self.route.address}:{self.route.port}", root, USER, host_key="known", route=self.route
         )
+
+    def relay(self, *, delay_s: float = 0.0, bytes_per_s: float | None = None) -> Relay:
+        """A line to it that can be long or break."""
+        return Relay((self.route.address, self.route.port), delay_s=delay_s, bytes_per_s=bytes_per_s)
+
+    def through(self, relay: Relay) -> Route:
+        return replace(self.route, address=relay.address[0], port=relay.address[1])
 
     def exec(self, argv: Sequence[str], *, user: str = "root", code: int | None = 0) -> str:
         """What a command on the host says, from behind: not over SSH."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 
 import pytest
 
+from launcher.ssh.connection import Connection, connect
 from tests.hosts.boxes import Box, sshd_container
 
 
@@ -26,3 +28,10 @@ def any_sshd(request: pytest.FixtureRequest) -> Box:
     """Each of the shared ones."""
     box: Box = request.getfixturevalue(request.param)
     return box
+
+
+@pytest.fixture(scope="module")
+def line(any_sshd: Box) -> Iterator[Connection]:
+    """An open connection to it."""
+    with closing(connect(any_sshd.route)) as connection:
+        yield connection

@@ -1,0 +1,220 @@
+"""How the one connection ends, over real servers: by a deadline, by a stop, by silence, by a broken line."""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from launcher.errors import HostUnreachable, NoFile, Stopped
+from launcher.remote import open_host
+from launcher.ssh.connection import Connection, connect
+from tests.hosts.boxes import OTHER_PIN, Box
+
+pytestmark = pytest.mark.need("docker")
+
+DETECTED_S = 30.0
+
+
+# --- every wait has an end --------------------------------------------------------------------------
+
+
+def test_a_child_that_holds_the_output_does_not_hold_us(line: Connection, any_sshd: Box) -> None:
+    """OpenSSH waits for the end of the output, dropbear for the end of the command."""
+    began = time.monotonic()
+    if any_sshd.kind == "dropbear":
+        assert line.run(["sh", "-c", "sleep 60 & echo begun"], timeout=1.5).stdout == b"begun\n"
+    else:
+        with pytest.raises(HostUnreachable, match="holds its output open"):
+            line.run(["sh", "-c", "sleep 60 & echo begun"], timeout=1.5)
+    assert time.monotonic() - began < 2.5
+    assert line.run(["echo", "on"]).stdout == b"on\n"
+
+
+def test_whoever_wants_to_stop_is_heard_twice_a_second(any_sshd: Box, line: Connection) -> None:
+    heard: list[float] = []
+
+    def tick() -> None:
+        heard.append(time.monotonic())
+        if heard[-1] - heard[0] >= 1.2:
+            raise Stopped("enough")
+
+    began = time.monotonic()
+    with pytest.raises(Stopped):
+        line.run(["sleep", "60"], tick=tick)
+    assert heard[0] - began < 0.5
+    assert max(after - before for before, after in pairwise(heard)) <= 0.5
+    with any_sshd.relay() as relay:
+        relay.half_open()
+        heard.clear()
+        with pytest.raises(Stopped):
+            connect(any_sshd.through(relay), tick=tick)
+        assert heard[-1] - heard[0] < 2
+
+
+def test_waiting_costs_no_work(line: Connection) -> None:
+    before = time.process_time()
+    line.run(["sleep", "2"])
+    assert time.process_time() - before < 0.1
+
+
+def test_a_host_that_says_nothing_is_given_up_in_time(any_sshd: Box) -> None:
+    with any_sshd.relay() as relay:
+        relay.half_open()
+        began = time.monotonic()
+        with pytest.raises(HostUnreachable):
+            connect(any_sshd.through(relay), timeout=2)
+        assert time.monotonic() - began < 4
+        relay.half_open(False)
+        relay.refuse()
+        with pytest.raises(HostUnreachable):
+            connect(any_sshd.through(relay), timeout=2)
+    with pytest.raises(HostUnreachable, match="does not answer"):
+        connect(any_sshd.through(relay), timeout=2)
+
+
+@pytest.mark.slow
+def test_a_half_open_line_is_found_and_a_quiet_one_lives(any_sshd: Box, line: Connection) -> None:
+    """Idle, waiting for an answer, and sending into the void: all at once, for the time that it takes."""
+    data = b"x" * (32 << 20)
+    with any_sshd.relay() as relay, ThreadPoolExecutor() as threads:
+        idle, asking, sending = (connect(any_sshd.through(relay)) for _ in range(3))
+
+        def ends(work: Callable[[], object]) -> float:
+            with pytest.raises(HostUnreachable):
+                work()
+            return time.monotonic()
+
+        def falls_silent() -> None:
+            while idle.alive:
+                time.sleep(0.05)
+            raise HostUnreachable
+
+        with asking.session(b"sleep 300"), sending.session(b"cat >/dev/null; sleep 300"):
+            relay.half_open()
+            began = time.monotonic()
+            works: list[Callable[[], object]] = [
+                falls_silent,
+                lambda: asking.run(["sleep", "300"], timeout=300),
+                lambda: sending.run(["sh", "-c", "cat >/dev/null"], stdin=data, timeout=300),
+            ]
+            quiet = threads.submit(lambda: line.run(["sleep", "28"], timeout=60))
+            took = [ended.result() - began for ended in [threads.submit(ends, work) for work in works]]
+        for connection in (idle, asking, sending):
+            assert not connection.alive
+            connection.close()
+        assert quiet.result().exit_code == 0
+        assert line.alive
+    assert all(10 < seconds <= DETECTED_S for seconds in took), took
+
+
+# --- broken lines -----------------------------------------------------------------------------------
+
+
+def test_cut_at_any_byte_it_is_a_broken_line_and_nothing_else(any_sshd: Box) -> None:
+    chance = random.Random(7)
+    with any_sshd.relay() as relay:
+        route = any_sshd.through(relay)
+
+        def once() -> bytes:
+            with closing(connect(route, timeout=10)) as connection:
+                return connection.run(["cat"], stdin=b"y" * 30_000, timeout=10).stdout
+
+        whole = once()
+        total = sum(relay.carried.values())
+        broken: list[HostUnreachable] = []
+        for at in sorted(chance.randrange(1, total) for _ in range(50)):
+            relay.cut_after(at)
+            try:
+                assert once() == whole
+            except HostUnreachable as e:
+                broken.append(e)
+            relay.cut_after(1 << 60)
+        assert len(broken) > 40  # a cut in the good-bye hurts nobody
+        assert {type(e) for e in broken} == {HostUnreachable}, broken
+
+
+WRITES = "mkdir -p {0}; for n in $(seq 400); do echo line $n >>{0}/log; sleep 0.01; done; touch {0}/over"
+
+
+def test_dropping_a_host_and_opening_it_again_is_all_it_takes(any_sshd: Box) -> None:
+    """What the engine's steps do when a line breaks, at no pace at all: a log is read while it grows."""
+    chance = random.Random(11)
+    root = f"/home/dev/{os.urandom(4).hex()}"
+    wanted = b"".join(b"line %d\n" % n for n in range(1, 401))
+    with any_sshd.relay() as relay, closing(connect(any_sshd.route)) as writer:
+        access = replace(any_sshd.access(root), route=any_sshd.through(relay))
+        with writer.session(WRITES.format(root).encode()):
+            got, seen, over = b"", 0, False
+            host = open_host(access)
+            while not over:
+                if relay.connections > seen:
+                    seen = relay.connections
+                    relay.cut_after(chance.randrange(3_000, 20_000))
+                try:
+                    with suppress(NoFile):
+                        over = host.read("over") == b""
+                    with suppress(NoFile):
+                        while more := host.read("log", len(got), 500):
+                            got += more
+                except HostUnreachable:
+                    host.close()
+                    host = open_host(access)
+            host.close()
+    assert got == wanted
+    assert seen >= 8
+
+
+def _open_files() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def test_a_hundred_quick_reconnects_leave_nothing(any_sshd: Box) -> None:
+    with any_sshd.relay() as relay:
+        route = any_sshd.through(relay)
+        connect(route).close()
+        threads, files = threading.active_count(), _open_files()
+        for n in range(100):
+            connection = connect(route)
+            assert connection.run(["echo", str(n)]).stdout == b"%d\n" % n
+            if n % 2:
+                relay.cut()
+            connection.close()
+        until = time.monotonic() + 5
+        while (threading.active_count(), _open_files()) > (threads, files):
+            assert time.monotonic() < until, [t.name for t in threading.enumerate()]
+        assert _open_files() <= files
+
+
+def test_refused_connections_leave_nothing_either(openssh: Box) -> None:
+    wrong = replace(openssh.route, pins=(OTHER_PIN,))
+    stranger = replace(openssh.route, user="guest")
+    threads, files = threading.active_count(), _open_files()
+    for route in [wrong, stranger] * 10:
+        with pytest.raises(HostUnreachable):
+            connect(route)
+    until = time.monotonic() + 5
+    while (threading.active_count(), _open_files()) != (threads, files):
+        assert time.monotonic() < until, [t.name for t in threading.enumerate()]
+
+
+# --- ports ------------------------------------------------------------------------------------------
+
+
+def test_a_port_of_the_hosts_own_loopback(line: Connection, any_sshd: Box) -> None:
+    port = line.open_port(22)
+    assert re.match(rb"SSH-2.0-(OpenSSH|dropbear)", port.recv(100))
+    port.close()
+    with pytest.raises(HostUnreachable, match="opened no channel"):
+        line.open_port(9)
+    assert line.alive
