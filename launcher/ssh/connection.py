@@ -79,8 +79,8 @@ class Connection:
             _closed(channel)
 
     def open_session(self, command: bytes, *, timeout: float = 30, tick: Tick = still) -> Channel:
-        """The command is asked for and not waited for: what is sent to it travels along. A host that will
-        not run it closes the channel."""
+        """The command is asked for and not waited for: what is sent to it travels along as far as the host
+        has granted room. One that will not run it closes the channel."""
         until = time.monotonic() + timeout
 
         def begin() -> Channel:

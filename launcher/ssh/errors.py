@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from launcher.errors import HostUnreachable
 
@@ -12,6 +14,17 @@ def fingerprint(key: str) -> str:
     """`ssh-ed25519 AAAA…` as OpenSSH prints it: SHA256:… without padding."""
     digest = hashlib.sha256(base64.b64decode(key.split(maxsplit=2)[1])).digest()
     return "SHA256:" + base64.b64encode(digest).decode().rstrip("=")
+
+
+@contextmanager
+def as_of_a_socket() -> Iterator[None]:
+    """What the library raises when a way breaks under a channel, as a socket would say it."""
+    from paramiko.ssh_exception import SSHException
+
+    try:
+        yield
+    except (SSHException, EOFError) as e:
+        raise ConnectionError(str(e) or "the connection has ended") from e
 
 
 class KeyMismatch(HostUnreachable):

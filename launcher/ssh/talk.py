@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from paramiko import Channel
 
 PIECE = 256 << 10
-AT_ONCE = 32 << 10  # so little goes out without waiting for room
+AT_ONCE = (
+    32 << 10
+)  # so little goes out without waiting, once the host has granted room (OpenSSH does it late)
 
 
 class News(threading.Event):
@@ -34,10 +36,10 @@ def converse(channel: Channel, stdin: bytes, until: float, tick: Tick, most: int
     channel.in_stderr_buffer.set_event(news)
     channel.settimeout(None)
     feed = threading.Thread(target=_fed, args=(channel, stdin), name="stdin by ssh", daemon=True)
-    if len(stdin) > AT_ONCE:  # the other side may want us to read before it reads on
-        feed.start()
-    else:
+    if len(stdin) <= min(AT_ONCE, channel.out_window_size):
         _fed(channel, stdin)
+    else:  # the other side may want us to read before it reads on
+        feed.start()
     out, err = bytearray(), bytearray()
     due = Ticker(tick)
     while True:

@@ -234,8 +234,8 @@ def test_the_distance_is_known_after_the_login(any_sshd: Box) -> None:
     with any_sshd.relay(delay_s=0.1) as relay, closing(connect(any_sshd.through(relay))) as connection:
         assert 0.2 <= connection.rtt_s < 0.4
         began = time.monotonic()
-        assert connection.run(["cat"], stdin=b"travels along").stdout == b"travels along"
-        assert time.monotonic() - began < 0.55  # two round trips: a channel, and all the rest
+        assert connection.run(["echo", "there"]).stdout == b"there\n"
+        assert 0.4 <= time.monotonic() - began < 0.6  # two round trips: a channel, and all the rest
 
 
 def test_much_in_and_much_out_at_once(line: Connection) -> None:
@@ -243,6 +243,11 @@ def test_much_in_and_much_out_at_once(line: Connection) -> None:
     assert line.run(["cat"], stdin=data, timeout=60).stdout == data
     both = line.run(["sh", "-c", "head -c 9000000 /dev/zero >&2; cat"], stdin=data, timeout=60)
     assert (both.stdout == data, len(both.stderr)) == (True, 9_000_000)
+
+
+@pytest.mark.parametrize("size", [1, 30_000, 40_000])
+def test_little_in_is_told_where_it_ends(line: Connection, size: int) -> None:
+    assert line.run(["wc", "-c"], stdin=b"x" * size).stdout.strip() == b"%d" % size
 
 
 def test_what_is_not_wanted_is_not_waited_for(line: Connection) -> None:
