@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import sys
 import time
@@ -12,6 +13,7 @@ from functools import partial
 from pathlib import Path
 
 import click
+import psutil
 from click.shell_completion import CompletionItem
 
 from launcher import attend
@@ -253,8 +255,7 @@ def _finished(name: str | None, port: int, tick: Callable[[], None], shown: Call
             hint=f"models report {label}",
             details=("Its curves, if it wrote metrics.jsonl, stand in its report.",),
         )
-    own = home().boards / str(os.getpid())
-    own.mkdir(parents=True, mode=0o700)
+    own = _own_folder(home().boards)
     try:
         me = attend.Place(
             host=ProcessHost(str(own)),
@@ -300,8 +301,19 @@ def _answers(host: Host, port: int) -> bool:
     return True
 
 
+def _own_folder(boards: Path) -> Path:
+    """Named after us, so that what a killed command left can be told from what is looked at now."""
+    boards.mkdir(parents=True, exist_ok=True, mode=0o700)
+    for left in boards.iterdir():
+        if not psutil.pid_exists(int(left.name.partition("-")[0])):
+            _remove(left)
+    own = boards / f"{os.getpid()}-{secrets.token_hex(4)}"
+    own.mkdir(mode=0o700)
+    return own
+
+
 def _remove(own: Path) -> None:
-    """The program sees the folder's end as ours; what of it is written meanwhile goes with the next one."""
+    """The program sees our end and goes; what it still writes goes with the next one."""
     shutil.rmtree(own, ignore_errors=True)
 
 

@@ -1,9 +1,10 @@
 """The small program in a container that leads one connection on to the container's own loopback.
 
 Its source travels as `python3 -I -c SOURCE PORT`. It answers with one byte and, where nothing listens, the
-reason; then what comes in goes out as it is. In the other direction pieces are framed (4 bytes of length),
-so that "no more from me" (an empty piece) differs from "I am gone" (the stream's end): the first only
-half-closes, the second ends all. Standard library only, Python >= 3.10, imports nothing of ours.
+reason. Then pieces go both ways, each with 4 bytes of length before it, so that "no more from me" (an empty
+piece) differs from "I am gone" (the stream's end): the first only half-closes, the second ends all; and an
+engine tells a stream's end only when this program has ended. Standard library only, Python >= 3.10, imports
+nothing of ours.
 """
 
 from __future__ import annotations
@@ -21,11 +22,13 @@ PIECE = 1 << 16
 def outwards(line: socket.socket) -> None:
     """What the server says, until it has no more to say."""
     try:
-        while data := line.recv(PIECE):
-            view = memoryview(data)
+        while True:
+            data = line.recv(PIECE)
+            view = memoryview(len(data).to_bytes(4, "big") + data)
             while view:
                 view = view[os.write(1, view) :]
-        os.close(1)
+            if not data:
+                return
     except OSError:  # either side broke: nobody is left to be told
         os._exit(1)
 

@@ -8,6 +8,7 @@ import socket
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
 
 import pytest
@@ -40,6 +41,18 @@ while not os.path.exists(sys.argv[1] + "/leave"):
     ends.wait(0.05)
 """
 
+# On the host: says its word to one caller and leaves, whatever the caller does.
+BYE = """
+import os, socket, sys
+door = socket.create_server(("127.0.0.1", 0))
+os.makedirs(sys.argv[1])
+with open(sys.argv[1] + "/part", "w") as out:
+    out.write(str(door.getsockname()[1]))
+os.rename(sys.argv[1] + "/part", sys.argv[1] + "/port")
+with door.accept()[0] as line:
+    line.sendall(b"bye\\n")
+"""
+
 
 @pytest.fixture
 def echo(host: Host, spot: str) -> Iterator[int]:
@@ -51,16 +64,16 @@ def echo(host: Host, spot: str) -> Iterator[int]:
         host.run(["sh", "-c", "kill $(pidof nc)"])
         return
     host.start([python, "-I", "-c", ECHO, spot])
-
-    def told() -> bool:
-        try:
-            return bool(host.read(f"{spot}/port"))
-        except NoFile:
-            return False
-
-    eventually(told)
+    eventually(lambda: _told(host, spot))
     yield int(host.read(f"{spot}/port"))
     host.write(f"{spot}/leave", b"")
+
+
+def _told(host: Host, spot: str) -> bool:
+    try:
+        return bool(host.read(f"{spot}/port"))
+    except NoFile:
+        return False
 
 
 def _listens(host: Host, port: int) -> bool:
@@ -100,6 +113,33 @@ def test_much_in_both_directions_at_once(host: Host, echo: int) -> None:
     assert hashlib.sha256(everything(pipe)).digest() == hashlib.sha256(data).digest()
     sender.join()
     pipe.close()
+
+
+def test_the_servers_good_bye_arrives_though_the_caller_has_more_to_say(host: Host, spot: str) -> None:
+    """As a plain web server does it: the answer's end is the connection's."""
+    python = sys.executable if type(host).__name__ == "ProcessHost" else "python3"
+    if host.run([python, "-c", ""]).exit_code != 0:
+        host.start(["nc", "-l", "-p", "7008", "-e", "echo", "bye"])  # and is gone
+        pipe = _once(host, 7008)
+    else:
+        host.start([python, "-I", "-c", BYE, spot])
+        eventually(lambda: _told(host, spot))
+        pipe = host.connect(int(host.read(f"{spot}/port")))
+    assert everything(pipe) == b"bye\n"
+    pipe.close()
+
+
+def _once(host: Host, port: int) -> Pipe:
+    """The first connection that is taken: this server takes no other."""
+    made: list[Pipe] = []
+
+    def tried() -> bool:
+        with suppress(HostError):
+            made.append(host.connect(port))
+        return bool(made)
+
+    eventually(tried)
+    return made[0]
 
 
 def test_where_nothing_listens_it_says_so(host: Host, echo: int) -> None:

@@ -108,3 +108,17 @@ def test_a_version_without_events_is_told(person: Person) -> None:
     told = person.types("open", "latest", "tensorboard")
     assert told.code == 2 and "error: no-events\n" in told.stderr
     assert "models report" in told.stderr
+
+
+def test_names_of_runs_and_of_what_can_be_opened_are_completed(person: Person) -> None:
+    serving(person, "fox")
+    for words, at, expected in (
+        ("launcher open f", 2, {"fox"}),
+        ("launcher open t", 2, {"tensorboard"}),
+        ("launcher open fox ", 3, {"jupyter", "tensorboard"}),
+        ("launcher ssh f", 2, {"fox"}),
+        ("launcher ssh-config f", 2, {"fox"}),
+    ):
+        env = {"_LAUNCHER_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": str(at)}
+        done = person.types(**env)
+        assert {line.partition(",")[2] for line in done.stdout.split()} == expected, (words, done)
