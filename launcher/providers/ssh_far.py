@@ -204,7 +204,17 @@ def _begin(ask: Json, devices: list[str] | None, sockets: list[int]) -> None:
         [sys.executable, "-I", "-c", ask["boot_guard"], ask["token"]],
         env=env, cwd=folder, stdin=void, stdout=void, stderr=void, start_new_session=True, pass_fds=sockets,
     )  # fmt: skip
-    child.returncode = 0  # init buries it, or the kernel does when we leave
+    while child.poll() is None and LABEL.encode() not in _environ(child.pid):
+        os.sched_yield()  # it has become itself, and in a moment the kernel shows its labels
+    child.returncode = 0  # the next listing buries it, or init does when we leave
+
+
+def _environ(pid: int) -> bytes:
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            return file.read()
+    except OSError:
+        return b""
 
 
 def environment() -> dict[str, str]:

@@ -7,6 +7,7 @@ dropped, and the next question connects anew; a host that did not answer a momen
 from __future__ import annotations
 
 import json
+import sys
 import time
 from dataclasses import replace
 from importlib import resources
@@ -71,6 +72,7 @@ class Way:
 
     def ask(self, verb: str, **question: Any) -> Json:
         """Raises the closed set. A question whose answer is lost may have had its effect."""
+        sys.audit("launcher.providers.ask", verb)  # as Python tells of opened files
         channel = self._open()
         try:
             answer = self._converse(channel, json.dumps({"verb": verb, **question}).encode() + b"\n")

@@ -234,7 +234,7 @@ CUTS = (0, 200, 900, 1500, 2000, 2600, 3000)
 
 @pytest.mark.parametrize("cut", CUTS)
 def test_a_create_over_a_line_that_breaks_makes_one_instance(box: Box, host: SshProvider, cut: int) -> None:
-    """After so many bytes of the call, of both ways together: asked again, it is the same one or the first."""
+    """After so many bytes of the call, both ways together: asked again, it is the same one or the first."""
     with Relay((box.route.address, box.route.port)) as relay:
         far = provider(box, replace(box.route, address=relay.address[0], port=relay.address[1]))
         far.list()

@@ -25,7 +25,11 @@ import psutil
 
 from launcher import artifacts
 from launcher.driver import holder
+from launcher.errors import Busy
+from launcher.hosts import HostBook, HostRecord
+from launcher.models import Route
 from launcher.providers import registry
+from launcher.providers.base import Provider
 from launcher.store import Home, RunFolder, Versions
 from tests.conftest import scrubbed
 from tests.crash import stopper
@@ -69,6 +73,11 @@ class Target:
     name: str
     words: tuple[str, ...] = ()
     env: tuple[tuple[str, str], ...] = ()
+    host: Route | None = None  # it is a machine of one's own, called by the target's name
+
+    @property
+    def provider(self) -> str:
+        return f"{self.name}:{self.name}" if self.host is not None else self.name
 
 
 @dataclass(frozen=True)
@@ -107,6 +116,8 @@ class Life:
         self.project.mkdir(parents=True)
         (self.project / "train.py").write_text(self.trainer)
         os.mkfifo(self.pipe)
+        if self.target.host is not None:
+            HostBook(self.home).save(HostRecord(self.target.name, self.target.host))
 
     @property
     def project(self) -> Path:
@@ -121,8 +132,16 @@ class Life:
         return self.root / "trace"
 
     @property
+    def home(self) -> Home:
+        return Home(self.root / "home")
+
+    @property
     def folder(self) -> RunFolder:
-        return Home(self.root / "home").run(self.run)
+        return self.home.run(self.run)
+
+    @property
+    def provider(self) -> Provider:
+        return registry.load(self.target.provider, self.home)
 
     def begin(self, stop: str = "") -> bool:
         """`run`, until it ends (True) or its engine stands at the boundary and was killed there."""
@@ -259,12 +278,16 @@ class Life:
 
     def _done(self) -> dict[str, int]:
         """How often an instance was really made, as the engines themselves did it."""
-        making = MAKING[self.target.name]
+        making = MAKING.get(self.target.name)
+        if (
+            making is None
+        ):  # asked for twice with one token it is made once; what is made is counted by starts
+            return {}
         done = sum(name == making for name in self.boundaries())
         return {making: done - sum(kill.boundary == making for kill in self.kills)}
 
     def _running(self) -> list[str]:
-        provider = registry.load(self.target.name)
+        provider = self.provider
         end = time.monotonic() + 5  # an engine leaves a moment after its last fact
         while (pids := list(self.processes())) and time.monotonic() < end:
             psutil.wait_procs([psutil.Process(p) for p in pids if psutil.pid_exists(p)], timeout=0.2)
@@ -286,8 +309,10 @@ class Life:
         for pid in self.processes():
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        for resource in registry.load(self.target.name).list(self.run):
-            registry.load(self.target.name).terminate(resource.id)
+        provider = self.provider
+        for resource in sorted(provider.list(self.run), key=lambda r: r.kind != "instance"):
+            with suppress(Busy):
+                provider.terminate(resource.id)
         shutil.rmtree(self.root)
 
 

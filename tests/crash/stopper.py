@@ -31,6 +31,8 @@ OFTEN = (
         "mkdir spool/in",
     ),
     "container read",
+    "ask list",
+    "ask console",
 )
 FETCHED = re.compile(r"^spool/(project/[^/]*/out/|checkpoint/|sealed\.json)")
 UNSTABLE = (
@@ -98,9 +100,11 @@ class Stopper:
         if event == "subprocess.Popen":
             return " ".join(["start", Path(args[0]).name, *(w for w in args[1] if w.startswith("-"))])
         if event in ("os.kill", "os.killpg"):
-            return f"kill by {signal.Signals(args[1]).name}"
+            return f"kill by {signal.Signals(args[1]).name}" if args[1] else None  # 0 only asks
         if event == "launcher.remote.call":
             return self._short(f"container {args[0]} {args[1] or ''}").rstrip()
+        if event == "launcher.providers.ask":
+            return f"ask {args[0]}"
         if event == "http.client.send":
             return self._request(bytes(args[1]))
         return None

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from tests.crash.life import Life, Target, interpreter
 
-DECISIVE = ("send POST", "send DELETE", "rename partial ", "rename project/")
+DECISIVE = ("send POST", "send DELETE", "ask create", "ask terminate", "rename partial ", "rename project/")
 WORKERS = 3  # a run waits more than it computes
 
 

@@ -14,10 +14,11 @@ import pytest
 from tests.crash.life import Target
 from tests.crash.sweep import Report, Sweep
 from tests.engines.base import base_image
+from tests.hosts.boxes import HOME, sshd_container
 
 HELD = json.loads((Path(__file__).parent / "boundaries.json").read_text())
 LATE_ONES = 3  # boundaries that a slower or quicker run may pass by
-DOCKER_SAMPLE, SEED = 32, 20
+DOCKER_SAMPLE, SSH_SAMPLE, SEED = 32, 24, 20
 
 
 def judge(report: Report, nested: int) -> None:
@@ -40,3 +41,13 @@ def test_a_local_run_killed_at_each_boundary_is_resumed_to_the_same_end(tmp_path
 def test_a_docker_run_killed_at_boundaries_is_resumed_to_the_same_end(tmp_path: Path) -> None:
     sweep = Sweep(tmp_path / "sweep", Target("docker", ("--on", "docker", "--image", base_image())))
     judge(sweep.run(sweep.sample(DOCKER_SAMPLE, SEED)), nested=5)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+@pytest.mark.need("docker")
+def test_a_run_on_an_own_host_killed_at_boundaries_is_resumed_to_the_same_end(tmp_path: Path) -> None:
+    with sshd_container("openssh") as box:
+        sweep = Sweep(tmp_path / "sweep", Target("ssh", ("--on", "ssh:ssh"), host=box.route))
+        judge(sweep.run(sweep.sample(SSH_SAMPLE, SEED)), nested=3)
+        assert box.sh(f"ls {HOME}/.launcher/runs").split() == []
