@@ -30,6 +30,8 @@ from tests.hosts.boxes import HOME, USER, Box, sshd_container
 
 OWNER = "contract-tests"
 
+PUBLIC_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIIb6Zg0DyHLk2w2X3rk3DNzVMqTt2k6n4B1sSZP0e7yE"  # nobody's
+
 # A boot guard in small: it says its word, makes its folder and ends by a file or after its time.
 GUARD = """
 import os, pathlib, sys, time
@@ -69,6 +71,7 @@ PROVIDERS = {
     "local": Row(lambda: registry.load("local")),
     "docker": Row(lambda: registry.load("docker"), ("docker",), base_image),
     "runpod": Row(lambda: runpod.shared().provider(), real=False),
+    "runpod in containers": Row(lambda: runpod.shared_with_pods().provider(), ("docker",)),
     "ssh": Row(lambda: SshProvider(HostRecord("box", ssh_box().route)), ("docker",)),
 }
 
@@ -158,6 +161,7 @@ class Place:
             hold_s=5,
             folder=str(self.folder / token),
             boot_guard=GUARD,
+            public_keys=(PUBLIC_KEY,),
         )
 
     def instances(self, run: str) -> list[Resource]:

@@ -298,7 +298,7 @@ class TestTheConsole:
         assert "[system] error pulling image" in provider.console(made.id)
         emulation.cloud.conditions.broken_images.clear()
         provider.get(made.id)
-        emulation.machines.booted[0].say("launcher boot abc")
+        emulation.thin.booted[0].say("launcher boot abc")
         assert "launcher boot abc\n" in provider.console(made.id)
 
     def test_that_is_down_is_an_error_of_the_closed_set(
