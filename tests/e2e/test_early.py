@@ -15,7 +15,9 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.containers import DockerPerson
+from tests.e2e.hosted import HostedPerson, lets_go
 from tests.e2e.person import Person, until
+from tests.hosts.boxes import sshd_container
 
 MB = 1 << 20
 # Writes early, waits to be let go, writes one of its files anew and throws one away, and ends.
@@ -139,6 +141,31 @@ def test_from_a_container_too(docker_person: DockerPerson) -> None:
     assert (folder / "early.bin").stat().st_ino == before.st_ino
     assert (folder / "again.bin").read_bytes() == BLOCK * 2 + b"the last form"
     assert person.types("models", "verify", version["version"]).code == 0
+
+
+@pytest.mark.need("docker")
+def test_from_an_own_host_over_ssh_too(tmp_path: Path) -> None:
+    person = HostedPerson(tmp_path)
+    prepares(person)
+    with sshd_container("openssh") as box:
+        try:
+            person.knows("lab", box)
+            flags = ("-d", "--name", "far")
+            begun = person.hosted("ssh:lab", "python3", "train.py", "/tmp/go", flags=flags)
+            assert begun.code == 0, begun.stderr
+            partial = person.project / "models" / ".partial.far"
+            before = arrives(partial, "early.bin", 50 * MB).stat()
+            arrives(partial, "again.bin", 3 * MB)
+            lets_go(box)
+            ended = person.types("watch", "far")
+            assert ended.code == 0, ended.stdout + ended.stderr
+            (version,) = person.types("models", "--json").json()
+            folder = person.project / "models" / version["version"]
+            assert (folder / "early.bin").stat().st_ino == before.st_ino
+            assert (folder / "again.bin").read_bytes() == BLOCK * 2 + b"the last form"
+            assert person.types("models", "verify", version["version"]).code == 0
+        finally:
+            person.cleans_up()
 
 
 @pytest.mark.need("docker")
