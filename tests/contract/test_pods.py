@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -10,8 +11,12 @@ from secrets import token_hex
 
 import pytest
 
+from launcher import agentpack
+from launcher.errors import NoFile
 from launcher.models import Need, Order, Resource, ResourceState, Route, Runtime, RuntimeKind
 from launcher.providers.runpod import RunpodProvider
+from launcher.remote import open_host
+from launcher.remote.base import Host
 from tests.contract.conftest import GUARD, eventually
 from tests.emulators.runpod.emulation import Emulation, with_pods
 from tests.engines.base import base_image
@@ -186,3 +191,28 @@ def test_an_image_without_sshd_says_so_and_ends(emulation: Emulation, provider: 
 def test_an_image_without_python_says_so(provider: RunpodProvider) -> None:
     made = provider.create(order(provider, image="no-python"))
     eventually(lambda: "launcher missing python3" in provider.console(made.id))
+
+
+def test_the_agent_arrives_over_ssh_and_is_armed_below_the_guard(provider: RunpodProvider) -> None:
+    wanted = replace(order(provider), boot_guard=agentpack.boot_guard())
+    made = up(provider, wanted)
+    assert made.access is not None
+    host = open_host(replace(made.access, route=way(provider, made, wanted)))
+    try:
+        host.write("agent.pyz", agentpack.agent_bytes())
+        eventually(lambda: b'"armed"' in spoken(host))
+        hello = json.loads(spoken(host).split(b"\n")[0])
+        assert (hello["ev"], hello["token"]) == ("hello", wanted.token)
+        parent = run(
+            way(provider, made, wanted), "sed", "-n", "s/^PPid:\t//p", f"/proc/{hello['pid']}/status"
+        )
+        assert parent.strip() == "1"
+    finally:
+        host.close()
+
+
+def spoken(host: Host) -> bytes:
+    try:
+        return host.read("events.jsonl", 0, 1 << 16)
+    except NoFile:
+        return b""
