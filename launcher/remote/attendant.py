@@ -222,7 +222,8 @@ def main() -> None:
         wish = json.load(file)
     if os.environ.get("LAUNCHER_ATTENDS") != id:  # begun anew, so that the mark can be seen from outside
         env = {**surroundings(wish), "LAUNCHER_ATTENDS": id}
-        os.execve(sys.executable, [sys.executable, "-I", os.path.abspath(__file__), name, id], env)  # noqa: S606
+        words = [sys.executable, "-I", os.path.abspath(__file__), name, id]
+        os.execve(sys.executable, words, env)  # noqa: S606 - no shell is meant
     os.unlink(wished)
     lock = os.open(f"{name}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
