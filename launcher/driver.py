@@ -120,7 +120,7 @@ def real_world(home: Home, folder: RunFolder, environ: Mapping[str, str]) -> Wor
         clock=clock,
         provider=provider,
         open_host=open_host,
-        push_set=lambda: pushset.gather(plan.job),
+        push_set=lambda: pushset.gather(plan.job, home.scans),
         secrets=lambda refs: secret_values(refs, environ),
         token=lambda: secrets.token_hex(16),
         parts=Parts(agentpack.agent_bytes(), agentpack.boot_guard()),

@@ -1,7 +1,7 @@
-"""What goes to the machine: git's own file list (or a pruned walk), less what must never travel.
+"""What goes to the machine, as trees known by their digests before anything is sent.
 
-`models/`, `.git`, environments and what `.launcherignore` names stay at home. The digest covers names,
-modes and contents, so an unchanged project is known to be unchanged.
+The digest covers names, modes and contents, so an unchanged project is known to be unchanged. Which files
+travel is selection.py's matter; a file that looks as it did when it was last read is not read (scans.py).
 """
 
 from __future__ import annotations
@@ -9,133 +9,110 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-import subprocess
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from launcher.errors import usage
 from launcher.models import Input, Job
 from launcher.remote.base import Sending, Tree
+from launcher.scans import Scans
+from launcher.selection import Thing, select, walk
 from launcher.world import PushSet
 
-IGNORE_FILE = ".launcherignore"
-NEVER = (".git", ".venv", "__pycache__", "node_modules", ".env")  # by name, at any depth
-NEVER_TOP = ("models",)  # by name, at the top
+MUCH = 200_000_000  # a project of source is far below; most of the time something was forgotten
+BIGGEST = 10
 
 
-def gather(job: Job) -> PushSet:
+@dataclass(frozen=True)
+class Outlook:
+    """What would go, told without reading it."""
+
+    files: int
+    size: int
+    biggest: tuple[tuple[str, int], ...]
+    withheld: tuple[str, ...]
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        if self.size <= MUCH:
+            return ()
+        what = f"{self.size / 1e6:.0f} MB would be sent, most of it {self.biggest[0][0]}"
+        return (f"{what}; what is not needed there belongs into .launcherignore",)
+
+
+def gather(job: Job, scans: Path | None = None) -> PushSet:
+    """`scans`: the folder that keeps what was seen of files; None = everything is read."""
     root = Path(job.folder)
-    files = tuple(_sending(root / path, f"{path}") for path in sorted(_names(root, job.push)))
-    digest, size = _digest(files)
-    project = Tree(hashlib.sha256(os.fsencode(root.resolve())).hexdigest()[:16], digest, files, size)
-    return PushSet(project, tuple(_input(i) for i in job.inputs))
+    key = _key(root, job.push)
+    seen = Scans(scans / f"{key}.json" if scans is not None else None)
+    files, size = _sendings(root, select(root, job.push).things, seen)
+    inputs = tuple(_input(i, seen) for i in job.inputs)
+    seen.keep()
+    return PushSet(Tree(key, _digest(files), files, size), inputs)
 
 
 def names(root: Path) -> list[str]:
-    """The project's push set by name, for a dry run's list."""
-    return sorted(_names(root, None))
+    """The project's push set by name."""
+    return [thing.name for thing in select(root).things]
 
 
-def _names(root: Path, only: tuple[str, ...] | None) -> Iterator[str]:
-    found = _walk(root, only) if only is not None else _git(root)
-    if found is None:
-        found = _walk(root, None)
-    ignored = _ignored(root)
-    for name in found:
-        parts = name.split("/")
-        if parts[0] in NEVER_TOP or any(p in NEVER for p in parts) or name.endswith(".pyc") or ignored(name):
-            continue
-        if _can_travel(root / name):
-            yield name
+def outlook(job: Job) -> Outlook:
+    """For a dry run: the project and the inputs, by size."""
+    chosen = select(Path(job.folder), job.push)
+    sizes = [(t.name, t.info.st_size) for t in chosen.things if stat.S_ISREG(t.info.st_mode)]
+    sizes += [(i.path, i.size) for i in job.inputs]
+    biggest = sorted(sizes, key=lambda one: (-one[1], one[0]))[:BIGGEST]
+    return Outlook(len(sizes), sum(size for _, size in sizes), tuple(biggest), chosen.withheld)
 
 
-def _can_travel(path: Path) -> bool:
-    """Files, links and folders; a pipe or a socket is nothing without the process behind it."""
-    mode = path.lstat().st_mode
-    return stat.S_ISREG(mode) or stat.S_ISLNK(mode) or stat.S_ISDIR(mode)
+def _key(root: Path, push: tuple[str, ...] | None) -> str:
+    """The same for the same part of the same folder: by it a host finds what was sent before."""
+    parts = [os.fsencode(root.resolve()), *(os.fsencode(p) for p in push or ())]
+    return hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
 
 
-def _git(root: Path) -> Iterable[str] | None:
-    """Tracked and untracked-not-ignored files; None where there is no git or no repository. Submodules and
-    repositories inside answer for themselves: git lists them as mere folders, and code imports from them."""
-    try:
-        done = subprocess.run(
-            ["git", "-C", str(root), "ls-files", "-z", "-c", "-o", "--exclude-standard"],
-            capture_output=True,
-            timeout=60,
-            check=False,
-        )
-    except FileNotFoundError:
-        return None
-    if done.returncode != 0:
-        return None
-    names = (os.fsdecode(n).rstrip("/") for n in done.stdout.split(b"\0") if n)
-    there = [n for n in dict.fromkeys(names) if os.path.lexists(root / n)]  # deleted but still in the index
-    return [name for n in there for name in (_inside(root, n) if _is_repository(root / n) else (n,))]
+def _sendings(root: Path, things: Sequence[Thing], seen: Scans) -> tuple[tuple[Sending, ...], int]:
+    files, size, top = [], 0, str(root)
+    for thing in things:
+        path, mode = os.path.join(top, thing.name), thing.info.st_mode
+        if stat.S_ISLNK(mode):
+            files.append(Sending(to=thing.name, link=os.readlink(path)))
+        elif stat.S_ISDIR(mode):
+            files.append(Sending(to=thing.name, mode=0o755))  # empty, or a submodule that is not checked out
+        else:
+            kept = 0o755 if mode & 0o100 else 0o644
+            digest = seen.sha256(path, thing.info)
+            files.append(Sending(to=thing.name, mode=kept, source=Path(path), sha256=digest))
+            size += thing.info.st_size
+    return tuple(files), size
 
 
-def _is_repository(path: Path) -> bool:
-    return path.is_dir() and not path.is_symlink() and os.path.lexists(path / ".git")
-
-
-def _inside(root: Path, name: str) -> Iterator[str]:
-    yield from (f"{name}/{below}" for below in _git(root / name) or ())
-
-
-def _walk(root: Path, only: tuple[str, ...] | None) -> Iterator[str]:
-    for top in only if only is not None else (".",):
-        start = root / top
-        if start.is_file():
-            yield top
-            continue
-        for folder, folders, files in os.walk(start):
-            links = [d for d in folders if os.path.islink(os.path.join(folder, d))]  # sent, never followed
-            folders[:] = [d for d in folders if d not in NEVER and d not in links]
-            base = Path(folder).relative_to(root)
-            yield from ((base / f).as_posix() for f in (*files, *links))
-
-
-def _ignored(root: Path) -> Callable[[str], bool]:
-    path = root / IGNORE_FILE
-    if not path.exists():
-        return lambda name: False
-    import pathspec
-
-    spec = pathspec.PathSpec.from_lines("gitignore", path.read_text().splitlines())
-    return spec.match_file
-
-
-def _sending(path: Path, to: str) -> Sending:
-    info = path.lstat()
-    if stat.S_ISLNK(info.st_mode):
-        return Sending(to=to, link=os.readlink(path))
-    if not stat.S_ISREG(info.st_mode):
-        return Sending(to=to, mode=0o755)  # a submodule that is not checked out
-    return Sending(to=to, mode=0o755 if info.st_mode & 0o100 else 0o644, source=path)
-
-
-def _digest(files: tuple[Sending, ...]) -> tuple[str, int]:
-    total, size = hashlib.sha256(), 0
+def _digest(files: tuple[Sending, ...]) -> str:
+    total = hashlib.sha256()
     for f in files:
         what = b"link:" + os.fsencode(f.link) if f.link is not None else b"folder"
-        if f.source is not None:
-            with f.source.open("rb") as opened:
-                what = hashlib.file_digest(opened, "sha256").digest()
-            size += f.source.stat().st_size
+        if f.sha256 is not None:
+            what = bytes.fromhex(f.sha256)
         total.update(b"%s\0%o\0%s\0" % (os.fsencode(f.to), f.mode, what))
-    return total.hexdigest()[:16], size
+    return total.hexdigest()[:16]
 
 
-def _input(i: Input) -> tuple[str, Tree]:
+def _input(i: Input, seen: Scans) -> tuple[str, Tree]:
     """NAME is the file or folder itself: what is handed over is found at $LAUNCHER_INPUT/NAME."""
     source = Path(i.path)
     if not source.exists():
         raise usage("input-missing", f"the input {i.path} is not there any more")
     if source.is_file():
-        return "input", _data(i, (Sending(to=i.name or source.name, mode=0o444, source=source),))
-    names = sorted(n for n in _walk(source, None) if (source / n).is_file())  # the digest counts no dead link
-    files = tuple(Sending(to=name, mode=0o444, source=source / name) for name in names)
+        return "input", _data(i, (_datum(source, i.name or source.name, seen),))
+    below = sorted(n for n in walk(source, None, by_rules=False) if (source / n).is_file())  # no dead link
+    files = tuple(_datum(source / name, name, seen) for name in below)
     return f"input/{i.name}" if i.name else "input", _data(i, files)
+
+
+def _datum(path: Path, to: str, seen: Scans) -> Sending:
+    real = path.resolve()  # a link among data stands for what it leads to
+    return Sending(to=to, mode=0o444, source=real, sha256=seen.sha256(str(real), real.stat()))
 
 
 def _data(i: Input, files: tuple[Sending, ...]) -> Tree:

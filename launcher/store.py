@@ -155,6 +155,11 @@ class Home:
         return self.root / "envs"
 
     @property
+    def scans(self) -> Path:
+        """What was seen of the files that are pushed, so that the same are not read again."""
+        return self.root / "scans"
+
+    @property
     def prices(self) -> Path:
         return self.root / "prices.json"
 

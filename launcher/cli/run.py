@@ -13,7 +13,7 @@ from pathlib import Path
 
 import click
 
-from launcher import driver
+from launcher import driver, pushset
 from launcher.ask import Decision
 from launcher.cli import asking
 from launcher.cli.asking import Dashed, after_dashes
@@ -56,10 +56,12 @@ def begin(said: Settings, words: Words) -> None:
         for warning in decision.warnings:
             show.warning(warning)
         carry_out(decision, said, words)
-    elif said.get("json"):
-        show.json(show.document(decision))
+        return
+    outlook = pushset.outlook(decision.plan.job)
+    if said.get("json"):
+        show.json(show.document(decision, outlook))
     else:
-        show.plan(decision)
+        show.plan(decision, outlook)
 
 
 def carry_out(decision: Decision, said: Settings, words: Words) -> None:

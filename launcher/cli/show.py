@@ -23,11 +23,14 @@ from launcher.cli.prog import prog
 from launcher.errors import LauncherError
 from launcher.models import Choice, Json, Offer, Range
 from launcher.plan import MILL, usd
+from launcher.report import moving
 from launcher.report.lines import clock
 from launcher.values import written_duration
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from launcher.pushset import Outlook
 
 __all__ = ["card", "document", "error", "json", "plan", "prog", "question", "table", "tinted", "warning"]
 
@@ -172,8 +175,8 @@ def error(e: LauncherError) -> None:
 # --- plans ---------------------------------------------------------------------------------------
 
 
-def plan(decision: Decision) -> None:
-    """What would be tried, what else there is, what bounds it, and what was refused."""
+def plan(decision: Decision, outlook: Outlook) -> None:
+    """What would be tried, what else there is, what bounds it, what would be sent, and what was refused."""
     made, now = decision.plan, decision.plan.created_at
     table(
         ("", "on", "machine", "GPU", "$ per hour", "hours", "$ in all", "price from"),
@@ -183,14 +186,23 @@ def plan(decision: Decision) -> None:
     if made.choices:
         print()
         _chosen(decision, made.choices[0])
+        _sent(outlook)
     for refusal in made.refused:
         print(f"  not {harmless(refusal.offer)}: {harmless(refusal.reason)}")
     if decision.problem is not None:
         print(f"  run would stop here: {harmless(decision.problem.message)}")
         for detail in decision.problem.details:
             print(f"    {harmless(detail)}")
-    for text in decision.warnings:
+    for text in (*decision.warnings, *outlook.warnings):
         warning(text)
+
+
+def _sent(outlook: Outlook) -> None:
+    biggest = " · ".join(f"{harmless(name)} {moving.size(size)}" for name, size in outlook.biggest)
+    count = f"{outlook.files} file{'' if outlook.files == 1 else 's'}"
+    print(f"  sent        {count}, {moving.size(outlook.size)}{f'; biggest: {biggest}' if biggest else ''}")
+    if outlook.withheld:
+        print(f"  not sent    secrets by their look: {' · '.join(map(harmless, outlook.withheld))}")
 
 
 def _mark(at: int) -> str:
@@ -279,7 +291,7 @@ def question(decision: Decision) -> str:
     return f"Rent it for at most ${usd(ceiling)}{likely}{by}?"
 
 
-def document(decision: Decision) -> Json:
+def document(decision: Decision, outlook: Outlook) -> Json:
     """`plan --json`."""
     made = decision.plan
     choices = [_entry(choice) for choice in made.choices]
@@ -294,7 +306,13 @@ def document(decision: Decision) -> Json:
             "max_time_s": made.limits.max_time_s,
             "ends_by": decision.ends_by,
         },
-        "warnings": list(decision.warnings),
+        "push": {
+            "files": outlook.files,
+            "size": outlook.size,
+            "biggest": [{"path": path, "size": size} for path, size in outlook.biggest],
+            "withheld": list(outlook.withheld),
+        },
+        "warnings": [*decision.warnings, *outlook.warnings],
         "problem": None if problem is None else {"code": problem.code, "message": problem.message},
     }
 

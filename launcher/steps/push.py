@@ -9,17 +9,40 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from launcher.errors import HostDiskFull, HostUnreachable, NoFile
+from launcher.errors import Corrupt, HostDiskFull, HostUnreachable, NoFile
 from launcher.remote.base import Host, Sending
 from launcher.runstate import Attempt
-from launcher.steps.link import link
-from launcher.world import World
+from launcher.steps.link import Link, link
+from launcher.world import PushSet, World
+
+TRIES = 3  # a project that changes while it is sent is read again
 
 
 def push(w: World) -> None:
     a = w.attempt()
     line = link(w, a)
-    files = w.push_set()
+    why: Corrupt | None = None
+    try:
+        for _ in range(TRIES):
+            files = w.push_set()
+            try:
+                _bring(w, line, files)
+            except Corrupt as e:
+                why = e
+                continue
+            project = files.project
+            w.about(a, "pushed", digest=project.digest, files=len(project.files), size=project.size)
+            return
+    except HostUnreachable:
+        _cut(w, a)
+        return
+    except HostDiskFull as e:
+        w.about(a, "over", why=f"the machine's disk is full: {e}", blame=True)
+        return
+    w.about(a, "over", why=f"what is sent changes all the time: {why}", blame=False)
+
+
+def _bring(w: World, line: Link, files: PushSet) -> None:
     project = files.project
     marker = f"project/{project.digest}.complete"
 
@@ -27,23 +50,16 @@ def push(w: World) -> None:
         w.tick()
         line.lease()
 
-    try:
-        line.lease()
-        if not _there(line.host, marker):
-            with w.transfer("push", "project") as told:
-                line.host.put_tree(f"project/{project.digest}", project, tick, told)
-            for folder, tree in files.inputs:
-                with w.transfer("push", folder) as told:
-                    line.host.put_tree(folder, tree, tick, told)
-            _put_back(w, line.host)
-            line.host.write(marker, b"")
-    except HostUnreachable:
-        _cut(w, a)
+    line.lease()
+    if _there(line.host, marker):
         return
-    except HostDiskFull as e:
-        w.about(a, "over", why=f"the machine's disk is full: {e}", blame=True)
-        return
-    w.about(a, "pushed", digest=project.digest, files=len(project.files), size=project.size)
+    with w.transfer("push", "project") as told:
+        line.host.put_tree(f"project/{project.digest}", project, tick, told)
+    for folder, tree in files.inputs:
+        with w.transfer("push", folder) as told:
+            line.host.put_tree(folder, tree, tick, told)
+    _put_back(w, line.host)
+    line.host.write(marker, b"")
 
 
 def _there(host: Host, marker: str) -> bool:

@@ -8,7 +8,7 @@ import os
 import random
 import tarfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
@@ -25,7 +25,7 @@ from tests.hosts.relay import Relay
 pytestmark = pytest.mark.need("docker")
 
 Content = bytes | str | None | tuple[bytes]  # a file · a link · an empty folder · an executable
-Shape = dict[str, Content]
+Shape = Mapping[str, Content]
 ODD = {
     "new\nline": b"1",
     "a 'single' \"double\" `back` $HOME \\": b"2",
@@ -176,7 +176,7 @@ def test_swaps_of_files_folders_and_links_and_deletes(place: Place) -> None:
 def test_any_tree_after_any_tree(place: Place) -> None:
     dice = random.Random(20261120)
     for _ in range(10):
-        shape: Shape = {}
+        shape: dict[str, Content] = {}
         for _ in range(dice.randrange(30)):
             name = "/".join(dice.choice(["a", "b", "c", "\n", "é"]) for _ in range(dice.randrange(1, 5)))
             taken = told(shape)
@@ -188,7 +188,7 @@ def test_any_tree_after_any_tree(place: Place) -> None:
 
 def test_only_what_changed_travels(place: Place, relay: Relay) -> None:
     dice = random.Random(2)
-    shape: Shape = {f"d{n % 7}/{n}": dice.randbytes(20_000) for n in range(100)}
+    shape: dict[str, Content] = {f"d{n % 7}/{n}": dice.randbytes(20_000) for n in range(100)}
     place.push(shape)
     shape["d0/7"] = b"changed"
     del shape["d1/8"]
@@ -209,7 +209,7 @@ def test_a_job_that_edits_its_copy_changes_nobody_elses(place: Place) -> None:
 
 
 def test_an_edit_of_what_is_kept_is_noticed_and_mended(place: Place) -> None:
-    shape: Shape = {"a": b"one", "b/c": b"two"}
+    shape: dict[str, Content] = {"a": b"one", "b/c": b"two"}
     place.push(shape)
     for harm in ("echo x >>tree/a", "rm tree/b/c", "touch tree/b/new", "chmod 755 tree/a", "rm stamp"):
         place.sh(f"cd {place.base}/trees/k/g.* && {harm}")
@@ -242,7 +242,7 @@ def test_data_is_linked_read_only_and_shared(place: Place) -> None:
 # --- what breaks --------------------------------------------------------------------------------
 
 
-def noisy(size: int = 40_000, count: int = 40, seed: int = 3) -> Shape:
+def noisy(size: int = 40_000, count: int = 40, seed: int = 3) -> dict[str, Content]:
     dice = random.Random(seed)
     return {f"d{n % 5}/f{n}": dice.randbytes(size) for n in range(count)} | {"l": "d0/f0", "e": None}
 
@@ -355,7 +355,7 @@ def test_a_file_that_changes_under_way_is_said(place: Place) -> None:
 # --- large files --------------------------------------------------------------------------------
 
 
-def large(seed: int = 5) -> Shape:
+def large(seed: int = 5) -> dict[str, Content]:
     dice = random.Random(seed)
     body = dice.randbytes(blobs.LEAST + 123_457)
     return {
@@ -429,10 +429,10 @@ def test_a_blob_that_was_tampered_with_is_sent_anew(place: Place) -> None:
 
 @pytest.mark.parametrize("kind", ["openssh", "dropbear"])
 def test_a_full_disk_shows_nothing_and_keeps_the_former(kind: str, tmp_path: Path) -> None:
-    with sshd_container(kind, home_mb=6) as box:  # type: ignore[arg-type]
+    with sshd_container(kind, home_mb=6) as box:
         place = Place(box, tmp_path)
         place.push({"a": b"1"})
-        for shape in ({"b": random.Random(1).randbytes(8_000_000)}, large(), noisy(100_000, 50)):
+        for shape in (noisy(8_000_000, 1), large(), noisy(100_000, 50)):
             with pytest.raises(HostDiskFull):
                 place.push(shape, to=f"{place.base}/runs/full/project/d")
             assert place.sh(f"[ -e {place.base}/runs/full/project/d ] && echo shown || true") == ""

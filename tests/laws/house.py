@@ -37,6 +37,8 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
         "disk",
         (
             "launcher.files",
+            "launcher.scans",
+            "launcher.selection",
             "launcher.store",
             "launcher.journal",
             "launcher.bundled",

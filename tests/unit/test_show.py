@@ -17,7 +17,9 @@ from launcher.cli import show
 from launcher.errors import Exit, LauncherError
 from launcher.models import Job, Need, Offer, Range, Runtime, RuntimeKind
 from launcher.plan import Ask, Decision, Target, Way, make, usd
+from launcher.pushset import Outlook
 
+SENT = Outlook(12, 5_300_000, (("data.csv", 5_000_000), ("train\x1b.py", 4_000)), (".env",))
 NOW = datetime(2026, 3, 4, 12, 0, tzinfo=UTC)
 
 
@@ -49,7 +51,7 @@ def decision(*targets: str, bounds: bool = True) -> Decision:
 
 
 def test_the_document_is_the_contract() -> None:
-    document = json.loads(json.dumps(show.plain(show.document(decision("runpod")))))
+    document = json.loads(json.dumps(show.plain(show.document(decision("runpod"), SENT))))
     assert [offer["target"] for offer in document["offers"]] == ["runpod", "here"]
     chosen = document["chosen"]
     assert chosen == document["offers"][0]
@@ -77,7 +79,7 @@ def test_the_document_is_the_contract() -> None:
 
 
 def test_what_nobody_can_tell_is_null_and_the_bound_is_a_number() -> None:
-    document = show.plain(show.document(decision("runpod", bounds=False)))
+    document = show.plain(show.document(decision("runpod", bounds=False), SENT))
     assert document["chosen"]["hours"]["likely"] is None
     assert document["chosen"]["hours"]["high"] > 24
     assert document["offers"][1]["usd"] == {"low": 0.0, "likely": 0.0, "high": 0.0}
@@ -94,7 +96,7 @@ def test_the_question_names_ceiling_forecast_and_end() -> None:
 def test_a_pipe_gets_full_values_and_a_terminal_a_picture(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    show.plan(decision())
+    show.plan(decision(), SENT)
     piped = capsys.readouterr().out
     assert "run\there\t-\t-\t0\t2.0 h (60 min–3.2 h)\t0\tthis machine" in piped
     assert "planning notes, 184 days old" in piped
@@ -172,11 +174,11 @@ def test_a_problem_and_reasons_are_said_beside_the_prices(capsys: pytest.Capture
     bare = decision()
     problem = LauncherError("no-offer", "nothing here", exit=Exit.NO_OFFER, details=("because",))
     shown = replace(bare, plan=replace(bare.plan, choices=()), problem=problem, warnings=("old",))
-    show.plan(shown)
+    show.plan(shown, SENT)
     captured = capsys.readouterr()
     assert "run would stop here: nothing here\n    because" in captured.out
     assert captured.err == "warning: old\n"
-    document = show.document(shown)
+    document = show.document(shown, SENT)
     assert document["chosen"] is None
     assert document["problem"] == {"code": "no-offer", "message": "nothing here"}
 
@@ -195,3 +197,23 @@ def test_short_times_are_said_in_seconds_and_minutes(amount: str, words: str) ->
 )
 def test_dollars_are_never_understated(amount: str, written: str) -> None:
     assert usd(Decimal(amount)) == written
+
+
+def test_a_plan_says_what_would_be_sent(capsys: pytest.CaptureFixture[str]) -> None:
+    show.plan(decision(), SENT)
+    out = capsys.readouterr().out
+    assert "12 files, 5.3 MB; biggest: data.csv 5.0 MB · train·.py 4.0 kB" in out
+    assert "not sent    secrets by their look: .env" in out and "\x1b.py" not in out
+    assert show.document(decision(), SENT)["push"] == {
+        "files": 12,
+        "size": 5_300_000,
+        "biggest": [{"path": "data.csv", "size": 5_000_000}, {"path": "train\x1b.py", "size": 4_000}],
+        "withheld": [".env"],
+    }
+
+
+def test_much_to_send_is_a_warning(capsys: pytest.CaptureFixture[str]) -> None:
+    much = replace(SENT, size=300_000_000)
+    show.plan(decision(), much)
+    assert "300 MB would be sent, most of it data.csv" in " ".join(capsys.readouterr().err.split())
+    assert any("300 MB" in w for w in show.document(decision(), much)["warnings"])

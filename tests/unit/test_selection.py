@@ -1,0 +1,97 @@
+"""Which names travel: git's rules with and without git, and what is held back as a secret."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from launcher.selection import select, walk
+
+PATTERNS = """*.log|build/|!build/|/a|a/*|!a/keep|!a/keep/|*|!*/|!*.py|**/c|c/**|a/**/d.py|/b/c/|#x|\\#x
+x.py|!x.py|*.p[yx]|d.py |d.py\\ |keep|!keep|b|/*|!/a|?.py|a/b/|!a/b/c/x.py|**|c/|!c""".replace("\n", "|").split(
+    "|"
+)
+FOLDERS, FILES = ["a", "b", "c", "keep", "build"], ["x.py", "d.py", "e.log", "#x", "y.px", "d.py "]
+
+
+def git(root: Path, *words: str) -> bytes:
+    return subprocess.run(["git", "-C", str(root), *words], check=True, capture_output=True).stdout
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_the_walk_agrees_with_git(tmp_path: Path, seed: int) -> None:
+    dice = random.Random(seed)
+    for _ in range(14):
+        folder = tmp_path.joinpath(*(dice.choice(FOLDERS) for _ in range(dice.randrange(4))))
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / dice.choice(FILES)).write_text("")
+    folders = [tmp_path, *(p for p in sorted(tmp_path.rglob("*")) if p.is_dir())]
+    for folder in dice.sample(folders, min(len(folders), dice.randrange(1, 4))):
+        rules = "\n".join(dice.choices(PATTERNS, k=dice.randrange(1, 4)))
+        (folder / ".gitignore").write_text(rules + "\n")
+    walked = {n for n in walk(tmp_path, None) if not (tmp_path / n).is_dir()}
+    git(tmp_path, "init", "-q")
+    listed = git(tmp_path, "ls-files", "-zco", "--exclude-standard").split(b"\0")
+    assert walked == {os.fsdecode(n) for n in listed if n}
+
+
+def made(root: Path, *files: str) -> Path:
+    for name in files:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(name)
+    return root
+
+
+def chosen(root: Path) -> tuple[set[str], set[str]]:
+    found = select(root)
+    return {t.name for t in found.things}, set(found.withheld)
+
+
+@pytest.mark.parametrize("with_git", [False, True])
+def test_secrets_stay_at_home_and_are_told(tmp_path: Path, with_git: bool) -> None:
+    secret = (".env", "sub/.env.local", ".netrc", "keys/id_rsa", "id_ed25519", "x.p12", ".aws/credentials")
+    plain = (".env.example", "id_rsa.pub", "keys.py", "ca.pem", "slides.key", "env", "a.envx")
+    made(tmp_path, *secret, *plain)
+    (tmp_path / "tls.key").write_text("# mine\n-----BEGIN EC PRIVATE KEY-----\nabc\n")
+    (tmp_path / "server.pem").write_text("-----BEGIN OPENSSH PRIVATE KEY-----\nabc\n")
+    if with_git:
+        git(tmp_path, "init", "-q")
+    assert chosen(tmp_path) == (set(plain), {*secret, "tls.key", "server.pem"})
+
+
+def test_a_line_of_ones_own_sends_a_secret_all_the_same(tmp_path: Path) -> None:
+    made(tmp_path, ".env", "test/fake.pem", "other/.env")
+    (tmp_path / "test/fake.pem").write_text("-----BEGIN PRIVATE KEY-----")
+    (tmp_path / ".launcherignore").write_text("!/.env\n!test/*.pem\n")
+    assert chosen(tmp_path) == ({".env", "test/fake.pem", ".launcherignore"}, {"other/.env"})
+
+
+@pytest.mark.parametrize("with_git", [False, True])
+def test_empty_folders_travel_unless_ignored(tmp_path: Path, with_git: bool) -> None:
+    made(tmp_path, "a/x.py", ".gitignore")
+    (tmp_path / ".gitignore").write_text("/ignored/\n")
+    for name in ("logs", "a/deep/er", "ignored", "models", ".venv/x"):
+        (tmp_path / name).mkdir(parents=True)
+    if with_git:
+        git(tmp_path, "init", "-q")
+    assert chosen(tmp_path)[0] == {"a/x.py", ".gitignore", "logs", "a/deep/er"}
+
+
+def test_an_ignored_folder_is_not_even_looked_into(tmp_path: Path) -> None:
+    made(tmp_path, "a.py", "data/x")
+    (tmp_path / ".gitignore").write_text("data/\n")
+    (tmp_path / "data").chmod(0)
+    try:
+        assert chosen(tmp_path)[0] == {"a.py", ".gitignore"}
+    finally:
+        (tmp_path / "data").chmod(0o700)
+
+
+def test_a_part_of_a_folder_obeys_the_rules_above_it(tmp_path: Path) -> None:
+    made(tmp_path, "t/train.py", "t/out.log", "kit/k.py", "other/o.py")
+    (tmp_path / ".gitignore").write_text("*.log\n")
+    assert {t.name for t in select(tmp_path, ("t", "kit/k.py")).things} == {"t/train.py", "kit/k.py"}
