@@ -24,6 +24,10 @@ Json = dict[str, Any]
 OUTBID_GRACE_S = 5.0
 STOP_GRACE_S = 5.0
 MOST_ENV = 50
+UNFIT = (
+    "error starting container: OCI runtime create failed: nvidia-container-cli: requirement error: "
+    "unsatisfied condition: cuda>=12.8, please update your driver"
+)
 
 
 class Refused(Exception):
@@ -212,6 +216,9 @@ class Cloud:
         if image in self.conditions.broken_images:
             if not pod.system_lines:
                 pod.system_lines.append(Said(self.now(), f"error pulling image: {image}: manifest unknown"))
+        elif image in self.conditions.unfit_images:
+            pod.system_lines.append(Said(self.now(), UNFIT))
+            self._set(pod, Status.RUNNING)
         elif self.now() - pod.created >= timedelta(seconds=self.conditions.provision_s):
             pod.system_lines.append(Said(self.now(), f"create container {image}"))
             self._set(pod, Status.STARTING)

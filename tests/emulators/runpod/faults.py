@@ -88,5 +88,6 @@ class Conditions:
     pod_key_on_rest: bool = True
     broken_images: set[str] = field(default_factory=set)  # they cannot be pulled
     refused_images: set[str] = field(default_factory=set)  # they are refused at create
+    unfit_images: set[str] = field(default_factory=set)  # the host's driver is too old: RUNNING, never up
     extras: bool = True  # answers hold words that the document does not know
     quota: int | None = None  # requests per minute

@@ -55,7 +55,10 @@ def _page(call: Call, name: str, items: list[Json]) -> Json:
     """In pages of `limit` where a cursor is in use, as newer deployments do."""
     if not call.cloud.conditions.extras:
         return {name: items}
-    first = int(call.query.get("cursor", "0"))
+    cursor = call.query.get("cursor", "0")
+    if not cursor.isdecimal():
+        raise Refused(400, "invalid cursor")
+    first = int(cursor)
     more = first + PAGE < len(items)
     pages = {"hasNextPage": more, **({"nextCursor": str(first + PAGE)} if more else {})}
     return {name: items[first : first + PAGE], "pagination": pages}

@@ -135,6 +135,11 @@ class Handler(BaseHTTPRequestHandler):
         except BadQuery as no:
             self.front.offences.append(f"GraphQL: {no}") if "variables" in str(no) else None
             return 400, {"errors": [{"message": str(no)}]}
+        except (
+            Exception
+        ) as fault:  # a fault of this emulator's own must fail the test, not look like an outage
+            self.front.faulty_answers.append(f"{route.name}: {fault!r}")
+            return 500, self._problem(500, "the emulator failed")
         if route.gives is not None:
             for fault in checking.faults(answer, route.gives):
                 self.front.faulty_answers.append(f"{route.name}: {fault}")
