@@ -47,6 +47,7 @@ class Attempt:
     over: str | None = None  # why this machine is to be ended: nothing more is wanted of it
     blame: bool = False  # the offer itself did not work: the next attempt tries another
     status: int | None = None  # the exit status that its failure stands for
+    fault: str | None = None  # what kind of refusal it was, by the name of its error
     end_asked_at: datetime | None = None
     gone_at: datetime | None = None
     billed_until: datetime | None = None  # the latest at which its meter stopped

@@ -189,6 +189,7 @@ _ATTEMPT_FACTS: dict[str, Callable[[Fact], dict[str, Any]]] = {
         "over": f.data["reason"],
         "blame": f.data["blame"],
         "status": f.data.get("exit"),
+        "fault": f.data.get("code"),
         # What never was costs nothing; what was perhaps there for a while may have.
         **({"usd_per_hour": Decimal(0)} if f.data.get("sure", True) else {}),
     },
@@ -207,7 +208,12 @@ _ATTEMPT_FACTS: dict[str, Callable[[Fact], dict[str, Any]]] = {
     "deadline": lambda f: {"deadline": parse_iso(f.data["deadline"])},
     "sealed": _sealed,
     "receipt": lambda f: {"receipt_at": f.at},
-    "over": lambda f: {"over": f.data["why"], "blame": f.data["blame"], "status": f.data.get("exit")},
+    "over": lambda f: {
+        "over": f.data["why"],
+        "blame": f.data["blame"],
+        "status": f.data.get("exit"),
+        "fault": f.data.get("code"),
+    },
     "end-asked": lambda f: {"end_asked_at": f.at},
     "gone": lambda f: {
         "gone_at": f.at,

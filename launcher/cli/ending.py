@@ -18,7 +18,7 @@ from launcher.cli.follow import Follower
 from launcher.cli.live import harmless
 from launcher.cli.prog import prog
 from launcher.cli.words import Words, repeated
-from launcher.errors import Exit, LauncherError
+from launcher.errors import Exit, KeyChanged, LauncherError
 from launcher.models import Choice, State
 from launcher.providers import registry
 from launcher.report import documents, lines, moving, versions
@@ -119,7 +119,7 @@ def trouble(view: RunView, state: State) -> LauncherError | None:
         sentence,
         exit=runstate.exit_status(view.state, state),
         details=(refused,) if refused and refused not in sentence else (),
-        hint=_next(view, state) or f"logs {view.plan.run}",
+        hint=_check(view) or _next(view, state) or f"logs {view.plan.run}",
         billed=_billed(view),
     )
 
@@ -128,6 +128,8 @@ def _told(view: RunView, state: State) -> tuple[str, str] | None:
     sealed, label = view.state.sealed, view.plan.label
     if state is State.FAILED and sealed is not None:
         return _failed(view, sealed)
+    if state is State.FAILED and _stranger(view):
+        return "host-key-changed", view.why() or "who answers there is not who was known"
     if state is State.FAILED:
         return "run-failed", view.why() or "the run failed, and nothing was said"
     if state is State.LIMIT:
@@ -145,6 +147,16 @@ def _told(view: RunView, state: State) -> tuple[str, str] | None:
     if state is State.PLANNED:
         return "engine-missing", f"the run's engine did not start; its words are in {view.folder.engine_log}"
     return None
+
+
+def _stranger(view: RunView) -> bool:
+    return bool(view.state.attempts) and view.state.attempts[-1].fault == KeyChanged.__name__
+
+
+def _check(view: RunView) -> str | None:
+    """Nothing goes on before a person has looked at the host."""
+    name = view.offer.target.partition(":")[2]
+    return f"host check {name}" if name and _stranger(view) and view.state.sealed is None else None
 
 
 def _failed(view: RunView, sealed: runstate.Sealed) -> tuple[str, str]:

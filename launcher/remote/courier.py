@@ -59,12 +59,12 @@ class Courier:
         """A plain file, open for reading. With a base, no link lies on the way from there down."""
         full = self.inside(path)
         real = os.path.realpath(full)
-        if real != full and not real.startswith(self.root + b"/"):
-            raise PermissionError(errno.EPERM, "outside of the root")
         if base is not None:
             top = self.inside(base)
             if os.path.realpath(top) + full[len(top) :] != real:
                 raise Refused("link")
+        if real != full and not real.startswith(self.root + b"/"):
+            raise PermissionError(errno.EPERM, "outside of the root")
         file = os.open(real, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
         if not stat.S_ISREG(os.fstat(file).st_mode):
             os.close(file)

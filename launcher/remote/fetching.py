@@ -38,6 +38,7 @@ Ahead = Callable[[Sequence[Rest]], None]
 
 CHUNK = 1 << 18  # small enough that a slow link still lets tick() in twice a second
 LASTING = 1 << 26
+LEAVE_FREE = 16 << 20  # on the disk that files are brought to
 _HEX = frozenset("0123456789abcdef")
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -83,8 +84,10 @@ def fetch(
     root = os.open(staging, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     total, before = sum(listed.size for listed in listing), 0
     try:
+        rests = _rests(root, base, listing)
+        _room(root, rests)
         if ahead is not None:
-            ahead(_rests(root, base, listing))
+            ahead(rests)
         for listed in listing:
             tick()
             source = _source(base, listed)
@@ -104,6 +107,13 @@ def fetch(
 
 def _source(base: str, listed: Listed) -> str:
     return listed.path if base in ("", ".") else posixpath.join(base, listed.path)
+
+
+def _room(root: int, rests: Sequence[Rest]) -> None:
+    """A listing may promise anything: this machine's disk is not filled by it."""
+    disk, wanted = os.fstatvfs(root), sum(rest.size for rest in rests)
+    if wanted > disk.f_bavail * disk.f_frsize - LEAVE_FREE:
+        raise OSError(errno.ENOSPC, f"{os.strerror(errno.ENOSPC)} for the {wanted} bytes that are listed")
 
 
 def _rests(root: int, base: str, listing: Sequence[Listed]) -> list[Rest]:

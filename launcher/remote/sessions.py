@@ -13,15 +13,18 @@ from typing import TYPE_CHECKING, Protocol
 
 from launcher.errors import HostUnreachable
 from launcher.remote.base import Tick
-from launcher.remote.channel import PIECE, SLICE_S, TAIL, Wire
+from launcher.remote.channel import GULP, SLICE_S, TAIL, Wire
 from launcher.ssh.connection import Connection
+from launcher.ssh.errors import as_of_a_socket
 from launcher.ssh.quoting import line
 
 if TYPE_CHECKING:
     from paramiko import Channel
 
-ARRIVED = "launcher-arrived "  # what a command says first: before it, a login shell may have talked
+# What a command says first, on a line of its own: before it, a login shell may have talked.
+ARRIVED = "launcher-arrived "
 JUNK = 64 << 10
+FLOOD = 32 << 20
 LEAVE_S = 0.25
 
 
@@ -32,23 +35,33 @@ class Session:
         self._channel = channel
         self._keep = keep
         self.complaint = b""  # the end of its stderr
+        self._floods = 0
         self.wire = Wire(self, self, "the host")
 
     def recv(self, count: int, /) -> bytes:
         try:
-            return self._channel.recv(count)
+            with as_of_a_socket():
+                return self._channel.recv(count)
         finally:
-            while self._channel.recv_stderr_ready():
-                self.complaint = (self.complaint + self._channel.recv_stderr(PIECE))[-self._keep :]
+            if self._channel.recv_stderr_ready():
+                self._complained(self._channel.recv_stderr(GULP))
+
+    def _complained(self, data: bytes) -> None:
+        self.complaint = (self.complaint + data)[-self._keep :]
+        self._floods += len(data)
+        if self._floods > FLOOD + self._keep:
+            raise HostUnreachable("the host says more on its stderr than can be meant")
 
     def send(self, data: bytes | memoryview, /) -> int:
-        return self._channel.send(bytes(data))
+        with as_of_a_socket():
+            return self._channel.send(bytes(data))
 
     def settimeout(self, seconds: float | None, /) -> None:
         self._channel.settimeout(seconds)
 
     def shutdown(self, how: int, /) -> None:
-        self._channel.shutdown(how)
+        with as_of_a_socket():
+            self._channel.shutdown(how)
 
     def close(self) -> None:
         """Its command is let end by itself, if it does so soon. A session that is closed under a running one
@@ -60,7 +73,8 @@ class Session:
         while not (channel.exit_status_ready() or channel.closed) and time.monotonic() < until:
             channel.status_event.wait(LEAVE_S)
         running = not channel.exit_status_ready()
-        channel.close()
+        with suppress(OSError), as_of_a_socket():
+            channel.close()
         transport = channel.get_transport()
         if running and "dropbear" in transport.remote_version:
             transport.close()
@@ -92,7 +106,8 @@ class Opened(Protocol):
 def opened(
     connection: Connection, argv: Sequence[str], until: float, tick: Tick, *, keep: int = TAIL
 ) -> tuple[Session, str]:
-    session = Session(connection.open_session(line(argv)), keep)
+    timeout = max(0.1, until - time.monotonic())
+    session = Session(connection.open_session(line(argv), timeout=timeout, tick=tick), keep)
     try:
         return session, _greeting(session.wire, until, tick)
     except BaseException:

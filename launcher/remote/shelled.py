@@ -34,7 +34,7 @@ _PLAIN = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456
 
 # cd to where it is meant, each folder on the way made when asked for, and never out of the root.
 _BEGIN = f"""
-echo {ARRIVED}sh
+echo; echo {ARRIVED}sh
 top() {{ cd -P -- "$1" 2>/dev/null || exit {_GONE}; top=$(pwd -P); top=${{top%/}}; }}
 within() {{ case "$(pwd -P)/" in "$top"/*) ;; *) exit {_OUTSIDE} ;; esac; }}
 into() {{
@@ -53,6 +53,7 @@ _STREAM = (  # ROOT BASE; on stdin: where from, how much, folder, name
     + f"""
 top "$1"; base=
 if [ -n "$2" ]; then base=$(into "$2"; pwd -P) || base=-; fi
+piece() {{ dd if="./$n" bs=65536 skip=$(($1 / 65536)) 2>/dev/null; }}
 one() {{
   [ "$base" != - ] || exit {_GONE}
   d=$(printf '%b.' "$3"); d=${{d%.}}; n=$(printf '%b.' "$4"); n=${{n%.}}
@@ -66,8 +67,10 @@ one() {{
   size=$(stat -c %s "./$n" 2>/dev/null || wc -c <"./$n")
   left=$((size - $1)); [ $left -le $2 ] || left=$2; [ $left -ge 0 ] || left=0
   echo ok $left
-  [ $left -eq 0 ] || dd if="./$n" bs=65536 skip=$(($1 / 65536)) 2>/dev/null |
-    tail -c +$(($1 % 65536 + 1)) | head -c $left
+  [ $left -gt 0 ] || return 0
+  from=$(($1 % 65536))
+  if [ $from -eq 0 ]; then piece "$1" | head -c $left
+  else piece "$1" | tail -c +$((from + 1)) | head -c $left; fi
 }}
 while read -r at most folder name; do
   (one "$at" "$most" "$folder" "$name") ||

@@ -19,11 +19,11 @@ from pathlib import Path
 
 from launcher.errors import HostError, HostUnreachable
 from launcher.models import Access, Route
+from launcher.remote import treesync
 from launcher.remote.base import Done, Listed, Pipe, Progress, Sending, Tick, Tree, Wanted, unseen
 from launcher.remote.channel import TAIL, Channel, Wire, message
 from launcher.remote.couriered import ANSWER_S, Couriered, checked
 from launcher.remote.fetching import Rest, fetch
-from launcher.remote.sending import below, counted
 from launcher.remote.sessions import ARRIVED, Session, opened
 from launcher.remote.shelled import Shelled
 from launcher.remote.streaming import Feed
@@ -41,10 +41,10 @@ _CHECK = "import sys; sys.exit(sys.version_info < (3, 8))"
 _LOAD = "import sys; exec(sys.stdin.buffer.read(int(sys.argv.pop(1))))"
 _FIND = (
     f"for p in {' '.join(PYTHONS)}; do "
-    f'if "$p" -I -c {shlex.quote(_CHECK)} 2>/dev/null; then echo {ARRIVED}"$p"; '
-    f'exec "$p" -I -c {shlex.quote(_LOAD)} "$@"; fi; done; echo {ARRIVED}'
+    f'if "$p" -I -c {shlex.quote(_CHECK)} 2>/dev/null; then echo; echo {ARRIVED}"$p"; '
+    f'exec "$p" -I -c {shlex.quote(_LOAD)} "$@"; fi; done; echo; echo {ARRIVED}'
 )
-_KNOWN = f'echo {ARRIVED}"$0"; exec "$0" -I -c {shlex.quote(_LOAD)} "$@"'
+_KNOWN = f'echo; echo {ARRIVED}"$0"; exec "$0" -I -c {shlex.quote(_LOAD)} "$@"'
 
 
 class NoPython(HostError):
@@ -85,7 +85,8 @@ class SshHost:
         self._verbs(tick).put(files, tick)
 
     def put_tree(self, to: str, tree: Tree, tick: Tick, progress: Progress = unseen) -> None:
-        self.put(counted(below(to, tree), tree.size, progress), tick)
+        base = posixpath.dirname(posixpath.dirname(self.root))  # what runs of this user share
+        treesync.send(self._connected(tick), base, f"{self.root}/{checked(to)}", tree, tick, progress)
 
     def get(
         self,
@@ -95,8 +96,7 @@ class SshHost:
         tick: Tick,
         progress: Progress = unseen,
     ) -> None:
-        single = partial(self._verbs(tick).read, base=base, tick=tick)
-        feed = Feed(partial(self._stream, base, tick), single, tick)
+        feed = Feed(partial(self._stream, base, tick), partial(self._single, base, tick), tick)
         try:
             fetch(feed.read, base, listing, staging, tick, chunk=PIECE, progress=progress, ahead=feed.ahead)
         finally:
@@ -175,10 +175,17 @@ class SshHost:
             raise
         return session.wire
 
+    def _single(self, base: str, tick: Tick, path: str, offset: int, limit: int) -> bytes:
+        return self._verbs(tick).read(path, offset, limit, base=base, tick=tick)
+
     def _stream(self, base: str, tick: Tick, rests: Sequence[Rest]) -> Wire:
         if self._shell is not None:
             return self._shell.stream(base, rests, tick)
-        wire = self._courier_wire(tick)
+        try:
+            wire = self._courier_wire(tick)
+        except NoPython:
+            self._shell = Shelled(self.root, self._opened)
+            return self._shell.stream(base, rests, tick)
         files = [{"path": rest.source, "offset": rest.offset, "limit": rest.size + 1} for rest in rests]
         ask = {"verb": "stream", "base": base or ".", "files": files, "nice": LOW}
         try:

@@ -23,8 +23,16 @@ _LONGEST_LINE = 64
 class Feed:
     """`opened` starts the stream of these files; `read` reads any single piece."""
 
-    def __init__(self, opened: Callable[[Sequence[Rest]], Wire], read: Read, tick: Tick) -> None:
+    def __init__(
+        self,
+        opened: Callable[[Sequence[Rest]], Wire],
+        read: Read,
+        tick: Tick,
+        *,
+        silence_s: float = SILENCE_S,
+    ) -> None:
         self._opened = opened
+        self._silence_s = silence_s
         self._single = read
         self._tick = tick
         self._wire: Wire | None = None
@@ -60,7 +68,7 @@ class Feed:
         return self._wire
 
     def _until(self) -> float:
-        return time.monotonic() + SILENCE_S
+        return time.monotonic() + self._silence_s
 
     def _next_file(self) -> None:
         if self._left:

@@ -9,10 +9,11 @@ from __future__ import annotations
 from datetime import timedelta
 
 from launcher.codec import dump
-from launcher.errors import Exit, Gone, HostError, NoFile, ProviderError
+from launcher.errors import Exit, Gone, HostError, KeyChanged, NoFile, ProviderError
 from launcher.events import parse_events
 from launcher.models import Access, ResourceState
 from launcher.runstate import Attempt
+from launcher.ssh.errors import KeyMismatch
 from launcher.steps import sight
 from launcher.world import World
 
@@ -31,6 +32,9 @@ def connect(w: World) -> None:
             resource = provider.get(a.instance)
         except Gone:
             resource = None
+        except KeyChanged as e:
+            _stranger(w, a, e.reason)
+            return
         except ProviderError:
             w.wait(1)
             continue
@@ -41,7 +45,11 @@ def connect(w: World) -> None:
                 return
         elif resource.state is ResourceState.RUNNING and resource.access is not None:
             if delivered != resource.boot:
-                delivered = resource.boot if _deliver(w, a, resource.access) else None
+                try:
+                    delivered = resource.boot if _deliver(w, a, resource.access) else None
+                except KeyMismatch as e:
+                    _stranger(w, a, str(e))
+                    return
             if delivered is not None and _armed(w, a, resource.access):
                 return
         w.wait(w.pace_s / 5)
@@ -52,6 +60,11 @@ def connect(w: World) -> None:
         blame=True,
         exit=int(Exit.UNREACHABLE),
     )
+
+
+def _stranger(w: World, a: Attempt, why: str) -> None:
+    """Who answers is not who we know, and knocking again changes nothing."""
+    w.about(a, "over", why=why, blame=True, exit=int(Exit.UNREACHABLE), code=KeyChanged.__name__)
 
 
 def _left_alone(w: World, a: Attempt) -> bool:
@@ -76,6 +89,8 @@ def _deliver(w: World, a: Attempt, access: Access) -> bool:
             host.read("events.jsonl", 0, 1)
         except NoFile:
             host.write("agent.pyz", w.parts.agent)
+    except KeyMismatch:
+        raise
     except HostError:
         w.drop_hosts()
         return False
