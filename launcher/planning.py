@@ -137,7 +137,8 @@ def _name(settings: Settings, label: str, house: House) -> str:
 def _software(settings: Settings, what: What) -> Software:
     image = settings.get("image") or (what.recipe.image if what.recipe else None)
     named = words(what.recipe.name if what.recipe else None, str(what.project))
-    return Software(what.job, image, bool(settings.get("no_image")), named)
+    said = settings.get("image") if settings.given("image") else None
+    return Software(what.job, image, said, bool(settings.get("no_image")), named)
 
 
 def _need(settings: Settings, wanted: Recipe | None, book: Book) -> Need:

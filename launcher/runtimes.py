@@ -73,8 +73,21 @@ def away(job: Job, image: str | None, image_s: int, *, boots_image: bool, no_ima
     return Runtime(kind, None, why, image, extra.requirements, extra.setup, prepare_s)
 
 
-def on_machine(job: Job) -> Runtime:
-    """On a machine of the user's own that holds no image: an environment there, kept for the next run."""
+def on_machine(job: Job, said: str | None, cwd: Path, environ: Mapping[str, str]) -> Runtime:
+    """On a machine of the user's own: an environment there, kept for the next run; or the image that the user
+    named, if that machine can fetch it."""
+    if said is not None:
+        image = image_of(said, job, cwd, environ)
+        if image.files:
+            raise usage(
+                "image-is-here",
+                f"{said} is an image made from a folder here, and that machine cannot fetch it",
+                hint="config show    then --image with a name that it can fetch, or no --image",
+            )
+        extra = _extra(job)
+        prepare_s = IMAGE_S + extra.prepare_s
+        why = "that machine runs the image"
+        return Runtime(RuntimeKind.DOCKER, None, why, image.name, extra.requirements, extra.setup, prepare_s)
     if job.requirements is None and not job.setup:
         return Runtime(RuntimeKind.ENV, None, "the python3 of that machine")
     why = "its environment is made there, unless an earlier run did"

@@ -45,6 +45,7 @@ class Software:
 
     job: Job
     image: str | None
+    said_image: str | None = None  # the user's own word, where the recipe's is not meant
     no_image: bool = False  # an environment on the machine instead
     words: str = ""  # what names the job after `run`
 
@@ -142,7 +143,8 @@ def _runtime(boots: str, software: Software, house: House) -> Runtime:
         return runtimes.here(software.job, house.home)
     job = runtimes.with_found_requirements(software.job)
     if boots == "machine":
-        return runtimes.on_machine(job)
+        said = None if software.no_image else software.said_image
+        return runtimes.on_machine(job, said, house.cwd, house.environ)
     return runtimes.in_image(software.image, job, house.cwd, house.environ)
 
 

@@ -17,7 +17,7 @@ from launcher.codec import load, parse_iso
 from launcher.errors import Gone, ProviderError
 from launcher.hosts import Device, Facts, HostBook, HostRecord
 from launcher.hostwords import HostWish
-from launcher.models import Access, Json, Need, Offer, Order, Resource, ResourceState, Traits
+from launcher.models import Access, Json, Need, Offer, Order, Resource, ResourceState, RuntimeKind, Traits
 from launcher.providers.base import Check
 from launcher.providers.ssh_way import CONNECT_S, Way
 from launcher.store import Home
@@ -67,6 +67,7 @@ class SshProvider:
             count=order.need.gpu_count,
             model=order.offer.id.removeprefix(self.name).removeprefix(":") or None,
             boot_guard=order.boot_guard,
+            image=order.runtime.image if order.runtime.kind is RuntimeKind.DOCKER else None,
             env=_limits(order),
         )
         return self._instance(order.token, seen)
@@ -160,7 +161,7 @@ class SshProvider:
             user=route.user,
             host_key="known",
             route=route,
-            envs=f"{seen['home']}/{ENVS}",
+            envs=None if env.get("container") else f"{seen['home']}/{ENVS}",
         )
         return replace(made, access=access)
 

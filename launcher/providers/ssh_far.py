@@ -20,6 +20,13 @@ import sys
 import time
 from contextlib import ExitStack, suppress
 
+from launcher.providers.ssh_far_docker import (
+    ADVICE,
+    container_command,
+    container_lives,
+    container_name,
+    end_container,
+)
 from launcher.providers.ssh_far_gpus import Json, Refused, Survey, lease, said, user_name
 
 MARK = "launcher-far "
@@ -122,8 +129,14 @@ def listing(_ask: Json) -> Json:
             guards.setdefault(env[LABEL], {**env, "boot": born(pid)})
         else:
             strays.setdefault(env[LABEL], env)
+    kept = folders()
+    for token, labels in kept.items():
+        if labels.get("container") and (token in guards or container_lives(labels["container"])):
+            guards.setdefault(token, {**labels, "boot": labels["container"]})["container"] = labels[
+                "container"
+            ]
     left = {token: env for token, env in strays.items() if token not in guards}
-    return {"now": time.time(), "home": our_home(), "guards": guards, "strays": left, "folders": folders()}
+    return {"now": time.time(), "home": our_home(), "guards": guards, "strays": left, "folders": kept}
 
 
 def folders() -> dict[str, Json]:
@@ -186,11 +199,15 @@ def _begin(ask: Json, devices: list[str] | None, sockets: list[int]) -> None:
         "LAUNCHER_ENDS_AT": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + ask["ends_in_s"])),
         "LAUNCHER_SPOOL": folder,
     }
+    image = ask["image"] is not None
+    argv = [sys.executable, "-I", "-c", ask["boot_guard"], ask["token"]]
+    if image:
+        argv = container_command(ask, folder, devices, [*labels, *ask["env"]])
     if not os.path.isdir(folder):
         shutil.rmtree(fresh, ignore_errors=True)
         os.mkdir(fresh, 0o700)
         with open(os.path.join(fresh, LABELS_FILE), "w") as file:
-            json.dump({**labels, "created": time.time()}, file)
+            json.dump({**labels, "container": container_name(ask) if image else None}, file)
             file.flush()
             os.fsync(file.fileno())
         os.rename(fresh, folder)
@@ -199,11 +216,21 @@ def _begin(ask: Json, devices: list[str] | None, sockets: list[int]) -> None:
         env["CUDA_VISIBLE_DEVICES"] = ",".join(devices)
     elif not ask["gpus"]:
         env["CUDA_VISIBLE_DEVICES"] = ""
-    void = subprocess.DEVNULL
+    void = out = subprocess.DEVNULL
+    if image:  # its words come out by the program that holds the container
+        out = os.open(os.path.join(folder, "console"), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     child = subprocess.Popen(
-        [sys.executable, "-I", "-c", ask["boot_guard"], ask["token"]],
-        env=env, cwd=folder, stdin=void, stdout=void, stderr=void, start_new_session=True, pass_fds=sockets,
-    )  # fmt: skip
+        argv,
+        env=env,
+        cwd=folder,
+        stdin=void,
+        stdout=out,
+        stderr=out,
+        start_new_session=True,
+        pass_fds=sockets,
+    )
+    if image:
+        os.close(out)
     while child.poll() is None and LABEL.encode() not in _environ(child.pid):
         os.sched_yield()  # it has become itself, and in a moment the kernel shows its labels
     child.returncode = 0  # the next listing buries it, or init does when we leave
@@ -234,6 +261,9 @@ def terminate(ask: Json) -> Json:
     if id.startswith(FOLDER):
         _remove(id.removeprefix(FOLDER))
         return {}
+    name = folders().get(id, {}).get("container")
+    if name:
+        end_container(name)
     frozen: set[int] = set()
     for _ in range(ROUNDS):
         fresh = tree(id) - frozen
@@ -254,7 +284,8 @@ def _send(pids: set[int], number: int) -> None:
 def _remove(token: str) -> None:
     if os.sep in token or token in ("", ".", ".."):
         raise Refused("bad", f"{token!r} is no folder of ours")
-    if tree(token):
+    name = folders().get(token, {}).get("container")
+    if tree(token) or (name and container_lives(name)):
         raise Refused("busy-folder", "its processes have not ended yet")
     folder, old = (os.path.join(runs_folder(), name) for name in (token, f".old-{token}"))
     with suppress(FileNotFoundError):
@@ -270,7 +301,8 @@ def _remove(token: str) -> None:
 def console(ask: Json) -> Json:
     with suppress(OSError), open(os.path.join(runs_folder(), ask["id"], "console"), "rb") as file:
         file.seek(max(0, file.seek(0, os.SEEK_END) - CONSOLE_BYTES))
-        return {"text": file.read().decode("utf-8", "replace")}
+        lines = file.read().decode("utf-8", "replace").splitlines(keepends=True)
+        return {"text": "".join(line for line in lines if ADVICE not in line)}
     return {"text": ""}
 
 

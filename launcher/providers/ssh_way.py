@@ -38,7 +38,7 @@ CONTROL_S = 25.0
 SULKS_S = 2.0
 MARK = b"launcher-far "
 NO_PROGRAM, NOT_TOLD = 127, -1
-PROGRAM = ("launcher.providers.ssh_far_gpus", "launcher.providers.ssh_far")
+PROGRAM = tuple(f"launcher.providers.{name}" for name in ("ssh_far_gpus", "ssh_far_docker", "ssh_far"))
 # What the host's python3 is told to do: take the program in, unless it is too old to understand it.
 BOOT = """
 import sys
@@ -136,8 +136,13 @@ class Way:
         try:
             channel = connection.open_session(line(["python3", "-I", "-c", BOOT]), timeout=self._connect_s)
             channel.settimeout(CONTROL_S)
-            channel.sendall(head + b"".join(source for _, source in sources))
         except (HostUnreachable, OSError) as e:
+            raise Unreachable(f"{self._name} cannot be asked: {e}", surely_no_effect=True) from e
+        try:
+            channel.sendall(head + b"".join(source for _, source in sources))
+        except OSError as e:
+            if channel.closed:
+                raise self._ended(channel) from e  # it did not even listen
             raise Unreachable(f"{self._name} cannot be asked: {e}", surely_no_effect=True) from e
         return channel
 
