@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 import time
 from dataclasses import replace
 from importlib import resources
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from launcher.errors import (
     AuthRefused,
@@ -29,9 +30,6 @@ from launcher.providers import ssh_keys
 from launcher.ssh.connection import Connection, connect
 from launcher.ssh.errors import KeyMismatch, LoginRefused
 from launcher.ssh.quoting import line
-
-if TYPE_CHECKING:
-    from paramiko import Channel
 
 CONNECT_S = 8.0
 CONTROL_S = 25.0
@@ -57,6 +55,21 @@ REFUSALS: dict[str, type[NoCapacity] | type[BadOrder] | type[Busy] | type[Vendor
     "bad": BadOrder,
     "busy-folder": Busy,
 }
+
+
+class Channel(Protocol):
+    """What is asked of one session of the connection."""
+
+    closed: bool
+    status_event: threading.Event
+
+    def settimeout(self, timeout: float, /) -> None: ...
+    def sendall(self, data: bytes, /) -> None: ...
+    def recv(self, count: int, /) -> bytes: ...
+    def recv_stderr(self, count: int, /) -> bytes: ...
+    def recv_stderr_ready(self) -> bool: ...
+    def exit_status_ready(self) -> bool: ...
+    def recv_exit_status(self) -> int: ...
 
 
 class Way:

@@ -203,6 +203,9 @@ FUNCTION_LINES_P90 = 25
 EXCEPTIONS: dict[str, dict[str, str]] = {
     "a provider is named in its own file and the registry": {
         "launcher.models": "RuntimeKind.DOCKER is a runtime that machines of any provider have",
+        "launcher.cli.host": "docker is a program that a host may have, and `check` tells",
+        "launcher.providers.ssh_far": "docker is a program that a host may have",
+        "launcher.providers.ssh_far_docker": "docker is a program that a host may have",
     },
     "only the command line and the agent end a process": {
         "launcher.remote.courier": "is a program of its own inside the container",
