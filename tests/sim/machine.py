@@ -7,12 +7,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 from launcher.agent import protocol as p
 from launcher.agent.mind import Mind
 from launcher.models import Access, Order, ResourceState
+from tests.sim import large
 from tests.sim.kernel import EPOCH_S, Sim
 from tests.sim.trainer import Manners, Trainer, checkpoint_files, listed, sha
 from tests.sim.weather import Weather
@@ -35,8 +35,8 @@ class Fate:
 
 class Machine:
     def __init__(self, sim: Sim, order: Order, id: str, fate: Fate, weather: Weather) -> None:
-        self.sim, self.order, self.id, self.fate, self._weather = sim, order, id, fate, weather
-        self._met = weather.met
+        self.sim, self.order, self.id, self.fate, self.weather = sim, order, id, fate, weather
+        self.met = weather.met
         self.access: Access | None = Access(kind="container", address=id, root="/spool")
         self.began = sim.t
         self.ended: float | None = None
@@ -61,8 +61,8 @@ class Machine:
         self.deadline = order.ends_at.timestamp() - EPOCH_S
         self.boot_end = self.deadline
         self._woken_at = -1.0
-        self._sight = p.Sight(0.0)
-        self._answered = False
+        self.sight = p.Sight(0.0)
+        self.answered = False
         self._tree_empty = False
         self._state: p.Running | p.Exited | p.Refused | None = None
         if not fate.never_boots:
@@ -110,7 +110,7 @@ class Machine:
         if path == "agent.pyz" and self.mind is None:
             self._begin()
         elif command and self.mind is not None:
-            self._sight.commands = (*self._sight.commands, command)
+            self.sight.commands = (*self.sight.commands, command)
             self._watch_command(command)
             self._wake()
 
@@ -140,18 +140,8 @@ class Machine:
     def read(self, path: str) -> bytes | bytearray | None:
         self._flush()
         if path.startswith("output/early/"):
-            self._write_early()
+            large.write(self)
         return self.disk.get(path)
-
-    def _write_early(self) -> dict[str, bytes]:
-        """The large files as they are now."""
-        if self.trainer is None or self.trainer.ended is not None:
-            return {}
-        found = self.trainer.early(self.sim.t)
-        for name in [n for n in self.disk if n.startswith("output/early/")]:
-            del self.disk[name]
-        self.disk.update({f"output/{name}": data for name, data in found.items()})
-        return found
 
     # --- its life ----------------------------------------------------------------------------
 
@@ -167,7 +157,7 @@ class Machine:
             sim.after(fate.full_s, self._fill)
 
     def _fill(self) -> None:
-        if not self._weather.calm:
+        if not self.weather.calm:
             self.full_until = self.sim.t + 60
 
     def _strike(self, fault: str) -> None:
@@ -179,27 +169,27 @@ class Machine:
             self._die(fault)
 
     def _die(self, fault: str) -> None:
-        if self.alive and not self._weather.calm:
-            self._met(fault)
+        if self.alive and not self.weather.calm:
+            self.met(fault)
             self.end(fault)
 
     def _lose_agent(self) -> None:
-        if self.alive and self.booted is not None and self.agent_alive and not self._weather.calm:
-            self._met("agent-death")
+        if self.alive and self.booted is not None and self.agent_alive and not self.weather.calm:
+            self.met("agent-death")
             self.agent_alive = False
             if self.sim.rng.random() < 0.7:  # it was PID 1
                 self.end("agent-death")
 
     def _preempt(self) -> None:
-        if not self.alive or self._weather.calm:
+        if not self.alive or self.weather.calm:
             return
         if not self.fate.notice_s:
             self._die("preemption")
             return
-        self._met("preemption")
+        self.met("preemption")
         self.sim.after(self.fate.notice_s, lambda: self.end("preempted"))
         if self.mind is not None and self.agent_alive:
-            self._sight.term = True
+            self.sight.term = True
             self._wake()
         elif self.mind is None:
             self.end("preempted")
@@ -253,17 +243,17 @@ class Machine:
             return
         assert self.booted is not None
         for _ in range(50):
-            sight, now = self._sight, sim.t - self.booted
+            sight, now = self.sight, sim.t - self.booted
             sight.wall = EPOCH_S + sim.t
             sight.trainer, sight.tree_empty = self._state, self._tree_empty
             hung = self.trainer is not None and self.trainer.manners.hangs
             sight.activity = not hung
-            self._sight, self._answered = p.Sight(0.0), False
+            self.sight, self.answered = p.Sight(0.0), False
             for action in mind.wake(now, sight):
                 self._do(action)
             if self.ended is not None:
                 return
-            if not self._answered:
+            if not self.answered:
                 break
         due = self.booted + mind.next_wake(sim.t - self.booted)
         if due != float("inf"):
@@ -281,7 +271,7 @@ class Machine:
         else:
             _DO[type(action)](self, action)
 
-    def _later(self, seconds: float, do: Callable[[], None]) -> None:
+    def later(self, seconds: float, do: Callable[[], None]) -> None:
         def then() -> None:
             if self.alive and self.agent_alive:
                 do()
@@ -292,16 +282,16 @@ class Machine:
     def _prepare(self, action: p.Prepare) -> None:
         code = self.fate.manners.setup_exit
         if code:
-            self._met("setup-fails")
+            self.met("setup-fails")
 
         def done() -> None:
             tail = ('{"python": "/env/bin/python"}',) if code == 0 else ("no such package",)
-            self._sight.prepared = p.Prepared(code, 3.0, tail)
+            self.sight.prepared = p.Prepared(code, 3.0, tail)
 
-        self._later(3.0, done)
+        self.later(3.0, done)
 
     def _start(self, action: p.Start) -> None:
-        self._later(0.2, lambda: self._started(action.job))
+        self.later(0.2, lambda: self._started(action.job))
 
     def _started(self, job: p.Job) -> None:
         manners, sim = self.fate.manners, self.sim
@@ -314,21 +304,14 @@ class Machine:
         self.on_limit(self)
         if trainer.due is not None:
             sim.at(trainer.due, self._trainer_ends)
-        for met, at in (("output-rewritten", manners.rewrites_s), ("output-removed", manners.removes_s)):
-            if at is not None:
-                sim.after(at, partial(self._meddle, met))
+        large.plan(self)
         if manners.nan:
             sim.after(manners.seconds / 2, self._nan)
 
-    def _meddle(self, met: str) -> None:
-        trainer = self.trainer
-        if self.alive and trainer is not None and trainer.ended is None and not self._weather.calm:
-            self._met(met)
-
     def _nan(self) -> None:
         if self.alive and self.agent_alive and self.trainer is not None and self.trainer.ended is None:
-            self._met("nan")
-            self._sight.warnings = (("nan-metric", "loss is NaN"),)
+            self.met("nan")
+            self.sight.warnings = (("nan-metric", "loss is NaN"),)
             self._wake()
 
     def _trainer_ends(self, code: int | None = None, signal: int | None = None) -> None:
@@ -338,7 +321,7 @@ class Machine:
         if code is None and signal is None:
             code = trainer.manners.exit_code
             if code:
-                self._met("trainer-fails")
+                self.met("trainer-fails")
         trainer.end(self.sim.t, code, signal)
         for name in [n for n in self.disk if n.startswith("output/")]:
             del self.disk[name]
@@ -351,25 +334,25 @@ class Machine:
     def _signal(self, action: p.Signal) -> None:
         trainer = self.trainer
         self._tree_empty = trainer is None or trainer.ended is not None
-        self._answered = True
+        self.answered = True
         if trainer is None or trainer.ended is not None:
             return
         if action.kind == "kill":
             self.sim.after(0.01, lambda: self._trainer_ends(None, 9))
         elif trainer.manners.ignores_term:
-            self._met("ignores-term")
+            self.met("ignores-term")
         elif trainer.manners.hangs:
-            self._met("trainer-hangs")
+            self.met("trainer-hangs")
         else:
             self.sim.after(trainer.manners.term_s, lambda: self._trainer_ends(0, None))
 
     def _look(self, action: p.Look) -> None:
         self._tree_empty = self.trainer is None or self.trainer.ended is not None
-        self._answered = True
+        self.answered = True
 
     def _scan(self, action: p.ScanCheckpoints) -> None:
-        self._sight.checkpoints = () if self.trainer is None else self.trainer.checkpoints(self.sim.t)
-        self._answered = True
+        self.sight.checkpoints = () if self.trainer is None else self.trainer.checkpoints(self.sim.t)
+        self.answered = True
 
     def _hash(self, action: p.HashCheckpoint) -> None:
         assert self.trainer is not None
@@ -377,29 +360,14 @@ class Machine:
         for name, data in files.items():
             self.disk[f"checkpoint/{action.name}/{name}"] = data
         found = tuple(listed(name, data) for name, data in files.items())
-        self._sight.hashed = (*self._sight.hashed, p.Hashed(action.name, action.fingerprint, found))
-        self._answered = True
-
-    def _scan_output(self, action: p.ScanOutput) -> None:
-        found = self._write_early()
-        self._sight.outputs = tuple(p.Seen(name, sha(data), False) for name, data in sorted(found.items()))
-        self._answered = True
-
-    def _hash_output(self, action: p.HashOutput) -> None:
-        def done() -> None:
-            data = self._write_early().get(action.name)
-            same = data is not None and sha(data) == action.fingerprint
-            files = (listed(action.name, data),) if data is not None and same else None
-            answer = p.Hashed(action.name, action.fingerprint, files)
-            self._sight.hashed_outputs = (*self._sight.hashed_outputs, answer)
-
-        self._later(0.3, done)
+        self.sight.hashed = (*self.sight.hashed, p.Hashed(action.name, action.fingerprint, found))
+        self.answered = True
 
     def _seal(self, action: p.Seal) -> None:
         def done() -> None:
             if self.full_until > self.sim.t:
-                self._met("host-disk-full")
-                self._sight.sealed = p.SealFailed("no space left")
+                self.met("host-disk-full")
+                self.sight.sealed = p.SealFailed("no space left")
                 return
             output = {k[7:]: bytes(v) for k, v in sorted(self.disk.items()) if k.startswith("output/")}
             files = [{"path": k, "size": len(v), "sha256": sha(v)} for k, v in output.items()]
@@ -409,9 +377,9 @@ class Machine:
                 self.sim.after(self.sim.rng.uniform(0.1, 1.5), lambda: self._strike(fault))
             self.sealed_at, self.sealed_files = self.sim.t, output
             size = sum(len(v) for v in output.values())
-            self._sight.sealed = p.Sealed(sha(data), len(files), size)
+            self.sight.sealed = p.Sealed(sha(data), len(files), size)
 
-        self._later(0.5, done)
+        self.later(0.5, done)
 
     def _ignore(self, action: p.Action) -> None:
         pass
@@ -424,8 +392,8 @@ _DO: dict[type, Callable[[Machine, Any], None]] = {
     p.Look: Machine._look,
     p.ScanCheckpoints: Machine._scan,
     p.HashCheckpoint: Machine._hash,
-    p.ScanOutput: Machine._scan_output,
-    p.HashOutput: Machine._hash_output,
+    p.ScanOutput: large.scan,
+    p.HashOutput: large.hash_one,
     p.Seal: Machine._seal,
     p.Rate: Machine._ignore,
 }
