@@ -36,6 +36,7 @@ class Attempt:
     usd_per_hour: Decimal
     instance: str | None = None
     access: Access | None = None
+    pinned: tuple[str, str] | None = None  # which of its boots told which host key
     boot: str | None = None
     armed: tuple[str, ...] = ()
     pushed: str | None = None

@@ -32,6 +32,7 @@ from launcher.providers.base import Provider
 from launcher.providers.wrap import Wrapped
 from launcher.remote import open_host
 from launcher.report import listing
+from launcher.ssh import keys
 from launcher.store import Home, RunFolder, Versions, open_home
 from launcher.world import Parts, World
 
@@ -127,6 +128,7 @@ def real_world(home: Home, folder: RunFolder, environ: Mapping[str, str]) -> Wor
         owner=home.owner(),
         envs=str(home.envs),
         watched=lambda: _watched(folder),
+        run_key=lambda: keys.pair(folder.keys),
     )
 
 

@@ -305,6 +305,8 @@ class Traits:
     keeps_output: bool = False  # output outlives the instance's end until it is pulled
     overrun_s: int = 5
     verbs: frozenset[str] = field(default_factory=frozenset)  # optional: pause, set_end, admit, billed
+    wants_key: bool = False  # its machines are reached by SSH, with a key pair of the run's own
+    look_s: float = 0  # at least so long between two looks while a machine boots: its API is rationed
 
 
 @dataclass(frozen=True)

@@ -193,6 +193,7 @@ _ATTEMPT_FACTS: dict[str, Callable[[Fact], dict[str, Any]]] = {
         # What never was costs nothing; what was perhaps there for a while may have.
         **({"usd_per_hour": Decimal(0)} if f.data.get("sure", True) else {}),
     },
+    "pinned": lambda f: {"pinned": (f.data["boot_id"], f.data["key"])},
     "connected": lambda f: {
         "boot": f.data["boot"],
         "access": load(Access, f.data["access"]),

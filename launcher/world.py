@@ -69,6 +69,7 @@ class World:
     envs: str  # where environments lie when the host is this machine
     watched: Callable[[], bool]
     pace_s: float = 0.25  # between two looks at a host
+    run_key: Callable[[], tuple[str, str]] = lambda: ("", "")  # where the private half lies, the public half
     journal: Journal = field(init=False)
     state: RunState = field(init=False)
     opened: datetime = field(init=False)  # when this process began, by its own clock

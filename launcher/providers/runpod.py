@@ -23,6 +23,7 @@ from launcher.providers.runpod_api import Api, Unsupported
 from launcher.providers.runpod_refusals import CREATE
 
 NAME = forms.TARGET
+LOOK_S = 0.5
 LISTING_LAG_S = 120.0  # never measured: a bound that was chosen, not seen
 CONSOLE_LINES = "1000"
 _RENT = (
@@ -56,6 +57,8 @@ class RunpodProvider:
             keeps_output=True,
             overrun_s=60,
             verbs=frozenset({"pause", "unpause", "billed"}),
+            wants_key=True,
+            look_s=LOOK_S,
         )
 
     # --- the seven verbs ---------------------------------------------------------------------

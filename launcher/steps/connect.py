@@ -6,15 +6,17 @@ produces: connected (with the layers that guard the machine), or over
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import timedelta
 
 from launcher.codec import dump
 from launcher.errors import Exit, Gone, HostError, KeyChanged, NoFile, ProviderError
 from launcher.events import parse_events
-from launcher.models import Access, ResourceState
+from launcher.models import Access, Resource, ResourceState
+from launcher.providers.base import Provider
 from launcher.runstate import Attempt
 from launcher.ssh.errors import KeyMismatch
-from launcher.steps import sight
+from launcher.steps import pinning, sight
 from launcher.world import World
 
 
@@ -25,8 +27,8 @@ def connect(w: World) -> None:
     # Counted from our own first look: while no engine lived, a machine had nobody to be reachable for.
     began = w.memory.setdefault(f"connect:{a.n}", w.clock.now())
     ready_by = began + timedelta(seconds=w.plan.limits.ready_within_s)
-    delivered: str | None = None
-    while w.clock.now() < ready_by:
+    seen = _Seen()
+    while w.clock.now() < ready_by and not seen.stranger:
         w.tick()
         try:
             resource = provider.get(a.instance)
@@ -43,16 +45,13 @@ def connect(w: World) -> None:
                 why = _last_words(w, a, "the machine ended while it booted")
                 w.about(a, "over", why=why, blame=not _left_alone(w, a))
                 return
-        elif resource.state is ResourceState.RUNNING and resource.access is not None:
-            if delivered != resource.boot:
-                try:
-                    delivered = resource.boot if _deliver(w, a, resource.access) else None
-                except KeyMismatch as e:
-                    _stranger(w, a, str(e))
-                    return
-            if delivered is not None and _armed(w, a, resource.access):
-                return
-        w.wait(w.pace_s / 5)
+        elif resource.state is ResourceState.RUNNING and _reached(w, provider, resource, seen):
+            return
+        if not seen.stranger:
+            w.wait(max(w.pace_s / 5, provider.traits.look_s))
+    if seen.doubt is not None:
+        _stranger(w, a, seen.doubt)
+        return
     w.about(
         a,
         "over",
@@ -60,6 +59,36 @@ def connect(w: World) -> None:
         blame=True,
         exit=int(Exit.UNREACHABLE),
     )
+
+
+@dataclass
+class _Seen:
+    """What this step learnt of the machine so far."""
+
+    delivered: str | None = None  # the boot that has the agent
+    doubt: str | None = None  # who answers is not whom the console told of
+    stranger: bool = False  # and no later word can mend it
+
+
+def _reached(w: World, provider: Provider, resource: Resource, seen: _Seen) -> bool:
+    """One look at a machine that runs: believed, brought the agent, armed."""
+    a, access = w.attempt(), resource.access
+    if access is None:
+        return False
+    announced = access.host_key == "announce"
+    try:
+        access = pinning.trusted(w, a, provider, resource, again=seen.doubt is not None)
+        if access is not None and seen.delivered != resource.boot:
+            seen.delivered = resource.boot if _deliver(w, a, access) else None
+            seen.doubt = None
+    except KeyMismatch as e:
+        # Announced: an earlier boot's words, or a port that is somebody else's by now. It may tell more.
+        seen.doubt, seen.stranger = str(e), not announced
+        w.drop_hosts()
+        return False
+    except ProviderError:  # its console cannot be read now
+        return False
+    return access is not None and seen.delivered is not None and _armed(w, a, access)
 
 
 def _stranger(w: World, a: Attempt, why: str) -> None:

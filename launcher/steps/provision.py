@@ -102,6 +102,7 @@ def order(w: World, a: Attempt) -> Order:
         boot_guard=w.parts.boot_guard,
         require_gpu=plan.requires_gpu(w.plan, choice.offer),
         wants_gpu=w.plan.job.device is not DeviceWish.CPU,
+        public_keys=(w.run_key()[1],) if w.provider(a.choice).traits.wants_key else (),
     )
 
 
