@@ -25,7 +25,7 @@ from tests.sim.machine import Fate
 from tests.sim.trainer import Manners
 from tests.sim.weather import Weather
 
-CLOUD = Traits(boots="image", bills=True, listing_lag_s=20.0, overrun_s=60, billing_step_s=1)
+CLOUD = Traits(boots="image", bills=True, listing_lag_s=60.0, overrun_s=60, billing_step_s=1)
 TOKENS = Traits(boots="image", bills=True, listing_lag_s=10.0, overrun_s=60, token_idempotent=True)
 ENGINE = Traits(boots="image", bills=False, token_idempotent=True, keeps_output=True, overrun_s=5)
 HERE = Traits(boots="here", bills=False, token_idempotent=True, keeps_output=True, overrun_s=5)
