@@ -83,7 +83,9 @@ def _sendings(root: Path, things: Sequence[Thing], seen: Scans) -> tuple[tuple[S
         else:
             kept = 0o755 if mode & 0o100 else 0o644
             digest = seen.sha256(path, thing.info)
-            files.append(Sending(to=thing.name, mode=kept, source=Path(path), sha256=digest))
+            files.append(
+                Sending(to=thing.name, mode=kept, source=path, sha256=digest, size=thing.info.st_size)
+            )
             size += thing.info.st_size
     return tuple(files), size
 
@@ -112,7 +114,8 @@ def _input(i: Input, seen: Scans) -> tuple[str, Tree]:
 
 def _datum(path: Path, to: str, seen: Scans) -> Sending:
     real = path.resolve()  # a link among data stands for what it leads to
-    return Sending(to=to, mode=0o444, source=real, sha256=seen.sha256(str(real), real.stat()))
+    info = real.stat()
+    return Sending(to, 0o444, source=real, sha256=seen.sha256(str(real), info), size=info.st_size)
 
 
 def _data(i: Input, files: tuple[Sending, ...]) -> Tree:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Protocol
 
 IGNORE_FILE = ".launcherignore"
+IGNORED_BY = ".gitignore"
 NEVER = frozenset({".git", ".venv", "__pycache__", "node_modules"})  # by name, at any depth
 NEVER_TOP = frozenset({"models"})  # by name, at the top
 # Files that hold a secret and nothing else. `.env.example` and its like are written to be shown.
@@ -88,30 +89,51 @@ def select(root: Path, only: tuple[str, ...] | None = None) -> Selection:
     found = _git(root) if only is None else None
     if found is None:
         found = list(walk(root, only))
-    own = _Own(root)
+    top, own, folders = str(root), _Own(root), _Folders()
     things, withheld = [], []
     for name in sorted(set(found)):
-        parts = name.split("/")
-        if parts[0] in NEVER_TOP or not NEVER.isdisjoint(parts) or name.endswith(".pyc") or own.ignores(name):
+        folder, _, last = name.rpartition("/")
+        if last in NEVER or last.endswith(".pyc") or folders.never(folder) or own.ignores(name):
             continue
-        info = os.lstat(os.path.join(root, name))
+        if not folder and last in NEVER_TOP:
+            continue
+        info = os.lstat(f"{top}/{name}")
         if not (stat.S_ISREG(info.st_mode) or stat.S_ISLNK(info.st_mode) or stat.S_ISDIR(info.st_mode)):
             continue  # a pipe or a socket is nothing without the process behind it
-        if _secret(root, parts, info) and not own.insists(name):
+        if (folders.secret(folder) or _secret(f"{top}/{name}", last, info)) and not own.insists(name):
             withheld.append(name)
         else:
             things.append(Thing(name, info))
     return Selection(tuple(things), tuple(withheld))
 
 
-def _secret(root: Path, parts: list[str], info: os.stat_result) -> bool:
-    last = parts[-1]
-    if not SECRET_FOLDERS.isdisjoint(parts[:-1]) or SECRET.fullmatch(last):
+class _Folders:
+    """What a folder's name says of all below it, once for each."""
+
+    def __init__(self) -> None:
+        self._said: dict[str, tuple[bool, bool]] = {"": (False, False)}
+
+    def never(self, folder: str) -> bool:
+        return self._of(folder)[0]
+
+    def secret(self, folder: str) -> bool:
+        return self._of(folder)[1]
+
+    def _of(self, folder: str) -> tuple[bool, bool]:
+        if folder not in self._said:
+            parts = folder.split("/")
+            never = parts[0] in NEVER_TOP or not NEVER.isdisjoint(parts)
+            self._said[folder] = never, not SECRET_FOLDERS.isdisjoint(parts)
+        return self._said[folder]
+
+
+def _secret(path: str, last: str, info: os.stat_result) -> bool:
+    if SECRET.fullmatch(last):
         return True
     if not last.endswith(MAYBE_KEY) or not stat.S_ISREG(info.st_mode):
         return False
     try:
-        with open(os.path.join(root, *parts), "rb") as f:
+        with open(path, "rb") as f:
             return KEY_HEAD in f.read(HEAD)
     except PermissionError:
         return True
@@ -126,8 +148,14 @@ def _git(root: Path) -> list[str] | None:
     listed = _asked(root, "-c", "-o", "--exclude-standard")
     if listed is None:
         return None
-    there = [n for n in dict.fromkeys(listed) if os.path.lexists(root / n)]  # deleted but still in the index
-    names = [name for n in there for name in (_inside(root, n) if _is_repository(root / n) else (n,))]
+    top = str(root)
+    names: list[str] = []
+    for name in dict.fromkeys(listed):
+        try:
+            mode = os.lstat(f"{top}/{name}").st_mode
+        except (FileNotFoundError, NotADirectoryError):
+            continue  # deleted but still in the index
+        names += _inside(root, name) if stat.S_ISDIR(mode) and _is_repository(root / name) else (name,)
     return [*names, *_empty_folders(root)]
 
 
@@ -174,26 +202,45 @@ def _hollow(folder: Path) -> Iterator[str]:
 def walk(root: Path, only: tuple[str, ...] | None, *, by_rules: bool = True) -> Iterator[str]:
     """What git would list if this were a repository: each folder's own .gitignore, the deeper one first; an
     ignored folder is not entered. Empty folders are named. Without `by_rules` nothing is ignored."""
-    for top in only if only is not None else ("",):
-        rules = _Rules(root) if by_rules else None
-        if (root / top).is_dir():
-            yield from _below(str(root), top.rstrip("/"), rules)
-        elif os.path.lexists(root / top):
-            yield top
+    top = str(root)
+    for name in only if only is not None else ("",):
+        name = name.rstrip("/")
+        if os.path.isdir(os.path.join(top, name)):
+            yield from _below(top, name, _rules_above(top, name) if by_rules else None)
+        elif os.path.lexists(os.path.join(top, name)):
+            yield name
 
 
-def _below(root: str, folder: str, rules: _Rules | None) -> Iterator[str]:
+Rules = tuple[tuple[int, "Spec"], ...]  # how much of a name is the folder of each file; the deepest first
+
+
+def _rules_above(root: str, name: str) -> Rules:
+    found: Rules = ()
+    at = -1
+    while name:  # of each folder above, the top first
+        folder = name[: max(at, 0)]
+        if (spec := read_spec(os.path.join(root, folder, IGNORED_BY))) is not None:
+            found = ((at + 1, spec), *found)
+        at = name.find("/", at + 1)
+        if at < 0:
+            break
+    return found
+
+
+def _below(root: str, folder: str, rules: Rules | None) -> Iterator[str]:
     try:
-        entries = sorted(os.scandir(os.path.join(root, folder)), key=lambda e: e.name)
+        entries = sorted(os.scandir(os.path.join(root, folder)), key=_name)
     except PermissionError:
         return
-    inside = 0
+    start = f"{folder}/" if folder else ""
+    if rules is not None and any(entry.name == IGNORED_BY for entry in entries):
+        spec = read_spec(os.path.join(root, start + IGNORED_BY))
+        rules = ((len(start), spec), *rules) if spec is not None else rules
     for entry in entries:
-        name = f"{folder}/{entry.name}" if folder else entry.name
+        name = start + entry.name
         is_folder = entry.is_dir(follow_symlinks=False)
-        if entry.name in NEVER or (rules is not None and rules.ignored(name, is_folder)):
+        if entry.name in NEVER or (rules and _ignored(rules, name, is_folder)):
             continue
-        inside += 1
         if is_folder:
             yield from _below(root, name, rules)
         else:
@@ -202,32 +249,17 @@ def _below(root: str, folder: str, rules: _Rules | None) -> Iterator[str]:
         yield folder
 
 
-class _Rules:
-    """The .gitignore files of a folder and of those below it, each read once."""
+def _name(entry: os.DirEntry[str]) -> str:
+    return entry.name
 
-    def __init__(self, root: Path) -> None:
-        self._root = str(root)
-        self._specs: dict[str, Spec | None] = {}
 
-    def ignored(self, name: str, is_folder: bool) -> bool:
-        """The deepest file that has something to say of it decides."""
-        at = name.rfind("/")
-        while True:
-            folder = name[:at] if at >= 0 else ""
-            spec = self._of(folder)
-            if spec is not None:
-                below = name[at + 1 :]
-                said = spec.says(below + "/" if is_folder else below)
-                if said is not None:
-                    return said
-            if at < 0:
-                return False
-            at = name.rfind("/", 0, at)
-
-    def _of(self, folder: str) -> Spec | None:
-        if folder not in self._specs:
-            self._specs[folder] = read_spec(os.path.join(self._root, folder, ".gitignore"))
-        return self._specs[folder]
+def _ignored(rules: Rules, name: str, is_folder: bool) -> bool:
+    """The deepest file that has something to say of it decides."""
+    for cut, spec in rules:
+        said = spec.says(name[cut:] + "/" if is_folder else name[cut:])
+        if said is not None:
+            return said
+    return False
 
 
 def read_spec(path: str) -> Spec | None:

@@ -51,10 +51,11 @@ class Sending:
 
     to: str
     mode: int = 0o644
-    source: Path | None = None
+    source: Path | str | None = None
     data: bytes | None = None
     link: str | None = None
-    sha256: str | None = None  # of `source`, where somebody looked
+    sha256: str | None = None  # of `source`, where somebody looked,
+    size: int | None = None  # as well as this
 
 
 @dataclass(frozen=True)

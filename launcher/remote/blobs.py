@@ -296,6 +296,6 @@ def _range(blob: Blob, n: int) -> bytes:
 def _squeezes(blob: Blob) -> bool:
     assert blob.file.source is not None
     step = blob.size // SAMPLES
-    with blob.file.source.open("rb") as f:
+    with open(blob.file.source, "rb") as f:
         sample = b"".join(os.pread(f.fileno(), BLOCK, i * step) for i in range(SAMPLES))
     return len(squeezed(sample)) < WORTH * len(sample)

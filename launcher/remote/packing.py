@@ -51,7 +51,7 @@ def squeezes(files: Sequence[Sending]) -> bool:
         if file.data is not None:
             sample += file.data[:SAMPLE]
         elif file.source is not None:
-            with file.source.open("rb") as opened:
+            with open(file.source, "rb") as opened:
                 sample += opened.read(SAMPLE)
     return not sample or len(squeezed(bytes(sample))) < WORTH * len(sample)
 

@@ -130,7 +130,7 @@ class ProcessHost:
             os.symlink(sending.link, to)
         elif sending.source is not None:
             to.unlink(missing_ok=True)  # a link or a read-only file of an earlier try gives way
-            _copy(sending.source, to, tick)
+            _copy(Path(sending.source), to, tick)
             os.chmod(to, sending.mode)
         elif sending.data is not None:
             self.write(sending.to, sending.data, sending.mode)

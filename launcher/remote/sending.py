@@ -5,6 +5,7 @@ Reads local files as it goes, so that no more than one message is in memory. Kno
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -30,7 +31,7 @@ def counted(files: Iterable[Sending], total: int, progress: Progress) -> Iterato
     for file in files:
         yield file
         done += len(file.data) if file.data is not None else 0
-        done += file.source.stat().st_size if file.source is not None else 0
+        done += os.stat(file.source).st_size if file.source is not None else 0
         progress(done, total)
 
 
@@ -77,7 +78,7 @@ def _chunks(file: Sending, most: int) -> Iterator[tuple[bytes, bool]]:
             yield file.data[at : at + most], at + most >= len(file.data)
         return
     assert file.source is not None
-    with file.source.open("rb") as source:
+    with open(file.source, "rb") as source:
         data = source.read(most)
         while True:
             ahead = source.read(most) if len(data) == most else b""

@@ -9,6 +9,7 @@ time ends alone, without what it started. Knows its scripts, nothing of how a co
 
 from __future__ import annotations
 
+import os
 import posixpath
 import re
 import tarfile
@@ -292,10 +293,10 @@ def _archive(files: Sequence[Sending]) -> Iterator[bytes]:
             info.size = len(file.data)
             yield _head(info) + file.data + _padding(info)
         elif file.source is not None:
-            info.size = file.source.stat().st_size
+            info.size = os.stat(file.source).st_size
             yield _head(info)
             left = info.size
-            with file.source.open("rb") as source:
+            with open(file.source, "rb") as source:
                 while left:
                     data = source.read(min(left, PIECE))
                     if not data:

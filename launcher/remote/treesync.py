@@ -224,7 +224,7 @@ def _whole(tree: Tree) -> Whole:
 def _content(file: Sending) -> tuple[int, str]:
     if file.data is None and file.sha256 is not None:
         assert file.source is not None
-        return file.source.stat().st_size, file.sha256
+        return os.stat(file.source).st_size if file.size is None else file.size, file.sha256
     data = content(file)
     return len(data), hashlib.sha256(data).hexdigest()
 
