@@ -19,7 +19,6 @@ from launcher.hosts import Device, Facts, HostBook, HostRecord
 from launcher.hostwords import HostWish
 from launcher.models import Access, Json, Need, Offer, Order, Resource, ResourceState, RuntimeKind, Traits
 from launcher.providers.base import Check
-from launcher.providers.ssh_way import CONNECT_S, Way
 from launcher.store import Home
 
 KIND = "ssh"
@@ -33,10 +32,12 @@ MIB = Decimal(1048576)
 class SshProvider:
     traits = Traits(boots="machine", bills=False, token_idempotent=True, keeps_output=True, overrun_s=15)
 
-    def __init__(self, record: HostRecord, connect_s: float = CONNECT_S) -> None:
+    def __init__(self, record: HostRecord) -> None:
+        from launcher.providers.ssh_way import Way  # a list of names shall not pay for it
+
         self.name = f"{KIND}:{record.name}"
         self._record = record
-        self._way = Way(self.name, record.route, record.fingerprint, connect_s)
+        self._way = Way(self.name, record.route, record.fingerprint)
 
     def check(self) -> tuple[Check, ...]:
         try:

@@ -231,6 +231,11 @@ def test_a_host_that_is_down_is_named_and_ps_stays_quick(someone: HostedPerson) 
     assert "ssh:gone could not be asked" in someone.types("doctor").stdout
     refused = someone.hosted("ssh:gone", "true")
     assert refused.code == 6 and "ssh:gone cannot be reached" in refused.stderr, refused.stderr
+    with sshd_container("openssh") as other:
+        someone.knows("other", other)
+        someone.writes("says.py", SAYS)
+        done = someone.hosted("ssh:any", "python3", "says.py")
+        assert (done.code, done.json()["target"]) == (0, "ssh:other"), done.stderr
 
 
 def test_another_key_than_before_is_a_hard_stop(someone: HostedPerson) -> None:
