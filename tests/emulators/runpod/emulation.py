@@ -71,7 +71,9 @@ def emulated(
 def with_pods(images: Callable[[str], str] | None = None) -> Iterator[Emulation]:
     """Pods are containers on the tests' engine. The API lies where they too can reach it."""
     from tests.emulators.runpod.containers import Containers, gateway
+    from tests.hosts.image import image
 
+    image("openssh")  # made before any pod waits for it
     machines = Containers(images) if images is not None else Containers()
     cloud = Cloud(machines)
     try:

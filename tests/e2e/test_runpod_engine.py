@@ -1,0 +1,100 @@
+"""The real engine and a pod of the emulated Runpod in a container: rented, pinned, trained, pulled, gone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from launcher import agentpack, codec, driver, engine, pushset
+from launcher.files import Disk
+from launcher.models import Choice, Consent, Job, Limits, Need, Plan, Runtime, RuntimeKind, State
+from launcher.providers.wrap import Wrapped
+from launcher.remote import open_host
+from launcher.ssh import keys
+from launcher.store import RunFolder, Versions
+from launcher.world import Parts, World
+from tests.emulators.runpod.emulation import Emulation, with_pods
+from tests.unit.journals import stories
+
+pytestmark = [pytest.mark.need("docker"), pytest.mark.slow]
+
+TRAIN = """
+import os, pathlib, sys
+out = pathlib.Path(os.environ["LAUNCHER_OUTPUT"])
+out.mkdir(parents=True, exist_ok=True)
+(out / "model.txt").write_text("trained as " + str(os.getuid()))
+print("keys seen:", sorted(k for k in os.environ if "API_KEY" in k), flush=True)
+"""
+NEED = Need(gpus=("RTX 4090",))
+
+
+@pytest.fixture
+def emulation() -> Iterator[Emulation]:
+    with with_pods() as one:
+        yield one
+
+
+def world(emulation: Emulation, folder: Path) -> World:
+    project = folder / "project"
+    project.mkdir()
+    (project / "train.py").write_text(TRAIN)
+    provider = emulation.provider()
+    [offer] = provider.offers(NEED)
+    runtime = Runtime(RuntimeKind.IMAGE, None, "a test", image="any/image:1")
+    clock, now = driver.RealClock(), datetime.now(UTC)
+    likely = stories.choice("runpod", "0.69").estimate
+    plan = Plan(
+        run="engine-abcd",
+        label="engine",
+        trainer=None,
+        project=str(project),
+        created_at=now,
+        job=Job(("python3", "train.py"), str(project)),
+        limits=Limits(max_time_s=60, salvage_s=20, boot_limit_s=60, ready_within_s=60, max_attempts=1),
+        choices=(Choice(offer, runtime, likely),),
+        consent=Consent(Decimal(1), now, "yes"),
+        need=NEED,
+    )
+    run = RunFolder(folder / "run")
+    run.root.mkdir()
+    run.plan.write_text(json.dumps(codec.dump(plan)))
+    return World(
+        plan=plan,
+        folder=run,
+        versions=Versions(project),
+        files=Disk(),
+        clock=clock,
+        provider=lambda choice: Wrapped(provider, clock, lambda verb, text: None),
+        open_host=open_host,
+        push_set=lambda: pushset.gather(plan.job),
+        secrets=lambda refs: {},
+        token=lambda: "f" * 32,
+        parts=Parts(agentpack.agent_bytes(), agentpack.boot_guard()),
+        owner="tests",
+        envs=str(folder / "envs"),
+        watched=lambda: True,
+        run_key=lambda: keys.pair(run.keys),
+    )
+
+
+def test_from_create_to_gone(emulation: Emulation, tmp_path: Path) -> None:
+    w = world(emulation, tmp_path)
+    state = engine.drive(w, {"pid": 1})
+    facts = [fact.kind for fact in w.journal.facts]
+    assert state.ended is State.DONE, [(f.kind, f.data) for f in w.journal.facts]
+    assert facts.index("pinned") < facts.index("connected") < facts.index("started") < facts.index("gone")
+    assert state.version_path is not None
+    assert (Path(state.version_path) / "model.txt").read_text() == "trained as 0"
+    assert "keys seen: []" in w.attempt_folder(state.attempts[0]).log.read_text()
+    assert emulation.cloud.ledger.billing() == []
+    assert emulation.cloud.ledger.most_at_once() == 1
+    assert emulation.front.offences == []
+    private = Path(w.run_key()[0]).read_text()
+    assert not any(line in emulation.stored() for line in private.splitlines() if len(line) > 40)
+    [pod] = emulation.cloud.pods.values()
+    assert pod.boots == 1
