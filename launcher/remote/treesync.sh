@@ -1,6 +1,7 @@
 # The far side of a push: keeps the trees it was sent, and makes a run its own copy of one. For any POSIX sh.
 #
-# <base>/<kind>/<key>/  g.<want>  a generation: tree/, list.gz (what it holds), stamp (how it looked when made)
+# <base>/<kind>/<key>/  g.<want>  a generation: tree/, list.gz (what it holds), stamp (how it looked when made),
+#                                 spare/ (a copy that the next run takes by a rename instead of waiting for one)
 #                       s.<want>.<pid>.<token>  what arrives; becomes a generation by one rename
 #                       x.*  what nobody needs any more
 # A generation's name tells its content, so two pushes of one tree cannot disagree about it.
@@ -35,7 +36,8 @@ listing() { # one line or more for each thing below $1, with all that a change t
   esac
 }
 digest() { (listing "$1") 2>/dev/null | sort | sha256sum; }
-intact() { [ -f "$1/stamp" ] && [ "$(cat "$1/stamp")" = "$way $(digest "$1/tree")" ]; }
+like() { [ -f "$2/stamp" ] && [ "$(cat "$2/stamp")" = "$way $(digest "$1")" ]; } # tree, its generation
+intact() { like "$1/tree" "$1"; }
 
 sizes() { # of the files below $1: "12 ./name" and NUL
   cd "$1" || return 1
@@ -95,10 +97,16 @@ tidy() { # what nobody will ask for any more
   done
   find "$base/blobs" -type f -links 1 -mtime +2 -exec rm -f {} + 2>/dev/null
 }
+spare() {
+  cd "$k/$gen" || return
+  [ "$kind" = trees ] && [ ! -e spare ] && [ "$(du -sk tree | cut -f 1)" -lt 262144 ] || return
+  rm -rf spare.*
+  nice cp -RPp $clone tree spare.$$ && [ ! -e spare ] && mv spare.$$ spare
+}
 finish() {
   say "done"
   exec </dev/null >/dev/null 2>&1
-  (tidy) &
+  (tidy; spare) &
   exit 0
 }
 
@@ -115,10 +123,14 @@ case $(cp --help 2>&1) in *--reflink*) clone='--reflink=auto' ;; esac
 set -- "$to".part.* # of a push that was cut
 rm -rf "$@" &
 
-copy() { # begun while the rest is found out
+copy() { # of a generation, begun while the rest is found out
   [ "$kind" = trees ] || return 0
   mkdir "$part" || die "$part cannot be made"
-  cp -RPp $clone "$1" "$part/tree" &
+  if mv "$1/spare" "$part/tree" 2>/dev/null; then
+    { like "$part/tree" "$1" || { rm -rf "$part/tree" && cp -RPp $clone "$1/tree" "$part/tree"; }; } &
+  else
+    cp -RPp $clone "$1/tree" "$part/tree" &
+  fi
   copying=$!
 }
 uncopy() {
@@ -135,7 +147,14 @@ lost() { uncopy; exit 4; }                   # the former tree, and what arrived
 gen=g.$want
 if [ -d "$gen" ]; then
   touch "$gen"
-  copy "$gen/tree"
+  if [ "$kind" = trees ] && mkdir "$part" && mv "$gen/spare" "$part/tree" 2>/dev/null; then
+    if like "$part/tree" "$gen"; then
+      show
+      finish
+    fi
+  fi
+  rm -rf "$part"
+  copy "$gen"
   if intact "$gen"; then
     if [ -n "$copying" ]; then wait "$copying" || { uncopy; die "the run's copy could not be made"; }; fi
     show "$gen/tree"
@@ -173,7 +192,7 @@ cat "$s/have"
 if [ -n "$old" ]; then
   twin "$old/tree" "$s/new" &
   twinning=$!
-  copy "$old/tree"
+  copy "$old"
 fi
 
 IFS=' ' read -r form amount || lost

@@ -208,6 +208,17 @@ def test_a_job_that_edits_its_copy_changes_nobody_elses(place: Place) -> None:
     assert "changed" in place.sh(f"cat {first}/a")
 
 
+def test_the_copy_that_lies_ready_is_taken_once_and_only_when_it_is_right(place: Place) -> None:
+    shape: Shape = {"a": b"one", "b/c": b"two", "l": "a"}
+    place.push(shape)
+    ready = f"{place.base}/trees/k/g.*/spare"
+    for harm in ("true", "echo x >>a", "rm b/c", "touch new"):
+        place.sh(f"for n in $(seq 200); do [ -d {ready} ] && exit; sleep 0.05; done; exit 1")
+        place.sh(f"cd {ready} && {harm}")
+        assert place.pushed(shape) == told(shape), harm
+    assert place.pushed({"a": b"1"}) == told({"a": b"1"})
+
+
 def test_an_edit_of_what_is_kept_is_noticed_and_mended(place: Place) -> None:
     shape: dict[str, Content] = {"a": b"one", "b/c": b"two"}
     place.push(shape)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import subprocess
 import tarfile
 import zlib
 from pathlib import Path
@@ -18,6 +19,7 @@ from launcher.remote import tarstream, treesync
 from launcher.remote.base import Sending
 from launcher.remote.packing import Packer, squeezes
 from launcher.remote.treedelta import Delta, Records, delta, folders, packed, record, unpacked
+from launcher.ssh.quoting import line
 
 PARTS = st.sampled_from([b"a", b"b", b"c", b"\xff odd", b"new\nline", b"-rf"])
 CONTENTS = st.sampled_from(["f", "l", "d"]).flatmap(
@@ -148,3 +150,13 @@ def test_a_bomb_of_a_list_is_refused() -> None:
     data = b"".join(bomb.compress(bytes(1 << 24)) for _ in range(17)) + bomb.flush()
     with pytest.raises(HostError, match="more than can be meant"):
         treesync._inflated(data)
+
+
+def test_the_far_side_fits_into_the_shortest_command_that_a_host_takes() -> None:
+    words = ["/home/" + "x" * 200, "trees", "k" * 16, "w" * 32, "/home/" + "y" * 400, "t" * 12]
+    assert len(line(["sh", "-c", treesync.script(), "sh", *words])) < 9000
+
+
+def test_the_far_side_is_a_shell_program_still() -> None:
+    done = subprocess.run(["sh", "-n", "-c", treesync.script()], capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
