@@ -216,3 +216,38 @@ def spoken(host: Host) -> bytes:
         return host.read("events.jsonl", 0, 1 << 16)
     except NoFile:
         return b""
+
+
+# A boot guard that leaves behind what an agent would, and goes.
+LEAVES = """
+import os, pathlib, sys
+spool = pathlib.Path(os.environ["LAUNCHER_SPOOL"])
+print("launcher boot", sys.argv[1], os.environ.get("LAUNCHER_RESCUE", "no"), flush=True)
+(spool / "events.jsonl").write_text(EVENTS)
+"""
+BEGAN = '{"ev":"hello"}\n{"ev":"started","pid":7}\n'
+RECEIVED = BEGAN + '{"ev":"ending","why":"receipt"}\n'
+
+
+@pytest.mark.parametrize(
+    ("events", "left"),
+    [(BEGAN, [ResourceState.STOPPED]), (RECEIVED, []), ('{"ev":"hello"}\n', [])],
+    ids=["results wait: stopped", "received: terminated", "nothing began: terminated"],
+)
+def test_what_nobody_has_fetched_is_kept_when_it_ends(
+    emulation: Emulation, provider: RunpodProvider, events: str, left: list[ResourceState]
+) -> None:
+    wanted = replace(order(provider), boot_guard=LEAVES.replace("EVENTS", repr(events)))
+    provider.create(wanted)
+    eventually(lambda: emulation.cloud.ledger.billing_a_gpu() == [])
+    assert [r.state for r in provider.list(wanted.run)] == left
+
+
+def test_a_boot_after_the_end_is_for_fetching_alone(emulation: Emulation, provider: RunpodProvider) -> None:
+    wanted = replace(order(provider, ends_in_s=2), boot_guard=LEAVES.replace("EVENTS", repr(BEGAN)))
+    made = provider.create(wanted)
+    eventually(lambda: provider.get(made.id).state is ResourceState.STOPPED)
+    eventually(lambda: datetime.now(UTC) > wanted.ends_at)
+    provider.unpause(made.id)
+    eventually(lambda: f"launcher boot {wanted.token} 1" in provider.console(made.id))
+    assert "launcher rescue boot" in provider.console(made.id)
