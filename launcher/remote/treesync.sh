@@ -101,7 +101,7 @@ spare() {
   cd "$k/$gen" || return
   [ "$kind" = trees ] && [ ! -e spare ] && [ "$(du -sk tree | cut -f 1)" -lt 262144 ] || return
   rm -rf spare.*
-  nice cp -RPp $clone tree spare.$$ && [ ! -e spare ] && mv spare.$$ spare
+  $low cp -RPp $clone tree spare.$$ && [ ! -e spare ] && mv spare.$$ spare
 }
 finish() {
   say "done"
@@ -114,7 +114,7 @@ for tool in tar gzip find sort sha256sum xargs; do
   command -v $tool >/dev/null 2>&1 || die "there is no $tool on the host"
 done
 [ -d "$base" ] || { mkdir -p "$base" && chmod 700 "$base"; } || die "$base cannot be made"
-k=$base/$kind/$key part=$to.part.$$ clone='' copying='' twinning='' old=''
+k=$base/$kind/$key part=$to.part.$$ clone='' low='' copying='' twinning='' old=''
 mkdir -p "$k" "${to%/*}" && cd "$k" && [ -w . ] || die "$k cannot be written"
 if find . -prune -printf '' 2>/dev/null; then way='printf'
 elif stat -c %f . >/dev/null 2>&1; then way='stat'
@@ -122,6 +122,8 @@ else way='content'; fi
 case $(cp --help 2>&1) in *--reflink*) clone='--reflink=auto' ;; esac
 set -- "$to".part.* # of a push that was cut
 rm -rf "$@" &
+
+command -v nice >/dev/null 2>&1 && low=nice
 
 copy() { # of a generation, begun while the rest is found out
   [ "$kind" = trees ] || return 0
