@@ -48,7 +48,8 @@ def test_every_event_of_the_agent_is_there() -> None:
 
 def test_every_library_has_its_line() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    named = [*project["dependencies"], *project["optional-dependencies"]["docker"]]
+    extras = project["optional-dependencies"]
+    named = [*project["dependencies"], *extras["docker"], *extras["runpod"]]
     libraries = {re.split(r"[<>=~! ]", line)[0] for line in named}
     assert {row[0] for row in table("| library | why | where |")} == libraries | {"the agent"}
 

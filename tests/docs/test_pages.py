@@ -68,7 +68,7 @@ def test_the_picture_is_drawn_as_the_terminal_showed_it() -> None:
 
 def test_pages_speak_of_the_project_alone() -> None:
     found = {page: read(page) for page in ("README.md", "README.ko.md")}
-    found |= {str(p.relative_to(ROOT)): p.read_text() for p in (ROOT / "docs").iterdir()}
+    found |= {str(p.relative_to(ROOT)): p.read_text() for p in (ROOT / "docs").rglob("*") if p.is_file()}
     assert {law: list(texts.breaches(pattern, found)) for law, pattern in texts.LAWS.items()} == {
         law: [] for law in texts.LAWS
     }
