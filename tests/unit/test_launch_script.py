@@ -38,6 +38,7 @@ PYPROJECT = """
 dependencies = ["core-thing"]
 [project.optional-dependencies]
 docker = ["docker-thing"]
+ssh = ["ssh-thing"]
 test = ["test-thing"]
 dev = []
 """
@@ -140,7 +141,7 @@ def test_the_first_start_sets_up_and_runs_what_was_asked(checkout: Checkout, tmp
     assert told["cwd"] == str(tmp_path)
     assert told["prefix"] == str(checkout.root / ".venv")
     assert (told["path"], told["venv"], told["pythonpath"]) == (str(checkout.bin), "/theirs", "/theirs")
-    assert (checkout.bin / "installed").read_text().split() == ["core-thing", "docker-thing"]
+    assert (checkout.bin / "installed").read_text().split() == ["core-thing", "docker-thing", "ssh-thing"]
 
 
 def test_the_name_is_the_one_that_was_typed(ready: Checkout, tmp_path: Path) -> None:
