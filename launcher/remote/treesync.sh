@@ -123,7 +123,7 @@ case $(cp --help 2>&1) in *--reflink*) clone='--reflink=auto' ;; esac
 set -- "$to".part.* # of a push that was cut
 rm -rf "$@" &
 
-command -v nice >/dev/null 2>&1 && low=nice
+command -v nice >/dev/null 2>&1 && low='nice'
 
 copy() { # of a generation, begun while the rest is found out
   [ "$kind" = trees ] || return 0
