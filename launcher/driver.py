@@ -128,6 +128,7 @@ def real_world(home: Home, folder: RunFolder, environ: Mapping[str, str]) -> Wor
         owner=home.owner(),
         envs=str(home.envs),
         watched=lambda: _watched(folder),
+        heard=lambda a: _touch(folder.attempt(a.n).heard),
         run_key=lambda: keys.pair(folder.keys),
     )
 
@@ -137,6 +138,11 @@ def _watched(folder: RunFolder) -> bool:
         return time.time() - os.stat(folder.watched).st_mtime < WATCHED_S
     except FileNotFoundError:
         return False
+
+
+def _touch(path: Path) -> None:
+    with suppress(OSError):  # a full disk costs the view, not the run
+        path.touch()
 
 
 def main(argv: list[str]) -> int:

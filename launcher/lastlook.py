@@ -19,7 +19,7 @@ from launcher.remote import open_host
 from launcher.report.view import RunView
 from launcher.store import RunFolder
 
-LOOK_S = 4.0
+LOOK_S = 3.5
 
 
 def look(view: RunView, now: datetime) -> bool:

@@ -41,6 +41,11 @@ class AttemptFolder:
         return self.root / "sealed.json"
 
     @property
+    def heard(self) -> Path:
+        """As old as the last answer of the machine."""
+        return self.root / "heard"
+
+    @property
     def spool(self) -> Path:
         """The host's folder when the host is this machine."""
         return self.root / "spool"

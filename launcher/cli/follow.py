@@ -72,6 +72,7 @@ class Follower:
         self._board = board
         self._silent = silent
         self._said: str | None = None
+        self._quiet = False
         self._interrupts = 0
         self.left = False  # the person went, the run goes on
 
@@ -122,9 +123,19 @@ class Follower:
             self._said = state.value
             if not self._block.moving:
                 self._block.above([f"· {self._phase(state)}"], sys.stderr)
+        self._tell_silence(now)
         fitting = [lines.meter(self._view, now, self._block.width)]
         board = lines.board(self._view, now) if self._board else fitting
         self._block.update([*board, *self._travel.lines(now)], lines.meter(self._view, now))
+
+    def _tell_silence(self, now: datetime) -> None:
+        """Where nothing is drawn: once when it begins, and once when it is over."""
+        quiet = lines.silence(self._view, now)
+        if not self._block.moving and (quiet is not None) != self._quiet:
+            target = self._view.offer.target
+            told = f"{quiet}; the run goes on there" if quiet else f"{target} is heard again"
+            self._block.above([f"· {told}"], sys.stderr)
+        self._quiet = quiet is not None
 
     def _show_log(self) -> None:
         """As much as one slice of a view takes; what a flood leaves over comes with the next one."""

@@ -36,8 +36,12 @@ def ask_machine(view: RunView, now: datetime) -> None:
     from launcher import lastlook
 
     if not lastlook.look(view, now):
-        name, target = view.plan.run, view.offer.target
-        print(f"warning: {name}: {target} could not be asked whether its results wait", file=sys.stderr)
+        not_asked(view)
+
+
+def not_asked(view: RunView) -> None:
+    name, target = view.plan.run, view.offer.target
+    print(f"warning: {name}: {target} could not be asked whether its results wait", file=sys.stderr)
 
 
 def _complete(_c: click.Context, _p: click.Parameter, begun: str) -> list[CompletionItem]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
 
 import click
 
 from launcher import together
-from launcher.cli.here import ask_machine, home, json_option
+from launcher.cli.here import home, json_option, not_asked
 from launcher.cli.prog import prog
 from launcher.errors import LauncherError, ProviderError
 from launcher.models import Resource, State
@@ -30,7 +31,9 @@ SHOWN = 20  # a person's list; --json and --all have them all
 def command(everything: bool, as_json: bool) -> None:
     """Every run, newest last, with what it costs; at the end what still runs and bills."""
     now = datetime.now(UTC)
-    found = [_looked_after(line, now) for line in listing.lines(home(), now, _damaged)]
+    lines = listing.lines(home(), now, _damaged)
+    hosts = [] if as_json else _hosts([line.view for line in lines if line.view is not None])
+    found, silent = _asked(lines, hosts, now)
     if as_json:
         import json
 
@@ -46,22 +49,43 @@ def command(everything: bool, as_json: bool) -> None:
     views = [line.view for line in found if line.view is not None]
     for told in filter(None, (attention(view, now, prog()) for view in views)):
         print(told)
-    asked, silent = _asked(views)
-    for name, why in silent:
+    for name, why in silent.items():
         print(f"could not ask {name} what runs there: {why}")
-    print(_last_line(views, now, asked))
+    print(_last_line(views, now, [name for name in hosts if name not in silent]))
 
 
 def _damaged(name: str, e: LauncherError) -> None:
     print(f"warning: {name}: {e.message}", file=sys.stderr)
 
 
-def _looked_after(line: Line, now: datetime) -> Line:
-    """Of a run whose engine died only its machine knows whether results wait."""
-    if line.view is None or line.row["state"] != State.INTERRUPTED:
-        return line
-    ask_machine(line.view, now)
-    return listing.of(line.view, now)
+def _hosts(views: list[RunView]) -> list[str]:
+    """The user's own, where a run of ours may live."""
+    names = {v.offer.provider for v in views if v.attempt is not None and v.attempt.open}
+    return sorted(name for name in names if registry.is_place(name))
+
+
+def _asked(lines: list[Line], hosts: list[str], now: datetime) -> tuple[list[Line], dict[str, str]]:
+    """All at once: the hosts what runs there, and of each run whose engine died its machine whether results
+    wait. The lines as they are now, and the hosts that did not answer."""
+    dead = {
+        line.row["run"]: line.view
+        for line in lines
+        if line.view is not None and line.row["state"] == State.INTERRUPTED
+    }
+    place = home()
+    questions: dict[str, Callable[[], object]] = {name: partial(_runs_on, name, place) for name in hosts}
+    if dead:
+        from launcher import lastlook
+
+        questions |= {f"run {run}": partial(lastlook.look, view, now) for run, view in dead.items()}
+    answers = together.ask(questions, WITHIN_S) if questions else {}
+    for run, view in dead.items():
+        if answers[f"run {run}"] is not True:
+            not_asked(view)
+    silent = {name: _why(fault) for name in hosts if isinstance(fault := answers[name], Exception)}
+    return [
+        listing.of(dead[run], now) if (run := line.row["run"]) in dead else line for line in lines
+    ], silent
 
 
 def _row(line: Line, now: datetime) -> tuple[str, ...]:
@@ -77,18 +101,6 @@ def _row(line: Line, now: datetime) -> tuple[str, ...]:
         duration(line.seconds) if line.seconds is not None else "-",
         clock(deadline, now) if deadline else "-",
     )
-
-
-def _asked(views: list[RunView]) -> tuple[list[str], list[tuple[str, str]]]:
-    """The user's own hosts where a run of ours may live: those that answered, and those that did not."""
-    names = {v.offer.provider for v in views if v.attempt is not None and v.attempt.open}
-    there = sorted(name for name in names if registry.is_place(name))
-    if not there:
-        return [], []
-    place = home()
-    answers = together.ask({name: partial(_runs_on, name, place) for name in there}, WITHIN_S)
-    silent = [(name, _why(answer)) for name, answer in answers.items() if isinstance(answer, Exception)]
-    return [name for name in there if name not in dict(silent)], silent
 
 
 def _runs_on(name: str, place: Home) -> tuple[Resource, ...]:

@@ -79,6 +79,7 @@ def status(view: RunView, now: datetime) -> Json:
         "why": view.why(),
         "warnings": list(view.warnings()),
         "telemetry": sample(view.sample()),
+        "silent_s": view.silent_s(now),
         "transfer": moving.document(moving.now_of(view), now),
         "guard": {
             "armed": bool(a is not None and live and a.armed),

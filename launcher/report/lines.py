@@ -76,6 +76,12 @@ def end(view: RunView, now: datetime) -> list[str]:
     return [f"ends by {clock(a.d, now)}"] if a is not None and a.open else []
 
 
+def silence(view: RunView, now: datetime) -> str | None:
+    """A line that is cut stops what is seen, and nothing else."""
+    silent_s = view.silent_s(now)
+    return f"{view.offer.target} not heard for {duration(silent_s)}" if silent_s is not None else None
+
+
 def meter(view: RunView, now: datetime, width: int | None = None) -> str:
     """One line that says it all. Where it does not fit, money and end stay and metrics go, the last first."""
     state = view.shown(now)
@@ -84,6 +90,8 @@ def meter(view: RunView, now: datetime, width: int | None = None) -> str:
         return " · ".join([view.plan.run, state.value, *always])
     sample = view.sample()
     said, used = progress(sample), device(sample)[:3]
+    if quiet := silence(view, now):
+        said, used = [quiet], []
     while True:
         line = " · ".join([view.plan.run, *said, *used, *always])
         if width is None or len(line) <= width or not (said or used):
@@ -103,6 +111,8 @@ def board(view: RunView, now: datetime) -> list[str]:
         ("money", " · ".join(cost(view, now))),
         ("time", " · ".join([*took, *end(view, now)]) or "not started"),
     ]
+    if quiet := silence(view, now):
+        rows.append(("line", f"{quiet}; the run goes on there"))
     if warned := view.warnings():
         rows.append(("warning", warned[-1]))
     return [f"  {name:<9} {text}" for name, text in rows]

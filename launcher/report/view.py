@@ -23,6 +23,8 @@ from launcher.models import Offer, Plan, State
 from launcher.runstate import Attempt, RunState
 from launcher.store import AttemptFolder, Home, RunFolder
 
+SILENT_S = 5.0
+
 
 @dataclass
 class Tail:
@@ -129,6 +131,18 @@ class RunView:
             *lines, self._torn = (self._torn + data).split(b"\n")
             self._warned += [str(e.get("message")) for e in parse_events(lines) if e["ev"] == "warned"]
         return tuple(self._warned)
+
+    def silent_s(self, now: datetime) -> float | None:
+        """For how long a running trainer's machine has not answered, once that is longer than a breath."""
+        a = self.state.attempt
+        if a is None or not self.engine_alive or self.shown(now) is not State.RUNNING:
+            return None
+        try:
+            heard = self.folder.attempt(a.n).heard.stat().st_mtime
+        except FileNotFoundError:
+            return None
+        still = now.timestamp() - heard
+        return round(still, 1) if still >= SILENT_S else None
 
     def sample(self) -> telemetry.Sample | None:
         a = self.state.attempt

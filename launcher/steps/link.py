@@ -17,6 +17,7 @@ from launcher.runstate import Attempt
 from launcher.world import World
 
 CHUNK = 1 << 18
+HEARD_EVERY_S = 1.0
 STREAMS = ("events.jsonl", "telemetry.jsonl", "log", "setup.log")
 
 
@@ -27,6 +28,7 @@ class Link:
         self._folder = world.attempt_folder(a)
         self._sent = 0
         self._leased_at: float | None = None
+        self._heard_at = 0.0
         self.events: list[Json] = []
         self._rest = b""
         world.files.make_folder(self._folder.root)
@@ -65,8 +67,17 @@ class Link:
     def sync(self, names: tuple[str, ...] = STREAMS) -> bool:
         """Bring home what is new. True when something came."""
         wanted = [Wanted(name, self._offset[name], CHUNK) for name in names]
-        came = [self._keep(name, data) for name, data in zip(names, self.host.read_many(wanted), strict=True)]
+        found = self.host.read_many(wanted)
+        self._heard()
+        came = [self._keep(name, data) for name, data in zip(names, found, strict=True)]
         return any(came)
+
+    def _heard(self) -> None:
+        """For whoever watches: a line that is silent looks like a trainer that is."""
+        now = self._w.clock.now().timestamp()
+        if abs(now - self._heard_at) >= HEARD_EVERY_S:
+            self._heard_at = now
+            self._w.heard(self._a)
 
     def drain(self) -> None:
         """Everything there is, for the last time."""

@@ -5,8 +5,8 @@
 
 `delay_s` is each way. `bytes_per_s` holds for each direction over all connections together, as on a line.
 A new connection first waits for the round trip that TCP's handshake would take. Bytes are cut off, swallowed
-or refused by `cut_after`, `half_open`, `refuse`, at any moment and for connections under way. There is no
-loss and no slow start. Knows nothing of what is carried; benchmarks use it as well.
+or refused by `cut_after`, `half_open`, `fall_silent`, `refuse`, at any moment and for connections under way.
+There is no loss and no slow start. Knows nothing of what is carried; benchmarks use it as well.
 """
 
 from __future__ import annotations
@@ -58,6 +58,7 @@ class Relay:
         self.address = ("127.0.0.1", 0)
         self._budget: int | None = None
         self._swallows = False
+        self._silent = 0  # the connections up to that number
         self._refuses = False
         self._writers: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -94,6 +95,10 @@ class Relay:
         comes from then on goes through; what was swallowed stays lost."""
         self._swallows = swallow
 
+    def fall_silent(self) -> None:
+        """The same for the connections that there are, for ever; later ones are carried."""
+        self._loop.call_soon_threadsafe(self._silence)
+
     def refuse(self, closed: bool = True) -> None:
         """New connections are reset as soon as they are made."""
         self._refuses = closed
@@ -105,6 +110,9 @@ class Relay:
 
     def _set_budget(self, count: int) -> None:
         self._budget = count
+
+    def _silence(self) -> None:
+        self._silent = self.connections
 
     async def _listen(self) -> None:
         self._server = await asyncio.start_server(self._accepted, "127.0.0.1", 0, limit=PIECE)
@@ -125,6 +133,7 @@ class Relay:
 
     async def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
+        number = self.connections
         me = asyncio.current_task()
         assert me is not None
         self._tasks.add(me)
@@ -138,7 +147,10 @@ class Relay:
             self._writers.update(both)
             for end in both:
                 end.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            ways = [self._carry("up", reader, far_writer), self._carry("down", far_reader, writer)]
+            ways = [
+                self._carry(number, "up", reader, far_writer),
+                self._carry(number, "down", far_reader, writer),
+            ]
             carrying = [asyncio.create_task(way) for way in ways]
             try:
                 await asyncio.gather(*carrying)
@@ -156,14 +168,16 @@ class Relay:
                 self._writers.discard(end)
             self._tasks.discard(me)
 
-    async def _carry(self, name: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _carry(
+        self, number: int, name: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
         """One direction until its end, which is passed on; a break ends both."""
         way = Way(self._loop.time, writer)
         delivering = asyncio.create_task(way.deliver())
         try:
             while not delivering.done():
                 data = await reader.read(PIECE)
-                if self._swallows:
+                if self._swallows or number <= self._silent:
                     if not data:
                         await asyncio.Event().wait()  # not even the end is told, until the relay ends
                     continue

@@ -1,0 +1,132 @@
+"""A run on a machine of one's own, over a line that breaks, falls silent or belongs to a laptop asleep."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.hosted import HostedPerson, left_in, lets_go
+from tests.e2e.noisy import RUN, followed, noisy
+from tests.e2e.person import until
+from tests.hosts.boxes import Box, sshd_container
+from tests.hosts.breaking import NOTICED_S, Breaker, awaited
+
+pytestmark = [pytest.mark.need("docker"), pytest.mark.slow]
+
+SEED, BREAKS = 20, 15  # a hundred: bench/disconnects.py
+PS_S = 5.5
+
+
+@pytest.fixture
+def person(tmp_path: Path) -> Iterator[HostedPerson]:
+    someone = HostedPerson(tmp_path)
+    yield someone
+    someone.cleans_up()
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Box]:
+    """Its sshd drops whoever was silent for two seconds."""
+    with sshd_container("openssh") as box:
+        drops = "ClientAliveInterval 1\\nClientAliveCountMax 2\\n"
+        box.sh(f"printf '{drops}' >>/etc/ssh/sshd_config && kill -HUP 1")
+        yield box
+
+
+@pytest.fixture
+def box(shared: Box) -> Iterator[Box]:
+    shared.sh("rm -f /tmp/go")
+    yield shared
+    assert left_in(shared) == []
+
+
+def test_a_log_over_a_line_that_breaks_again_and_again_is_whole(person: HostedPerson, box: Box) -> None:
+    with box.relay() as relay, noisy(person, box, relay) as run:
+        breaker = Breaker(relay, run.heard, random.Random(SEED))
+        with followed(person) as seen:
+            breaker.strikes(BREAKS)
+            ended = run.ends()
+        lines = run.must_be_whole(ended, seen.read_bytes())
+        print(f"{BREAKS} breaks {dict(breaker.struck)}, {lines} lines, slowest {breaker.slowest_s}")
+        assert len([fact for fact in person.facts(RUN) if fact["kind"] == "created"]) == 1
+        person.leaves_nothing(box)
+
+
+def test_a_line_that_fell_silent_is_noticed_and_the_view_says_so(person: HostedPerson, box: Box) -> None:
+    with box.relay() as relay, noisy(person, box, relay) as run, person.terminal("watch", RUN) as screen:
+        screen.sees("step 0")
+        before, began = relay.connections, time.monotonic()
+        relay.fall_silent()
+        screen.sees(r"ssh:far .*not heard")
+        awaited(lambda: relay.connections > before, "it is noticed", NOTICED_S)
+        print(f"noticed after {time.monotonic() - began:.1f} s")
+        run.hears_more()
+        run.must_be_whole(run.ends())
+        assert screen.ends() == 0
+        person.leaves_nothing(box)
+
+
+def test_ps_asks_a_silent_host_no_longer_than_a_person_waits(person: HostedPerson, box: Box) -> None:
+    with box.relay() as relay, noisy(person, box, relay) as run:
+        relay.half_open()
+        for engine in ("living", "killed"):
+            if engine == "killed":
+                os.kill(person.engine(RUN), signal.SIGKILL)
+            began = time.monotonic()
+            said = person.types("ps")
+            took = time.monotonic() - began
+            assert "could not ask ssh:far what runs there" in said.stdout, said.stdout
+            assert took < PS_S, f"{took:.1f} s with a {engine} engine"
+            print(f"ps with a silent host, {engine} engine: {took:.1f} s")
+        relay.half_open(False)
+        lets_go(box)
+        run.must_be_whole(person.types("resume", RUN, "--json", timeout=120))
+        person.leaves_nothing(box)
+
+
+@contextmanager
+def asleep(person: HostedPerson, name: str) -> Iterator[None]:
+    """What a laptop that was closed does to the engine on it."""
+    pid = person.engine(name)
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def test_a_laptop_that_slept_goes_on_where_it_was(person: HostedPerson, box: Box) -> None:
+    """For longer than the host keeps a connection that does not answer."""
+    with box.relay() as relay, noisy(person, box, relay) as run:
+        with asleep(person, RUN):
+            until(lambda: not box.sh("pgrep -f '^sshd: dev'; true").split(), "the host drops it")
+        run.hears_more()
+        run.must_be_whole(run.ends())
+        person.leaves_nothing(box)
+
+
+def test_a_laptop_that_slept_past_the_boot_limit_asks_for_another(person: HostedPerson, box: Box) -> None:
+    """While it sent the project: nobody renewed the machine's lease of life, so that ended itself."""
+    person.writes("says.py", "print('says', flush=True)\n")
+    (person.project / "large").write_bytes(random.Random(SEED).randbytes(2 << 20))
+    with box.relay(bytes_per_s=200e3) as relay:
+        person.knows("far", replace(box, route=box.through(relay)))
+        words = ("run", "--project", ".", "--on", "ssh:far", "--name", "slept", "--json")
+        begun = person.begins(*words, "--", "python3", "says.py", LAUNCHER_BOOT_LIMIT="3s")
+        person.waits_for("slept", "connected")
+        with asleep(person, "slept"):
+            until(lambda: not box.sh("pgrep -u dev -f agent.pyz; true").split(), "the agent leaves")
+        for line in relay.lines.values():
+            line.bytes_per_s = None
+        _, told = begun.communicate(timeout=60)
+    assert begun.returncode == 0, told
+    assert len([fact for fact in person.facts("slept") if fact["kind"] == "created"]) == 2
+    person.leaves_nothing(box)
