@@ -18,6 +18,7 @@ from launcher.files import Disk
 RACY_NS = 2_000_000_000  # the coarsest clock of a file system in use
 OLDEST_S = 90 * 86400.0
 FORM = 1
+SMALL = 64 << 10
 
 Seen = tuple[int, int, int, int, int]
 
@@ -37,9 +38,7 @@ class Scans:
         if known is not None and known[0] == looks:
             self._now[path] = known
             return known[1]
-        with open(path, "rb") as f:
-            digest = hashlib.file_digest(f, "sha256").hexdigest()
-            after = os.fstat(f.fileno())
+        digest, after = _digest(path, info.st_size)
         read = (after.st_size, after.st_mtime_ns, after.st_ctime_ns, after.st_ino, after.st_mode)
         if read == looks and max(info.st_mtime_ns, info.st_ctime_ns) < self._began_ns - RACY_NS:
             self._now[path] = looks, digest
@@ -54,6 +53,23 @@ class Scans:
             self._path.parent.mkdir(mode=0o700, exist_ok=True)
             Disk().write(self._path, json.dumps(body, separators=(",", ":")).encode())
             _tidy(self._path.parent)
+
+
+def _digest(path: str, size: int) -> tuple[str, os.stat_result]:
+    """Of small files by one read: a buffer for each would take longer than the files."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        if size > SMALL:
+            with open(fd, "rb", closefd=False) as f:
+                digest = hashlib.file_digest(f, "sha256").hexdigest()
+        else:
+            whole = hashlib.sha256(os.read(fd, SMALL))
+            while more := os.read(fd, SMALL):
+                whole.update(more)
+            digest = whole.hexdigest()
+        return digest, os.fstat(fd)
+    finally:
+        os.close(fd)
 
 
 def _read(path: Path) -> dict[str, tuple[Seen, str]]:
