@@ -7,18 +7,21 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
 from launcher import agentpack, codec, driver, engine, pushset
 from launcher.files import Disk
 from launcher.models import Choice, Consent, Job, Limits, Need, Plan, Runtime, RuntimeKind, State
+from launcher.providers.base import Provider
 from launcher.providers.wrap import Wrapped
 from launcher.remote import open_host
 from launcher.ssh import keys
 from launcher.store import RunFolder, Versions
 from launcher.world import Parts, World
 from tests.emulators.runpod.emulation import Emulation, with_pods
+from tests.emulators.runpod.faults import Fault, How
 from tests.unit.journals import stories
 
 pytestmark = [pytest.mark.need("docker"), pytest.mark.slow]
@@ -82,19 +85,70 @@ def world(emulation: Emulation, folder: Path) -> World:
     )
 
 
-def test_from_create_to_gone(emulation: Emulation, tmp_path: Path) -> None:
-    w = world(emulation, tmp_path)
+def done(emulation: Emulation, w: World) -> list[str]:
+    """The run went well, and nothing of it bills or is told where it should not be."""
     state = engine.drive(w, {"pid": 1})
     facts = [fact.kind for fact in w.journal.facts]
     assert state.ended is State.DONE, [(f.kind, f.data) for f in w.journal.facts]
     assert facts.index("pinned") < facts.index("connected") < facts.index("started") < facts.index("gone")
     assert state.version_path is not None
     assert (Path(state.version_path) / "model.txt").read_text() == "trained as 0"
-    assert "keys seen: []" in w.attempt_folder(state.attempts[0]).log.read_text()
+    assert "keys seen: []" in w.attempt_folder(state.attempts[-1]).log.read_text()
     assert emulation.cloud.ledger.billing() == []
     assert emulation.cloud.ledger.most_at_once() == 1
     assert emulation.front.offences == []
     private = Path(w.run_key()[0]).read_text()
     assert not any(line in emulation.stored() for line in private.splitlines() if len(line) > 40)
-    [pod] = emulation.cloud.pods.values()
-    assert pod.boots == 1
+    return facts
+
+
+def test_from_create_to_gone(emulation: Emulation, tmp_path: Path) -> None:
+    facts = done(emulation, world(emulation, tmp_path))
+    assert facts.count("create-asked") == facts.count("pinned") == 1
+
+
+@pytest.mark.parametrize(
+    ("operation", "fault", "times"),
+    [
+        ("create", Fault(How.DROPPED, after=True), 1),
+        ("create", Fault(How.STATUS, 500, after=True), 1),
+        ("create", Fault(How.TRUNCATED, after=True), 1),
+        ("logs", Fault(How.STATUS, 503), 4),
+        ("get", Fault(How.HTML, 502), 4),
+        ("delete", Fault(How.STATUS, 500), 2),
+    ],
+    ids=lambda value: getattr(value, "how", value),
+)
+def test_a_fault_on_the_way_costs_no_second_pod(
+    emulation: Emulation, tmp_path: Path, operation: str, fault: Fault, times: int
+) -> None:
+    w = world(emulation, tmp_path)
+    emulation.cloud.faults.add(operation, fault, times)
+    done(emulation, w)
+    assert len(emulation.cloud.pods) == 1
+
+
+def test_a_restart_before_it_is_reached_is_another_key_and_the_same_run(
+    emulation: Emulation, tmp_path: Path
+) -> None:
+    """The old port is told for a while, and the old key is what the console says at first."""
+    w = world(emulation, tmp_path)
+    emulation.cloud.conditions.ports_stale_s = 2
+    emulation.cloud.conditions.ports_late_s = 1
+    provider = w.provider(0)
+    restarted: list[str] = []
+
+    class Restarting:
+        """The pod restarts as soon as it is believed, before the first byte."""
+
+        def __getattr__(self, name: str) -> Any:
+            if not restarted and w.state.attempt is not None and w.state.attempt.pinned is not None:
+                [pod] = emulation.cloud.pods.values()
+                with emulation.cloud.lock:
+                    emulation.cloud.act(pod, "restart")
+                restarted.append(pod.id)
+            return getattr(provider, name)
+
+    w.provider = lambda choice: cast(Provider, Restarting())
+    facts = done(emulation, w)
+    assert restarted and facts.count("pinned") >= 2
