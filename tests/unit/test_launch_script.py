@@ -298,4 +298,4 @@ def test_with_pip_alone_the_real_lists_install(checkout: Checkout) -> None:
     pins = set((ROOT / "constraints.txt").read_text().split("\n"))
     ours = [line for line in installed if not line.startswith(("pip==", "setuptools=="))]
     assert set(ours) <= pins
-    assert 10 <= len(ours) <= 25
+    assert 10 <= len(ours) <= 30  # core, and the ways to Docker and SSH
