@@ -75,7 +75,7 @@ def _key(root: Path, push: tuple[str, ...] | None) -> str:
 def _sendings(root: Path, things: Sequence[Thing], seen: Scans) -> tuple[tuple[Sending, ...], int]:
     files, size, top = [], 0, str(root)
     for thing in things:
-        path, mode = os.path.join(top, thing.name), thing.info.st_mode
+        path, mode = f"{top}/{thing.name}", thing.info.st_mode
         if stat.S_ISLNK(mode):
             files.append(Sending(to=thing.name, link=os.readlink(path)))
         elif stat.S_ISDIR(mode):

@@ -19,8 +19,7 @@ RACY_NS = 2_000_000_000  # the coarsest clock of a file system in use
 OLDEST_S = 90 * 86400.0
 FORM = 1
 SMALL = 64 << 10
-
-Seen = tuple[int, int, int, int, int]
+DIGITS = 64
 
 
 class Scans:
@@ -30,29 +29,32 @@ class Scans:
         self._path = path
         self._began_ns = time.time_ns()
         self._known = _read(path) if path is not None else {}
-        self._now: dict[str, tuple[Seen, str]] = {}
+        self._now: dict[str, str] = {}
 
     def sha256(self, path: str, info: os.stat_result) -> str:
-        looks = (info.st_size, info.st_mtime_ns, info.st_ctime_ns, info.st_ino, info.st_mode)
+        looks = _looks(info)
         known = self._known.get(path)
-        if known is not None and known[0] == looks:
+        if known is not None and known.startswith(looks):
             self._now[path] = known
-            return known[1]
+            return known[len(looks) :]
         digest, after = _digest(path, info.st_size)
-        read = (after.st_size, after.st_mtime_ns, after.st_ctime_ns, after.st_ino, after.st_mode)
-        if read == looks and max(info.st_mtime_ns, info.st_ctime_ns) < self._began_ns - RACY_NS:
-            self._now[path] = looks, digest
+        if _looks(after) == looks and max(info.st_mtime_ns, info.st_ctime_ns) < self._began_ns - RACY_NS:
+            self._now[path] = looks + digest
         return digest
 
     def keep(self) -> None:
         """For the next time; a data folder that cannot be written to costs only that."""
         if self._path is None or self._now == self._known:
             return
-        body = {"form": FORM, "files": [[path, *seen, digest] for path, (seen, digest) in self._now.items()]}
+        body = {"form": FORM, "files": self._now}
         with suppress(OSError):
             self._path.parent.mkdir(mode=0o700, exist_ok=True)
             Disk().write(self._path, json.dumps(body, separators=(",", ":")).encode())
             _tidy(self._path.parent)
+
+
+def _looks(info: os.stat_result) -> str:
+    return f"{info.st_size} {info.st_mtime_ns} {info.st_ctime_ns} {info.st_ino} {info.st_mode} "
 
 
 def _digest(path: str, size: int) -> tuple[str, os.stat_result]:
@@ -72,16 +74,13 @@ def _digest(path: str, size: int) -> tuple[str, os.stat_result]:
         os.close(fd)
 
 
-def _read(path: Path) -> dict[str, tuple[Seen, str]]:
+def _read(path: Path) -> dict[str, str]:
     """Nothing, when it is not there or none of ours."""
     try:
         body = json.loads(path.read_bytes())
-        if body["form"] != FORM:
-            return {}
-        return {
-            name: ((size, m, c, inode, mode), sha) for name, size, m, c, inode, mode, sha in body["files"]
-        }
-    except (OSError, ValueError, KeyError, TypeError):
+        files = body["files"] if body["form"] == FORM else {}
+        return files if all(isinstance(seen, str) and len(seen) > DIGITS for seen in files.values()) else {}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}
 
 

@@ -14,7 +14,7 @@ import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 IGNORE_FILE = ".launcherignore"
 IGNORED_BY = ".gitignore"
@@ -70,8 +70,7 @@ class Spec:
         return next((rule.ignores for rule in self._rules if rule.is_of(name)), None)
 
 
-@dataclass(frozen=True)
-class Thing:
+class Thing(NamedTuple):
     """One name that travels, with what the disk says of it."""
 
     name: str

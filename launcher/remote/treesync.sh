@@ -55,7 +55,8 @@ newest() { # generations, the youngest first
 # Where hard links cannot be made a copy does as well.
 twin() { cp -al "$1" "$2" 2>/dev/null || { rm -rf "$2" && cp -RPp "$1" "$2"; }; }
 merge() { cp -al "$1/." "$2/" 2>/dev/null || cp -RPp "$1/." "$2/"; }
-own() { cp -RPp $clone "$1" "$2"; }
+share() { case $(cp --help 2>&1) in *--reflink*) echo --reflink=auto ;; esac }
+own() { cp -RPp $(share) "$1" "$2"; }
 drop() { (cd "$1" && xargs -0 rm -rf -- <"$2"); }
 blobs() { # into $1, those named in $2: how and what ("link:mode-digest"), and path by turns; $3: all as copies
   # shellcheck disable=SC2016 # expanded by the inner shell
@@ -101,7 +102,7 @@ spare() {
   cd "$k/$gen" || return
   [ "$kind" = trees ] && [ ! -e spare ] && [ "$(du -sk tree | cut -f 1)" -lt 262144 ] || return
   rm -rf spare.*
-  $low cp -RPp $clone tree spare.$$ && [ ! -e spare ] && mv spare.$$ spare
+  $low cp -RPp $(share) tree spare.$$ && [ ! -e spare ] && mv spare.$$ spare
 }
 finish() {
   say "done"
@@ -114,12 +115,11 @@ for tool in tar gzip find sort sha256sum xargs; do
   command -v $tool >/dev/null 2>&1 || die "there is no $tool on the host"
 done
 [ -d "$base" ] || { mkdir -p "$base" && chmod 700 "$base"; } || die "$base cannot be made"
-k=$base/$kind/$key part=$to.part.$$ clone='' low='' copying='' twinning='' old=''
+k=$base/$kind/$key part=$to.part.$$ low='' copying='' twinning='' old=''
 mkdir -p "$k" "${to%/*}" && cd "$k" && [ -w . ] || die "$k cannot be written"
 if find . -prune -printf '' 2>/dev/null; then way='printf'
 elif stat -c %f . >/dev/null 2>&1; then way='stat'
 else way='content'; fi
-case $(cp --help 2>&1) in *--reflink*) clone='--reflink=auto' ;; esac
 set -- "$to".part.* # of a push that was cut
 rm -rf "$@" &
 
@@ -129,9 +129,9 @@ copy() { # of a generation, begun while the rest is found out
   [ "$kind" = trees ] || return 0
   mkdir "$part" || die "$part cannot be made"
   if mv "$1/spare" "$part/tree" 2>/dev/null; then
-    { like "$part/tree" "$1" || { rm -rf "$part/tree" && cp -RPp $clone "$1/tree" "$part/tree"; }; } &
+    { like "$part/tree" "$1" || { rm -rf "$part/tree" && own "$1/tree" "$part/tree"; }; } &
   else
-    cp -RPp $clone "$1/tree" "$part/tree" &
+    cp -RPp $(share) "$1/tree" "$part/tree" &
   fi
   copying=$!
 }

@@ -79,7 +79,15 @@ def test_a_file_as_young_as_the_look_is_not_believed(tmp_path: Path, file: Path)
 
 
 @pytest.mark.parametrize(
-    "text", ["", "[]", "{}", '{"form": 1, "files": [["x", 1]]}', '{"form": 2, "files": []}']
+    "text",
+    [
+        "",
+        "[]",
+        "{}",
+        '{"form": 1, "files": [["x", 1]]}',
+        '{"form": 1, "files": {"x": 1}}',
+        '{"form": 2, "files": []}',
+    ],
 )
 def test_a_store_that_is_none_of_ours_costs_a_read(tmp_path: Path, file: Path, text: str) -> None:
     store = tmp_path / "k.json"
