@@ -6,6 +6,7 @@
 #                       x.*  what nobody needs any more
 # A generation's name tells its content, so two pushes of one tree cannot disagree about it.
 # Says "done", "fail WHY", or "need OLD BYTES BYTES" with what it has; then takes a line and an archive.
+# shellcheck disable=SC2046 # share gives one word or none
 base=$1 kind=$2 key=$3 want=$4 to=$5 token=$6
 LC_ALL=C EXTRACT_UNSAFE_SYMLINKS=1
 export LC_ALL EXTRACT_UNSAFE_SYMLINKS
