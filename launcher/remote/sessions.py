@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from launcher.errors import HostUnreachable
 from launcher.remote.base import Tick
-from launcher.remote.channel import GULP, SLICE_S, TAIL, Wire
+from launcher.remote.channel import GULP, SLICE_S, TAIL, Broken, Wire
 from launcher.ssh.connection import Connection
 from launcher.ssh.errors import as_of_a_socket
 from launcher.ssh.quoting import line
@@ -99,16 +99,25 @@ class Opened(Protocol):
     """A command under way, and what it said behind its first word."""
 
     def __call__(
-        self, argv: Sequence[str], until: float, tick: Tick, *, keep: int = TAIL
+        self, argv: Sequence[str], until: float, tick: Tick, *, keep: int = TAIL, ahead: bytes = b""
     ) -> tuple[Session, str]: ...
 
 
 def opened(
-    connection: Connection, argv: Sequence[str], until: float, tick: Tick, *, keep: int = TAIL
+    connection: Connection,
+    argv: Sequence[str],
+    until: float,
+    tick: Tick,
+    *,
+    keep: int = TAIL,
+    ahead: bytes = b"",
 ) -> tuple[Session, str]:
+    """`ahead` travels along with the command: a round trip less."""
     timeout = max(0.1, until - time.monotonic())
     session = Session(connection.open_session(line(argv), timeout=timeout, tick=tick), keep)
     try:
+        with suppress(Broken):  # it has ended already; what it said before tells why
+            session.wire.send(ahead, until, tick)
         return session, _greeting(session.wire, until, tick)
     except BaseException:
         session.close()

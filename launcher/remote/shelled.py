@@ -73,7 +73,7 @@ one() {{
   if [ $from -eq 0 ]; then piece "$1" | head -c $left
   else piece "$1" | tail -c +$((from + 1)) | head -c $left; fi
 }}
-while read -r at most folder name; do
+while read -r at most folder name && [ -n "$at" ]; do
   (one "$at" "$most" "$folder" "$name") ||
     case $? in {_GONE}) echo gone 0 ;; *) echo shut 0 ;; esac
 done
@@ -179,13 +179,7 @@ class Shelled:
             asked += _coded(folder or ".") + b" " + _coded(name) + b"\n"
         until = time.monotonic() + ANSWER_S
         words = ["sh", "-c", _low(_STREAM), "sh", self._root, top]
-        session, _ = self._opened(words, until, tick)
-        try:
-            session.wire.send(bytes(asked), until, tick)
-            session.no_more()
-        except BaseException:
-            session.close()
-            raise
+        session, _ = self._opened(words, until, tick, ahead=bytes(asked) + b"\n")
         return session.wire
 
     def _pieces(self, wanted: Sequence[Wanted], base: str | None, tick: Tick) -> list[bytes | NoFile]:
@@ -267,8 +261,8 @@ def _folder(cwd: str) -> str:
 
 
 def _low(script: str) -> str:
-    """What is fetched must not slow what is trained there."""
-    return "renice -n 19 -p $$ >/dev/null 2>&1\n" + script
+    """What is fetched gives way to what is trained there."""
+    return "renice -n 5 -p $$ >/dev/null 2>&1\n" + script
 
 
 def _coded(name: str) -> bytes:

@@ -32,19 +32,23 @@ from launcher.ssh.errors import KeyMismatch, LoginRefused
 
 MESSAGE = 4 << 20  # of files in one round trip: a long way has few of them
 PIECE = 1 << 20  # of a stream, between two ticks
-LOW = 19  # a fetch must not slow what is trained there
+LOW = 5  # a fetch gives way to what is trained there; at 19 it starves where all cores are busy
 SHORTEST_S, LONGEST_S = 0.5, 15.0  # how long a machine is left alone after a try in vain,
 _PAUSES = ((KeyMismatch, 60.0), (LoginRefused, 5.0))  # at least, where trying again mends nothing
 
 PYTHONS = ("python3", *(f"python3.{minor}" for minor in range(16, 7, -1)), "python")
-_CHECK = "import sys; sys.exit(sys.version_info < (3, 8))"
-_LOAD = "import sys; exec(sys.stdin.buffer.read(int(sys.argv.pop(1))))"
-_FIND = (
-    f"for p in {' '.join(PYTHONS)}; do "
-    f'if "$p" -I -c {shlex.quote(_CHECK)} 2>/dev/null; then echo; echo {ARRIVED}"$p"; '
-    f'exec "$p" -I -c {shlex.quote(_LOAD)} "$@"; fi; done; echo; echo {ARRIVED}'
+_TOO_OLD = 97
+_LOAD = (  # in words that even an old python can read
+    f"import sys; sys.version_info < (3, 8) and sys.exit({_TOO_OLD}); "
+    f"sys.stdout.write(chr(10) + {ARRIVED!r} + sys.argv.pop(1) + chr(10)); sys.stdout.flush(); "
+    "exec(sys.stdin.buffer.read(int(sys.argv.pop(1))))"
 )
-_KNOWN = f'echo; echo {ARRIVED}"$0"; exec "$0" -I -c {shlex.quote(_LOAD)} "$@"'
+_FIND = (
+    f'for p in {" ".join(PYTHONS)}; do command -v "$p" >/dev/null || continue; '
+    f'"$p" -I -c {shlex.quote(_LOAD)} "$p" "$@"; '
+    f"case $? in {_TOO_OLD}|126|127) ;; *) exit ;; esac; done; echo; echo {ARRIVED}"
+)
+_KNOWN = f'exec "$0" -I -c {shlex.quote(_LOAD)} "$0" "$@"'
 
 
 class NoPython(HostError):
@@ -134,16 +138,16 @@ class SshHost:
             return self._connection
 
     def _opened(
-        self, argv: Sequence[str], until: float, tick: Tick, *, keep: int = TAIL
+        self, argv: Sequence[str], until: float, tick: Tick, *, keep: int = TAIL, ahead: bytes = b""
     ) -> tuple[Session, str]:
         """Over another connection, when it only turns out now that the one there was broke."""
         connection = self._connected(tick)
         try:
-            return opened(connection, argv, until, tick, keep=keep)
+            return opened(connection, argv, until, tick, keep=keep, ahead=ahead)
         except HostUnreachable:
             if connection.alive:
                 raise
-        return opened(self._connected(tick), argv, until, tick, keep=keep)
+        return opened(self._connected(tick), argv, until, tick, keep=keep, ahead=ahead)
 
     def _verbs(self, tick: Tick = still) -> Couriered | Shelled:
         """The courier; or the shell, once it was seen that there is no python."""
@@ -158,42 +162,32 @@ class SshHost:
     def _open_channel(self) -> Channel:
         return Channel(self._courier_wire(still), lambda: None)
 
-    def _courier_wire(self, tick: Tick) -> Wire:
-        """A courier under way, its own source sent ahead: a command line has no room for it everywhere."""
+    def _courier_wire(self, tick: Tick, first: bytes = b"") -> Wire:
+        """A courier under way, its source sent to it: a command line has no room for it everywhere. `first`:
+        what it is asked at once."""
         source, token = _source(), posixpath.basename(self.root)
         words = [str(len(source)), self.root, token]
         asked = ["sh", "-c", _KNOWN, self._python] if self._python else ["sh", "-c", _FIND, "sh"]
         until = time.monotonic() + ANSWER_S
-        session, found = self._opened([*asked, *words], until, tick)
-        try:
-            if found not in PYTHONS:
-                raise NoPython("the host has no python3")
-            self._python = found
-            session.wire.send(source, until, tick)
-        except BaseException:
+        session, found = self._opened([*asked, *words], until, tick, ahead=source + first)
+        if found not in PYTHONS:
             session.close()
-            raise
+            raise NoPython("the host has no python3")
+        self._python = found
         return session.wire
 
     def _single(self, base: str, tick: Tick, path: str, offset: int, limit: int) -> bytes:
         return self._verbs(tick).read(path, offset, limit, base=base, tick=tick)
 
     def _stream(self, base: str, tick: Tick, rests: Sequence[Rest]) -> Wire:
-        if self._shell is not None:
-            return self._shell.stream(base, rests, tick)
-        try:
-            wire = self._courier_wire(tick)
-        except NoPython:
-            self._shell = Shelled(self.root, self._opened)
-            return self._shell.stream(base, rests, tick)
-        files = [{"path": rest.source, "offset": rest.offset, "limit": rest.size + 1} for rest in rests]
-        ask = {"verb": "stream", "base": base or ".", "files": files, "nice": LOW}
-        try:
-            wire.send(message(ask), time.monotonic() + ANSWER_S, tick)
-        except BaseException:
-            wire.close()
-            raise
-        return wire
+        if self._shell is None:
+            files = [{"path": rest.source, "offset": rest.offset, "limit": rest.size + 1} for rest in rests]
+            ask = {"verb": "stream", "base": base or ".", "files": files, "nice": LOW}
+            try:
+                return self._courier_wire(tick, message(ask))
+            except NoPython:
+                self._shell = Shelled(self.root, self._opened)
+        return self._shell.stream(base, rests, tick)
 
 
 @cache
