@@ -13,6 +13,7 @@ import threading
 import tracemalloc
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 
@@ -106,6 +107,11 @@ ARCHIVES = {
     "an unknown kind": member("weights", b"Z"),
 }
 
+
+def sent(data: bytes) -> Iterator[bytes]:
+    return iter([data])
+
+
 STREAMS: dict[str, Callable[[], Iterator[bytes]]] = {
     "one byte too long": lambda: iter([ok(BODY + b"!")]),
     "endlessly long": lambda: iter([ok(BODY, 10**17)]),
@@ -123,7 +129,7 @@ STREAMS: dict[str, Callable[[], Iterator[bytes]]] = {
     "an endless line": lambda: itertools.repeat(b"A" * 65536),
     "endless escapes": lambda: itertools.repeat(ESCAPES * 4096),
     "endless newlines": lambda: itertools.repeat(b"\n" * 65536),
-    **{f"an archive with {name}": lambda m=m: iter([archive(m)]) for name, m in ARCHIVES.items()},  # type: ignore[misc]
+    **{f"an archive with {name}": partial(sent, archive(m)) for name, m in ARCHIVES.items()},
 }
 
 
