@@ -19,7 +19,7 @@ from launcher.ssh.errors import as_of_a_socket
 from launcher.ssh.quoting import line
 
 if TYPE_CHECKING:
-    from paramiko import Channel
+    from launcher.ssh import Channel
 
 # What a command says first, on a line of its own: before it, a login shell may have talked.
 ARRIVED = "launcher-arrived "

@@ -15,7 +15,7 @@ from launcher.remote.base import Tick
 from launcher.ssh.connection import Connection
 
 if TYPE_CHECKING:
-    from paramiko import Channel
+    from launcher.ssh import Channel
 
 SLICE_S = 0.2
 SILENCE_S = 600.0  # a host may have much to do between two words; a dead line is noticed by the connection
