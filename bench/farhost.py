@@ -1,5 +1,5 @@
 """A host to push to that is this machine behind a line: its own sshd on the loopback, a relay that makes it
-far, and the launcher's push as a process of its own. Needs sshd; what arrives lies in memory where there is some.
+far, and the launcher's push as a process of its own. Needs sshd; what arrives lies in memory if it can.
 
     python bench/farhost.py '{"route": …, "project": …}'      one push, then one more for each line on stdin
 """
@@ -64,8 +64,7 @@ def far_host() -> Iterator[Far]:
     if sshd is None:
         raise SystemExit("this benchmark needs sshd; Debian: apt-get install openssh-server")
     place = MEMORY if os.access(MEMORY, os.W_OK) else None
-    with tempfile.TemporaryDirectory(prefix="launcher-far-", dir=place) as name:
-        folder = Path(name)
+    with _folder(place) as folder:
         for key in ("host", "client"):
             subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / key], check=True)
         (folder / "allowed").write_text((folder / "client.pub").read_text())
@@ -94,6 +93,18 @@ def far_host() -> Iterator[Far]:
         finally:
             process.terminate()
             process.wait()
+
+
+@contextmanager
+def _folder(place: Path | None) -> Iterator[Path]:
+    folder = Path(tempfile.mkdtemp(prefix="launcher-far-", dir=place))
+    try:
+        yield folder
+    finally:
+        until = time.monotonic() + 30
+        while folder.exists() and time.monotonic() < until:  # the next run's copy may be in the making
+            shutil.rmtree(folder, ignore_errors=True)
+            time.sleep(0.2)
 
 
 def _answers(port: int) -> None:

@@ -27,6 +27,7 @@ sys.path.insert(0, str(ROOT))
 from tests.hosts.relay import Relay
 
 RTT_S = 0.1
+PAUSE_S = 1.0
 LINE, FAST_LINE = 25e6, 125e6  # bytes per second: 200 Mbit/s, 1 Gbit/s
 BOUNDS = {
     "first push of 20,000 files / compressed tar over ssh": 1.15,
@@ -66,10 +67,11 @@ class Bench:
         return time.perf_counter() - began
 
     def medians(self, ways: dict[str, Way], runs: int | None = None) -> dict[str, float]:
-        """A B C, A B C, …"""
+        """A B C, A B C, …, with a breath between: what a way leaves running must not slow the next."""
         took: dict[str, list[float]] = {name: [] for name in ways}
         for _ in range(runs or self.runs):
             for name, way in ways.items():
+                time.sleep(0 if self.smoke else PAUSE_S)
                 took[name].append(way())
         return {name: round(statistics.median(times), 3) for name, times in took.items()}
 

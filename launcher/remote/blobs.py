@@ -21,7 +21,7 @@ from launcher.ssh.quoting import line
 
 LEAST = 16 << 20  # smaller ones travel in the archive
 BLOCK = 64 << 10
-UNIT, LARGE_UNIT, LARGE = 1 << 20, 4 << 20, 128 << 20
+UNIT, LARGE_UNIT, LARGE = 512 << 10, 4 << 20, 128 << 20
 CHANNELS, FAR_CHANNELS, FAR_S = 3, 7, 0.02  # an sshd allows ten sessions; others need some as well
 NEAR_S = 0.003
 SAMPLES = 8

@@ -123,7 +123,7 @@ def _deliver(
         b"blobs": _links(whole, large),
         b"list.gz": zlib.compress(whole.listed, 1, 31),
     }
-    talk.send(f"{form} {'part' if offer.have else 'whole'}\n".encode())
+    talk.send(f"{form}\n".encode())
     with Packer(small, tail, compress=form == "gz") as packer:
         for piece in packer.pieces(talk.tick):
             talk.send(piece)

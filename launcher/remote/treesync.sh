@@ -6,7 +6,7 @@
 #                       x.*  what nobody needs any more
 # A generation's name tells its content, so two pushes of one tree cannot disagree about it.
 # Says "done", "fail WHY", or "need OLD BYTES BYTES" with what it has; then takes a line and an archive.
-# shellcheck disable=SC2046 # share gives one word or none
+# shellcheck disable=SC2046 # what is split here is meant to be
 base=$1 kind=$2 key=$3 want=$4 to=$5 token=$6
 LC_ALL=C EXTRACT_UNSAFE_SYMLINKS=1
 export LC_ALL EXTRACT_UNSAFE_SYMLINKS
@@ -101,8 +101,11 @@ tidy() { # what nobody will ask for any more
 }
 spare() {
   cd "$k/$gen" || return
-  [ "$kind" = trees ] && [ ! -e spare ] && [ "$(du -sk tree | cut -f 1)" -lt 262144 ] || return
+  [ "$kind" = trees ] && [ ! -e spare ] || return
   rm -rf spare.*
+  size=$(du -sk tree | cut -f 1)
+  set -- $(df -Pk . | tail -n 1)
+  [ "$size" -lt 4194304 ] && [ $((size * 20)) -lt "$4" ] || return # the disk is not ours
   $low cp -RPp $(share) tree spare.$$ && [ ! -e spare ] && mv spare.$$ spare
 }
 finish() {
@@ -196,25 +199,29 @@ if [ -n "$old" ]; then
   twin "$old/tree" "$s/new" &
   twinning=$!
   copy "$old"
+elif [ "$kind" = trees ]; then # what arrived before; the rest of it comes into both
+  mkdir "$part" || die "$part cannot be made"
+  own "$s/tree" "$part/tree" &
+  copying=$!
 fi
 
-IFS=' ' read -r form amount || lost
+IFS=' ' read -r form || lost
 case $form in gz | raw) ;; *) lost ;; esac
 plain() { if [ "$form" = gz ]; then gzip -dc; else cat; fi; }
 unpack() { tar -xof - -C "$1"; }
-twice() { # nothing is here yet: what comes is written twice at once, instead of copied afterwards
-  mkdir "$part" && mkfifo "$s/twice" || return 1
+twice() { # there is no former tree: what comes is written twice at once, instead of copied afterwards
+  mkfifo "$s/twice" || return 1
   unpack "$part" <"$s/twice" &
   second=$!
   plain | tee "$s/twice" | unpack "$s" || { wait; return 1; }
   wait $second
 }
 receive() {
-  if [ "$amount" = whole ]; then twice
+  if [ "$kind" = trees ] && [ -z "$old" ]; then twice
   elif [ "$form" = gz ]; then gzip -dc | unpack "$s"
   else unpack "$s"; fi
 }
-if [ "$kind" != trees ] || [ -n "$old" ]; then amount=part; fi
+if [ -z "$old" ] && [ -n "$copying" ]; then wait "$copying" || full "the run's copy could not be made"; fi
 why=$(receive 2>&1) && [ -f "$s/list.gz" ] || {
   case $why in *"No space left"* | *uota*) full "No space left on device" ;; esac
   uncopy # what arrived stays, the next call takes it up
@@ -232,14 +239,10 @@ if [ -n "$old" ]; then
       full "the run's copy could not be made"
   fi
   { mv "$s/tree" "x.sent.$$" && mv "$s/new" "$s/tree"; } || full "the new tree could not be put in its place"
-elif [ "$kind" = trees ] && [ "$amount" = whole ]; then
-  mkdir -p "$part/tree"
+elif [ "$kind" = trees ]; then
   if [ -s "$s/blobs" ]; then
     blobs "$part/tree" "$k/$s/blobs" copy || full "the run's copy could not be made"
   fi
-elif [ "$kind" = trees ]; then
-  mkdir "$part"
-  own "$s/tree" "$part/tree" || full "the run's copy could not be made"
 fi
 printf '%s %s\n' "$way" "$(digest "$s/tree")" >"$s/stamp" || full "No space left on device"
 rm -rf "$s/del" "$s/blobs" "$s/have" "$s/twice"
