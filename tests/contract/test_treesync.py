@@ -59,8 +59,8 @@ def tree_of(shape: Shape, folder: Path, *, key: str = "k", data: bool = False) -
         digest = hashlib.sha256(body).hexdigest()
         source = folder / digest
         source.write_bytes(body)
-        files.append(Sending(to, mode, source=source, sha256=digest))
-    size = sum(f.source.stat().st_size for f in files if f.source is not None)
+        files.append(Sending(to, mode, source=source, sha256=digest, size=len(body)))
+    size = sum(f.size or 0 for f in files)
     return Tree(key, "digest", tuple(files), size, data)
 
 
