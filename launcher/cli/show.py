@@ -38,6 +38,7 @@ DOCS = "docs/errors.md"
 SHORT_S = 120
 GAP = 2  # blanks between two columns
 Row = Sequence[str]
+IN_A_LINE = 3
 
 
 # --- drawing -------------------------------------------------------------------------------------
@@ -198,9 +199,12 @@ def plan(decision: Decision, outlook: Outlook) -> None:
 
 
 def _sent(outlook: Outlook) -> None:
-    biggest = " · ".join(f"{harmless(name)} {moving.size(size)}" for name, size in outlook.biggest)
     count = f"{outlook.files} file{'' if outlook.files == 1 else 's'}"
-    print(f"  sent        {count}, {moving.size(outlook.size)}{f'; biggest: {biggest}' if biggest else ''}")
+    print(f"  sent        {count}, {moving.size(outlook.size)}")
+    biggest = [f"{harmless(name)} {moving.size(size)}" for name, size in outlook.biggest]
+    for at in range(0, len(biggest), IN_A_LINE):
+        start = "biggest:" if at == 0 else ""
+        print(f"              {start:<9}{' · '.join(biggest[at : at + IN_A_LINE])}")
     if outlook.withheld:
         print(f"  not sent    secrets by their look: {' · '.join(map(harmless, outlook.withheld))}")
 

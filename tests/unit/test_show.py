@@ -202,7 +202,7 @@ def test_dollars_are_never_understated(amount: str, written: str) -> None:
 def test_a_plan_says_what_would_be_sent(capsys: pytest.CaptureFixture[str]) -> None:
     show.plan(decision(), SENT)
     out = capsys.readouterr().out
-    assert "12 files, 5.3 MB; biggest: data.csv 5.0 MB · train·.py 4.0 kB" in out
+    assert "12 files, 5.3 MB\n              biggest: data.csv 5.0 MB · train·.py 4.0 kB" in out
     assert "not sent    secrets by their look: .env" in out and "\x1b.py" not in out
     assert show.document(decision(), SENT)["push"] == {
         "files": 12,
