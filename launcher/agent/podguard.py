@@ -7,6 +7,7 @@ starts itself anew without it in the environment, where every process of root co
 Standard library only, Python >= 3.10.
 """
 
+import http.client
 import json
 import os
 import shutil
@@ -96,7 +97,7 @@ def ends_at() -> float:
     """D as it stands now: the agent notes a later one beside its spool."""
     written = os.environ["LAUNCHER_ENDS_AT"]
     try:
-        with open(os.path.join(os.environ["LAUNCHER_SPOOL"], "ends_at"), encoding="utf-8") as file:
+        with open(os.path.join(os.environ.get("LAUNCHER_SPOOL", "/"), "ends_at"), encoding="utf-8") as file:
             written = file.read().strip() or written
     except OSError:
         pass  # nobody moved it
@@ -106,7 +107,7 @@ def ends_at() -> float:
 def results_wait() -> bool:
     """Whether something lies here that nobody has fetched: a trainer began, and no receipt came."""
     try:
-        with open(os.path.join(os.environ["LAUNCHER_SPOOL"], "events.jsonl"), "rb") as file:
+        with open(os.path.join(os.environ.get("LAUNCHER_SPOOL", "/"), "events.jsonl"), "rb") as file:
             lines = file.read().split(b"\n")
     except OSError:
         return False  # no agent ever spoke
@@ -125,7 +126,7 @@ def ask(key: str, method: str, path: str, body: "dict[str, object] | None") -> b
     try:
         with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310 - the same
             return b'"errors"' not in answer.read(1 << 16)
-    except (OSError, ValueError) as why:
+    except (OSError, ValueError, http.client.HTTPException) as why:
         say(f"cannot be ended by {method} {path.rpartition('/')[2]}: {why}")
         return False
 
@@ -158,7 +159,22 @@ def end(key: str, keep: bool) -> None:
 
 
 def main() -> None:
-    key, token = take_key(), sys.argv[1]
+    key = take_key()
+    try:
+        guard(key, sys.argv[1])
+    except (OSError, subprocess.SubprocessError, ValueError, KeyError) as why:
+        say(f"failed: {why!r}")  # to leave would be to begin again, for ever
+        end(key, keep=results_wait())
+
+
+def overdue(rescue: bool, until: float, told: list[float]) -> bool:
+    """The end of life is long past, or the platform's SIGTERM was followed by nothing."""
+    if told and clock() >= told[0] + GRACE_S:
+        return True
+    return not rescue and clock() >= until and time.time() >= ends_at() + GRACE_S
+
+
+def guard(key: str, token: str) -> None:
     until = clock() + float(os.environ["LAUNCHER_BOOT_LIMIT"])
     for name in (lacks := missing()):
         say(f"missing {name}")
@@ -173,11 +189,23 @@ def main() -> None:
         env["LAUNCHER_RESCUE"] = "1"
     argv = [sys.executable, "-I", "-c", sys.argv[2], token]
     child = subprocess.Popen(argv, env=env)
-    signal.signal(signal.SIGTERM, lambda *_: child.send_signal(signal.SIGTERM))
+    told: list[float] = []  # the platform stops or restarts this container: SIGKILL follows
+
+    def on_term(*_: object) -> None:
+        told.append(clock())
+        child.send_signal(signal.SIGTERM)
+
+    signal.signal(signal.SIGTERM, on_term)
     while True:
-        pid, status = os.waitpid(-1, os.WNOHANG)
-        over = not env.get("LAUNCHER_RESCUE") and time.time() >= ends_at() + GRACE_S and clock() >= until
-        if over or (pid == child.pid and (os.WIFEXITED(status) or clock() >= until)):
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            pid = status = 0  # told to stop, and all have gone
+        if pid == child.pid and told:
+            continue
+        if overdue("LAUNCHER_RESCUE" in env, until, told) or (
+            pid == child.pid and (os.WIFEXITED(status) or clock() >= until)
+        ):
             end(key, keep=results_wait())
         elif pid == child.pid:  # killed: it goes on from what its spool holds
             say(f"starts the agent again after signal {os.WTERMSIG(status)}")

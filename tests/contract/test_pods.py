@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from secrets import token_hex
@@ -29,8 +29,8 @@ PIN = re.compile(r"^launcher host-key (\S+) (ssh-ed25519 \S+)$", re.MULTILINE)
 
 @pytest.fixture(scope="module")
 def emulation() -> Iterator[Emulation]:
-    images: dict[str, Callable[[], str]] = {"bare": base_image, "no-python": lambda: image("dropbear")}
-    with with_pods(lambda asked: images.get(asked, lambda: image("openssh"))()) as one:
+    images = {"bare": base_image(), "no-python": image("dropbear")}
+    with with_pods(lambda asked: images.get(asked) or image("openssh")) as one:
         yield one
 
 

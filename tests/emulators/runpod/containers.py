@@ -34,11 +34,11 @@ ASKED_S = 30
 
 
 class Container:
-    def __init__(self, boot: Boot, image: str, before: list[Container]) -> None:
+    def __init__(self, boot: Boot, images: Callable[[str], str], before: list[Container]) -> None:
         self.boot = boot
         self.name = f"launcher-test-pod-{boot.pod}-{uuid4().hex[:6]}"
         self.over = threading.Event()
-        self._image = image
+        self._images = images
         self._before = before
         self._lines: list[Said] = []
         self._life = Life.BOOTING
@@ -83,7 +83,7 @@ class Container:
         volume = boot.volume if boot.volume is not None else boot.pod
         binds = [f"{volume_name(volume)}:{boot.mount[0]}:rw"] if boot.mount else []
         engine.create_container(
-            image=self._image,
+            image=self._images(boot.image),  # made here if need be: nobody who asks the cloud waits for it
             command=shlex.split(boot.args) or None,
             environment=boot.env,
             ports=[22],
@@ -132,7 +132,7 @@ class Containers:
         self._dropping: list[threading.Thread] = []
 
     def boot(self, boot: Boot) -> Machine:
-        made = Container(boot, self._images(boot.image), list(self._boots[boot.pod]))
+        made = Container(boot, self._images, list(self._boots[boot.pod]))
         self._boots[boot.pod].append(made)
         return made
 

@@ -135,10 +135,8 @@ class Handler(BaseHTTPRequestHandler):
         except BadQuery as no:
             self.front.offences.append(f"GraphQL: {no}") if "variables" in str(no) else None
             return 400, {"errors": [{"message": str(no)}]}
-        except (
-            Exception
-        ) as fault:  # a fault of this emulator's own must fail the test, not look like an outage
-            self.front.faulty_answers.append(f"{route.name}: {fault!r}")
+        except Exception as bug:  # the emulator's own must fail the test, and not look like an outage
+            self.front.faulty_answers.append(f"{route.name}: {bug!r}")
             return 500, self._problem(500, "the emulator failed")
         if route.gives is not None:
             for fault in checking.faults(answer, route.gives):
