@@ -5,6 +5,7 @@ python bench/agent.py [--smoke]
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -18,15 +19,9 @@ LONG_S, SHORT_S = 60.0, 2.0
 
 
 def agent_pid(home: Path) -> int:
-    """The process that runs the agent's file out of this data folder."""
-    for entry in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            words = entry.read_bytes().split(b"\0")
-        except OSError:
-            continue  # ended meanwhile
-        if any(w.endswith(b"agent.pyz") and os.fsencode(home) in w for w in words):
-            return int(entry.parent.name)
-    raise SystemExit("no agent runs")
+    """As its first word says; its keeper above it waits and does nothing."""
+    events = home / "runs" / "slept" / "attempts" / "1" / "events.jsonl"
+    return int(json.loads(events.read_bytes().split(b"\n")[0])["pid"])
 
 
 def cpu_s(pid: int) -> float:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from . import protocol as p
 from .background import Background
 from .clock import boot_clock, boot_name, epoch
+from .keeper import keep
 from .mind import Mind
 from .spool import Inbox, Lines, Spool
 from .tree import Tree
@@ -35,6 +36,7 @@ KEEP_BYTES = 16 << 20
 
 
 def run(token: str) -> int:
+    keep(token)
     boot_at, env = boot_clock(), os.environ
     booted = float(env.get("LAUNCHER_BOOTED", repr(boot_at)))
     spool = Spool(env["LAUNCHER_SPOOL"])

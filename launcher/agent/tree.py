@@ -63,7 +63,7 @@ class Tree:
     def __init__(self, token: str) -> None:
         self.me = os.getpid()
         self.helpers: set[int] = set()  # our own children that are not the trainer's
-        self._mark = b"LAUNCHER_INSTANCE=" + token.encode() + b"\0"
+        self._token = token
         self._prctl = _prctl()
 
     def adopt_orphans(self) -> str | None:
@@ -103,7 +103,7 @@ class Tree:
         helping = {p.pid for helper in self.helpers for p in _below(helper, table, set())}
         known = {p.pid for p in found} | self.helpers | helping | self._ancestors(table)
         strangers = [p for p in table.values() if p.pid not in known and p.state not in "ZX"]
-        return found + [p for p in strangers if self._is_marked(p.pid) and not _is_guest(p, table)]
+        return found + [p for p in strangers if is_marked(p.pid, self._token) and not _is_guest(p, table)]
 
     def term(self, leader: int) -> None:
         """Ask politely: the trainer's group first, then every group that a descendant leads."""
@@ -148,12 +148,14 @@ class Tree:
             at = table.get(at.parent)
         return chain
 
-    def _is_marked(self, pid: int) -> bool:
-        try:
-            with open(f"/proc/{pid}/environ", "rb") as file:
-                return self._mark in b"\0" + file.read() + b"\0"
-        except OSError:  # another user's, or gone: not started by us
-            return False
+
+def is_marked(pid: int, token: str) -> bool:
+    mark = f"LAUNCHER_INSTANCE={token}".encode()
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            return mark in file.read().split(b"\0")
+    except OSError:  # another user's, or gone: not started by us
+        return False
 
 
 def _below(root: int, table: dict[int, Process], without: set[int]) -> list[Process]:

@@ -162,12 +162,29 @@ def test_a_receipt_ends_the_machine_though_the_engine_died_of_sending_it(begun: 
     assert list(life.processes()) == []
 
 
-def test_an_agent_that_was_killed_takes_its_trainer_along_and_the_release_its_strays(begun: Maker) -> None:
-    """The trainer dies with its parent, what left the session is found by its label, another one goes on."""
+def test_an_agent_that_was_killed_takes_all_of_it_along(begun: Maker) -> None:
+    """The trainer dies with its parent; what cleared its label comes to the keeper, which ends it."""
+    life = begun(UNLABELLED, "-d", "--output", "out")
+    assert life.begin(), life.told()
+    life.kill_engine()
+    trainer, stray = trainers(life)
+    agent = parent_of(trainer)
+    keeper = parent_of(agent)
+    os.kill(agent, signal.SIGKILL)
+    print(f"agent killed: all gone after {gone([trainer, stray, keeper], OVERRUN_S):.2f} s")
+    assert life.resume(), life.told()
+    assert len(life.facts("create-asked")) == 2
+    assert list(life.processes()) == []
+
+
+def test_where_the_keeper_was_killed_too_the_release_ends_the_strays(begun: Maker) -> None:
+    """What left the session is found by its label, another machine goes on."""
     life = begun(LABELLED, "-d", "--output", "out")
     assert life.begin(), life.told()
     trainer, stray = trainers(life)
-    os.kill(agent_of(trainer), signal.SIGKILL)
+    agent = parent_of(trainer)
+    os.kill(parent_of(agent), signal.SIGKILL)
+    os.kill(agent, signal.SIGKILL)
     print(f"agent killed: trainer gone after {gone([trainer], OVERRUN_S):.2f} s", end=", ")
     print(f"its stray after {gone([stray], 2 * OVERRUN_S):.2f} s more")
     assert life.resume(), life.told()
@@ -175,8 +192,8 @@ def test_an_agent_that_was_killed_takes_its_trainer_along_and_the_release_its_st
     assert list(life.processes()) == []
 
 
-def agent_of(trainer: int) -> int:
-    fields = Path(f"/proc/{trainer}/stat").read_text().rpartition(")")[2].split()
+def parent_of(pid: int) -> int:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return int(fields[1])
 
 

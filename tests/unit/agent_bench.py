@@ -102,6 +102,11 @@ class Live:
         lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
         return [json.loads(line) for line in lines]
 
+    @property
+    def agent(self) -> int:
+        """Below its keeper, which is the process that was begun."""
+        return int(self.event("hello")["pid"])
+
     def samples(self) -> list[Event]:
         path = self.root / "telemetry.jsonl"
         return [json.loads(line) for line in path.read_bytes().split(b"\n")[:-1]] if path.exists() else []

@@ -1,0 +1,109 @@
+"""The guard on a machine of one's own, with everything else dead: the client killed, the line cut, the agent
+killed, and a trainer that wants to stay by every trick that needs no root."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from launcher.codec import parse_iso
+from tests.e2e.hosted import HostedPerson, left_in
+from tests.e2e.person import until
+from tests.hosts.boxes import Box, sshd_container
+
+pytestmark = [pytest.mark.need("docker"), pytest.mark.slow]
+
+OVERRUN_S = 15.0
+AT_ONCE_S = 5.0
+# Deaf to every polite word; one child left its session, one was let go of twice and forgot where it is from.
+DEAF = """
+import os, pathlib, signal, subprocess, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+pathlib.Path(os.environ["LAUNCHER_OUTPUT"], "half.txt").write_text("half of it")
+stay = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
+subprocess.Popen([sys.executable, "-c", stay, "deaf-setsid"], start_new_session=True)
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        os.execve(sys.executable, [sys.executable, "-c", stay, "deaf-cleared"], {})
+    os._exit(0)
+os.wait()
+print("deaf", flush=True)
+os.execv(sys.executable, [sys.executable, "-c", stay, "deaf-trainer"])
+"""
+ALL = ("deaf-cleared", "deaf-setsid", "deaf-trainer")
+
+
+@pytest.fixture(scope="module")
+def box() -> Iterator[Box]:
+    with sshd_container("openssh") as box:
+        yield box
+
+
+@pytest.fixture
+def person(tmp_path: Path, box: Box) -> Iterator[HostedPerson]:
+    someone = HostedPerson(tmp_path)
+    someone.writes("deaf.py", DEAF)
+    yield someone
+    someone.cleans_up()
+    box.sh("pkill -KILL -f '[d]eaf-'; true")
+
+
+def staying(box: Box) -> list[str]:
+    """Which of the trainer's processes live; in a container init may bury nobody."""
+    alive = box.sh("ps -eo stat=,args= | grep -v '^Z'")
+    return [name for name in ALL if f" {name}" in alive]
+
+
+def begins(person: HostedPerson, box: Box, target: str, *flags: str) -> datetime:
+    """A run of all three; until when its machine may live."""
+    words = ("--name", "late", "-d", "--output", "out", *flags)
+    begun = person.hosted(target, "python3", "deaf.py", flags=words)
+    assert begun.code == 0, begun.stderr
+    until(lambda: staying(box) == list(ALL), "all of them are there")
+    return parse_iso(person.waits_for("late", "started")["deadline"])
+
+
+def test_with_client_and_line_dead_all_of_it_goes_in_time_and_the_output_waits(
+    person: HostedPerson, box: Box
+) -> None:
+    with box.relay() as relay:
+        person.knows("far", replace(box, route=box.through(relay)))
+        deadline = begins(person, box, "ssh:far", "--max-time", "1s", "--hold", "1s")
+        os.kill(person.engine("late"), signal.SIGKILL)
+        relay.refuse()
+        relay.cut()
+        patience_s = (deadline - datetime.now(UTC)).total_seconds() + OVERRUN_S
+        until(lambda: not person.processes() and not staying(box), "all of it goes", patience_s + AT_ONCE_S)
+        overrun_s = (datetime.now(UTC) - deadline).total_seconds()
+        assert overrun_s <= OVERRUN_S, f"{overrun_s:.1f} s past its deadline"
+        print(f"past D: {overrun_s:.1f} s")
+        assert len(left_in(box)) == 1
+        relay.refuse(False)
+        pulled = person.types("pull", "late", "--json")
+        assert pulled.json()["state"] == "limit", pulled.stderr
+        assert Path(pulled.json()["artifacts"], "half.txt").read_text() == "half of it"
+        person.leaves_nothing(box)
+
+
+def test_an_agent_that_is_killed_takes_all_of_it_along(person: HostedPerson, box: Box) -> None:
+    """No word from home is needed, and it does not wait for the deadline.."""
+    person.knows("box", box)
+    begins(person, box, "ssh:box")
+    os.kill(person.engine("late"), signal.SIGKILL)
+    killed = time.monotonic()
+    hello = (person.run_folder("late") / "attempts" / "1" / "events.jsonl").read_bytes().split(b"\n")[0]
+    box.sh(f"kill -KILL {json.loads(hello)['pid']}")
+    until(lambda: not staying(box), "all of it goes", AT_ONCE_S)
+    print(f"gone {time.monotonic() - killed:.1f} s after the agent")
+    person.alone()
+    assert person.types("stop", "late", "--now", "--json", timeout=60).code == 0
+    person.leaves_nothing(box)
