@@ -73,6 +73,8 @@ class Follower:
         self._silent = silent
         self._said: str | None = None
         self._quiet = False
+        # Whoever comes while it runs is not told how it came to run there.
+        self._passed = 0 if view.state.started_at is None else max(0, len(view.state.attempts) - 1)
         self._interrupts = 0
         self.left = False  # the person went, the run goes on
 
@@ -119,6 +121,9 @@ class Follower:
         warned = self._view.warnings()
         self._block.above([f"warning: {harmless(text)}" for text in warned[self._warned :]], sys.stderr)
         self._warned = len(warned)
+        passed = lines.passed_over(self._view, self._passed)
+        self._block.above([f"· {harmless(text)}" for text in passed], sys.stderr)
+        self._passed += len(passed)
         if state.value != self._said and state not in FINAL and state is not State.PLANNED:
             self._said = state.value
             if not self._block.moving:

@@ -82,6 +82,16 @@ def silence(view: RunView, now: datetime) -> str | None:
     return f"{view.offer.target} not heard for {duration(silent_s)}" if silent_s is not None else None
 
 
+def passed_over(view: RunView, first: int) -> list[str]:
+    """Why each machine from that one on, the present one left out, did not do, and which is asked next."""
+    found, attempts = [], view.state.attempts
+    for a, after in zip(attempts[first:], attempts[first + 1 :], strict=False):
+        target, following = (view.plan.choices[one.choice].offer.target for one in (a, after))
+        why = a.over or "given up"
+        found.append(f"{why if target in why else f'{target}: {why}'}; next: {following}")
+    return found
+
+
 def meter(view: RunView, now: datetime, width: int | None = None) -> str:
     """One line that says it all. Where it does not fit, money and end stay and metrics go, the last first."""
     state = view.shown(now)

@@ -7,12 +7,11 @@ import os
 import signal
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from launcher.codec import parse_iso
 from tests.e2e.containers import undisturbed
 from tests.e2e.hosted import HostedPerson, left_in, lets_go, result
 from tests.e2e.person import until
@@ -20,21 +19,11 @@ from tests.hosts.boxes import HOME, Box, Gpu, sshd_container
 
 pytestmark = pytest.mark.need("docker")
 
-OVERRUN_S = 15.0
 SAYS = """
 import os, pathlib, sys
 out = pathlib.Path(os.environ["LAUNCHER_OUTPUT"])
 (out / "said.txt").write_text(" ".join(sys.argv[1:]) + " " + os.environ.get("CUDA_VISIBLE_DEVICES", "none"))
 print("it says", *sys.argv[1:], flush=True)
-"""
-# Deaf to every polite word, with a child that left its session and its environment.
-DEAF = """
-import signal, subprocess, sys, time
-signal.signal(signal.SIGTERM, signal.SIG_IGN)
-stay = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
-subprocess.Popen(["env", "-i", sys.executable, "-c", stay, "deaf-child"], start_new_session=True)
-print("deaf", flush=True)
-time.sleep(600)
 """
 
 
@@ -161,21 +150,6 @@ def test_results_wait_there_for_a_client_that_was_away(person: HostedPerson, box
     person.leaves_nothing(box)
 
 
-def test_with_the_client_dead_the_guard_ends_all_of_it_in_time(person: HostedPerson, box: Box) -> None:
-    person.writes("deaf.py", DEAF)
-    begun = person.hosted("ssh:box", "python3", "deaf.py", flags=("--name", "late", "-d", "--max-time", "2s"))
-    assert begun.code == 0, begun.stderr
-    until(lambda: box.sh("pgrep -f '[d]eaf-child'; true").split(), "the child that left")
-    kill(person.engine("late"))
-    deadline = parse_iso(person.waits_for("late", "started")["deadline"])
-    patience = (deadline - datetime.now(UTC)).total_seconds() + OVERRUN_S
-    until(lambda: not person.processes(), "all of it has gone", patience)
-    print(f"past D: {(datetime.now(UTC) - deadline).total_seconds():.1f} s")
-    assert box.sh("pgrep -f '[d]eaf-child'; true").split() == []
-    assert person.types("resume", "late", "--json").json()["state"] == "limit"
-    person.leaves_nothing(box)
-
-
 def test_stop_now_leaves_nothing_there(person: HostedPerson, box: Box) -> None:
     person.steps("now", "ssh:box")
     done = person.types("stop", "now", "--now", "--json")
@@ -192,11 +166,15 @@ def test_a_busy_gpu_is_refused_by_name_and_any_takes_the_free_host(person: Hoste
         refused = person.hosted("ssh:box", "true")
         assert refused.code == 4, refused.stderr
         assert "guest (process" in refused.stderr and "18.0 GiB" in refused.stderr
-        with sshd_container("openssh", gpus=[Gpu()]) as other:
+        with sshd_container("openssh", gpus=[Gpu()]) as other, other.relay() as relay:
+            person.knows("down", replace(other, route=other.through(relay)))
+            relay.refuse()
             person.knows("other", other)
             person.writes("says.py", SAYS)
             done = person.hosted("ssh:any", "python3", "says.py")
             assert (done.code, done.json()["target"]) == (0, "ssh:other"), done.stderr
+            for told in (f"guest (process {app.pid} with 18.0 GiB)", "ssh:down cannot be reached"):
+                assert told in done.stderr, done.stderr
             person.leaves_nothing(other)
     finally:
         box.freed(app)
