@@ -79,7 +79,9 @@ def manifest(files: tuple[Listed, ...], facts: Mapping[str, object]) -> bytes:
         ],
         **facts,
     }
-    return (json.dumps(body, indent=1, ensure_ascii=False, sort_keys=False) + "\n").encode()
+    # An argument may be bytes that were no text: their stand-ins are written as JSON's own escapes.
+    text = json.dumps(body, indent=1, ensure_ascii=False, sort_keys=False) + "\n"
+    return text.encode("utf-8", "backslashreplace")
 
 
 def add_own(files: Files, partial: Path, own: Mapping[str, bytes]) -> tuple[Listed, ...]:

@@ -127,7 +127,8 @@ def harmless_lines(text: str) -> list[str]:
 
 def json(value: Any) -> None:
     """One document on stdout: money as numbers, times with Z, unknown as null."""
-    print(jsonlib.dumps(plain(value), ensure_ascii=False, allow_nan=False))
+    text = jsonlib.dumps(plain(value), ensure_ascii=False, allow_nan=False)
+    print(text.encode("utf-8", "backslashreplace").decode())  # bytes that were no text, as JSON's own escapes
 
 
 def plain(value: Any) -> Any:

@@ -51,7 +51,7 @@ class Link:
         """Numbers rise over engines too: the count of engines is in the journal."""
         self._sent += 1
         n = self._w.state.engines * 1_000_000 + self._sent
-        body = json.dumps({"n": n, "verb": verb, **data}, ensure_ascii=False).encode()
+        body = json.dumps({"n": n, "verb": verb, **data}).encode()
         self.host.write(f"in/{n:012d}.json", body)
 
     def lease(self) -> None:

@@ -343,6 +343,17 @@ def test_a_trainer_that_leaves_children_behind(person: Person) -> None:
     person.alone()
 
 
+def test_an_argument_of_bytes_that_are_no_text_arrives_as_it_is(person: Person) -> None:
+    code = (
+        "import os, sys; open(os.environ['LAUNCHER_OUTPUT'] + '/got', 'wb').write(os.fsencode(sys.argv[1]))"
+    )
+    done = person.own(PY, "-c", code, "\udcff 한국어")
+    assert (done.code, done.json()["state"]) == (0, "done"), done.stderr
+    assert (Path(done.json()["artifacts"]) / "got").read_bytes() == b"\xff " + "한국어".encode()
+    shown = person.types("models", "show", "--json")
+    assert shown.json()["command"][-1] == "\udcff 한국어"
+
+
 def test_a_command_that_is_not_there(person: Person) -> None:
     done = person.own("no-such-program")
     assert done.code == 7 and "no-such-program" in done.stderr and "trainer-refused" in done.stderr
