@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 if not os.environ.get("DOCKER_HOST", "").startswith("ssh://"):
     # The SDK loads a whole SSH library if there is one, 66 ms, and does without when it cannot.
-    sys.modules.setdefault("docker.transport.sshconn", None)  # type: ignore[arg-type]
+    sys.modules.setdefault("docker.transport.sshconn", None)  # type: ignore[arg-type]  # None is how "not to be had" is said
 
 DEFAULT = "unix:///var/run/docker.sock"
 PATIENCE_S = 5

@@ -29,7 +29,7 @@ class Need:
     max_price: Decimal | None = None  # USD per GPU-hour
     cloud: str = "secure"  # which part of a marketplace: secure, community, any
     min_cuda: str | None = None  # the least that the host's driver must serve: "12.4"
-    network_volume: str | None = None  # id of storage of the user's own, mounted instead of the machine's disk
+    network_volume: str | None = None  # id of the user's own storage, mounted instead of the machine's disk
     registry: str | None = None  # id of the provider's own note of a login to a private registry
 
 

@@ -20,8 +20,6 @@ import pytest
 
 from tests import needs
 
-pytest_plugins = ["tests.hosts.fixtures"]
-
 LEFT_OUT = pytest.StashKey[Counter[str]]()
 BY_NEED = pytest.StashKey[bool]()
 LEFT_OUT_BY = "left out by"

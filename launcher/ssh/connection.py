@@ -236,7 +236,7 @@ def _watched(transport: Transport) -> None:
             question.add_boolean(True)
             transport._send_message(question)  # type: ignore[attr-defined]  # the public way waits
 
-    transport.sock.ask = ask  # type: ignore[union-attr]  # a Pulse
+    transport.sock.ask = ask  # type: ignore[union-attr]  # its socket is a Pulse
 
 
 def _ask_for(channel: Channel, command: bytes) -> None:
@@ -250,7 +250,7 @@ def _ask_for(channel: Channel, command: bytes) -> None:
     request.add_string("exec")
     request.add_boolean(True)
     request.add_string(command)
-    channel.get_transport()._send_user_message(request)  # type: ignore[attr-defined]
+    channel.get_transport()._send_user_message(request)  # type: ignore[attr-defined]  # as above
 
 
 def _closed(channel: Channel) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from launcher.ssh.connection import Connection, connect
 from tests.hosts.boxes import Box, Gpu, sshd_container
+from tests.hosts.image import Kind
 
 SLEPT = "import time; began = time.monotonic(); time.sleep(0.2); print(time.monotonic() - began)"
 
@@ -57,8 +58,8 @@ def test_a_clock_off_by_a_day_for_every_program_of_a_session() -> None:
 
 
 @pytest.mark.parametrize("kind", ["openssh", "dropbear"])
-def test_emulated_gpus_and_who_holds_them(kind: str) -> None:
-    with sshd_container(kind, gpus=[Gpu(), Gpu("Other")]) as box:  # type: ignore[arg-type]
+def test_emulated_gpus_and_who_holds_them(kind: Kind) -> None:
+    with sshd_container(kind, gpus=[Gpu(), Gpu("Other")]) as box:
         connection = connect(box.route)
         assert _says(connection, "nvidia-smi -L").splitlines() == [
             f"GPU {i}: {gpu.name} (UUID: {gpu.uuid})" for i, gpu in enumerate(box.gpus)

@@ -19,7 +19,7 @@ import pytest
 from launcher.errors import HostUnreachable, NoFile, Stopped
 from launcher.remote import open_host
 from launcher.ssh.connection import Connection, connect
-from tests.hosts.boxes import OTHER_PIN, Box
+from tests.hosts.boxes import HOME, OTHER_PIN, Box
 
 pytestmark = pytest.mark.need("docker")
 
@@ -150,7 +150,7 @@ WRITES = "mkdir -p {0}; for n in $(seq 400); do echo line $n >>{0}/log; sleep 0.
 def test_dropping_a_host_and_opening_it_again_is_all_it_takes(any_sshd: Box) -> None:
     """What the engine's steps do when a line breaks, at no pace at all: a log is read while it grows."""
     chance = random.Random(11)
-    root = f"/home/dev/{os.urandom(4).hex()}"
+    root = f"{HOME}/{os.urandom(4).hex()}"
     wanted = b"".join(b"line %d\n" % n for n in range(1, 401))
     with any_sshd.relay() as relay, closing(connect(any_sshd.route)) as writer:
         access = replace(any_sshd.access(root), route=any_sshd.through(relay))

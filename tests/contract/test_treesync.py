@@ -2,155 +2,46 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
-import os
 import random
 import tarfile
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from uuid import uuid4
 
 import pytest
 
-from launcher.errors import Corrupt, HostDiskFull, HostError, HostUnreachable, Stopped
-from launcher.remote import blobs, treesync
-from launcher.remote.base import Sending, Tree
-from launcher.ssh.connection import Connection, connect
-from tests.hosts.boxes import HOME, Box, sshd_container
+from launcher.errors import Corrupt, HostError, HostUnreachable, Stopped
+from launcher.remote import treesync
+from launcher.ssh.connection import connect
+from tests.contract.trees import (
+    ODD,
+    Content,
+    Place,
+    Shape,
+    noisy,
+    place_on,
+    seen,
+    through,
+    told,
+    tree_of,
+)
+from tests.hosts.boxes import Box
 from tests.hosts.relay import Relay
 
 pytestmark = pytest.mark.need("docker")
 
-Content = bytes | str | None | tuple[bytes]  # a file · a link · an empty folder · an executable
-Shape = Mapping[str, Content]
-ODD = {
-    "new\nline": b"1",
-    "a 'single' \"double\" `back` $HOME \\": b"2",
-    "훈련/모델.py": b"3",
-    os.fsdecode(b"not-utf8-\xff\xfe"): b"4",
-    "-rf": b"5",
-    " lead and trail ": b"6",
-    "*": b"7",
-    "deep/" * 30 + "x" * 120: b"8",
-    "tab\there": b"9",
-    "empty file": b"",
-    "empty folder": None,
-    "folder/also empty": None,
-    "run.sh": (b"#!/bin/sh\n",),
-    "link": "run.sh",
-    "link with a long end": "../" * 60 + "x",
-    "dead": "/nowhere/at all",
-    ".hidden/.file": b"10",
-}
-
-
-def tree_of(shape: Shape, folder: Path, *, key: str = "k", data: bool = False) -> Tree:
-    """As the push set would make it: small things from memory, large ones from disk."""
-    files = []
-    for to, what in shape.items():
-        body = what[0] if isinstance(what, tuple) else what
-        if not isinstance(body, bytes):
-            files.append(Sending(to, 0o755, link=body))
-            continue
-        mode = 0o444 if data else 0o755 if isinstance(what, tuple) else 0o644
-        digest = hashlib.sha256(body).hexdigest()
-        source = folder / digest
-        source.write_bytes(body)
-        files.append(Sending(to, mode, source=source, sha256=digest, size=len(body)))
-    size = sum(f.size or 0 for f in files)
-    return Tree(key, "digest", tuple(files), size, data)
-
-
-def seen(connection: Connection, to: str) -> dict[str, tuple[object, ...]]:
-    """What lies there, by the host's own tar."""
-    done = connection.run(["tar", "-cf", "-", "-C", to, "."], timeout=60, most=256 << 20)
-    assert done.exit_code == 0, done.stderr
-    found: dict[str, tuple[object, ...]] = {}
-    with tarfile.open(fileobj=io.BytesIO(done.stdout), errors="surrogateescape", encoding="utf-8") as tar:
-        for m in tar:
-            body = None if m.issym() else tar.extractfile(m)
-            found[m.name.removeprefix("./")] = (
-                m.type,
-                m.mode & 0o777 if m.isreg() else 0,
-                m.linkname if m.issym() else body.read() if body is not None else b"",
-            )
-    return {n: w for n, w in found.items() if n != "."}
-
-
-def told(shape: Shape) -> dict[str, tuple[object, ...]]:
-    found: dict[str, tuple[object, ...]] = {}
-    for name, what in shape.items():
-        for cut in range(1, name.count("/") + 1):
-            found["/".join(name.split("/")[:cut])] = (tarfile.DIRTYPE, 0, b"")
-        if isinstance(what, str):
-            found[name] = (tarfile.SYMTYPE, 0, what)
-        elif what is None:
-            found[name] = (tarfile.DIRTYPE, 0, b"")
-        else:
-            body, mode = (what[0], 0o755) if isinstance(what, tuple) else (what, 0o644)
-            found[name] = (tarfile.REGTYPE, mode, body)
-    return found
-
-
-class Place:
-    """A base folder of its own on a host, and a way to push there."""
-
-    def __init__(self, box: Box, folder: Path) -> None:
-        self.box = box
-        self.folder = folder
-        self.base = f"{HOME}/.t-{uuid4().hex[:8]}"
-        self.connection = connect(box.route)
-        self.runs = 0
-
-    def push(
-        self,
-        shape: Shape,
-        *,
-        over: Connection | None = None,
-        tick: Callable[[], None] = lambda: None,
-        key: str = "k",
-        data: bool = False,
-        to: str | None = None,
-    ) -> str:
-        self.runs += 1
-        to = to or f"{self.base}/runs/{self.runs}/project/d"
-        tree = tree_of(shape, self.folder, key=key, data=data)
-        treesync.send(over or self.connection, self.base, to, tree, tick, lambda done, total: None)
-        return to
-
-    def pushed(self, shape: Shape) -> dict[str, tuple[object, ...]]:
-        return seen(self.connection, self.push(shape))
-
-    def sh(self, script: str) -> str:
-        return self.box.sh(script, user="dev")
-
-    def clear(self) -> None:
-        """A copy for the next run may still be in the making."""
-        self.sh(f"for n in $(seq 100); do rm -rf {self.base} 2>/dev/null && exit; sleep 0.1; done; exit 1")
-
-    def kept(self) -> list[str]:
-        return sorted(self.sh(f"cd {self.base}/trees/k && ls -d g.*").split())
-
 
 @pytest.fixture
 def place(any_sshd: Box, tmp_path: Path) -> Iterator[Place]:
-    made = Place(any_sshd, tmp_path)
-    yield made
-    made.connection.close()
-    made.clear()
+    with place_on(any_sshd, tmp_path) as made:
+        yield made
 
 
 @pytest.fixture
 def relay(place: Place) -> Iterator[Relay]:
     with Relay((place.box.route.address, place.box.route.port)) as made:
         yield made
-
-
-def through(relay: Relay, place: Place) -> Connection:
-    return connect(replace(place.box.route, address=relay.address[0], port=relay.address[1]))
 
 
 # --- what arrives -------------------------------------------------------------------------------
@@ -257,11 +148,6 @@ def test_data_is_linked_read_only_and_shared(place: Place) -> None:
 # --- what breaks --------------------------------------------------------------------------------
 
 
-def noisy(size: int = 40_000, count: int = 40, seed: int = 3) -> dict[str, Content]:
-    dice = random.Random(seed)
-    return {f"d{n % 5}/f{n}": dice.randbytes(size) for n in range(count)} | {"l": "d0/f0", "e": None}
-
-
 def test_fifty_cuts_and_then_it_is_whole(place: Place, relay: Relay) -> None:
     """A cut push shows nothing and leaves the former one; the next call takes it up."""
     dice, former = random.Random(4), {"former": b"1"}
@@ -365,100 +251,3 @@ def test_a_file_that_changes_under_way_is_said(place: Place) -> None:
         treesync.send(
             place.connection, place.base, f"{place.base}/runs/c/x", changed, lambda: None, lambda d, t: None
         )
-
-
-# --- large files --------------------------------------------------------------------------------
-
-
-def large(seed: int = 5) -> dict[str, Content]:
-    dice = random.Random(seed)
-    body = dice.randbytes(blobs.LEAST + 123_457)
-    return {
-        "small": b"1",
-        "dir/big": body,
-        "same": body,
-        "run": (body,),
-        "text": b"words " * (blobs.LEAST // 5),
-    }
-
-
-def test_large_files_by_content_once_and_private(place: Place, relay: Relay) -> None:
-    shape = large()
-    to = place.push(shape)
-    assert seen(place.connection, to) == told(shape)
-    place.sh(f"echo x >>{to}/same")
-    connection = through(relay, place)
-    before = relay.carried["up"]
-    again = place.push(shape, over=connection)
-    moved = place.push(shape | {"small": b"2", "other": shape["same"]}, over=connection)
-    assert relay.carried["up"] - before < 100_000
-    connection.close()
-    assert seen(place.connection, again) == told(shape)
-    assert seen(place.connection, moved) == told(shape | {"small": b"2", "other": shape["same"]})
-
-
-def test_cuts_of_large_files_are_taken_up_by_range(place: Place, relay: Relay) -> None:
-    dice = random.Random(6)
-    shape: Shape = {"big": dice.randbytes(blobs.LEAST + 1_000_001)}
-    cuts, to = 0, f"{place.base}/runs/big/project/d"
-    while cuts < 25:
-        connection = through(relay, place)
-        relay.cut_after(dice.randrange(10_000, 3_000_000))
-        try:
-            place.push(shape, over=connection, to=to)
-        except HostUnreachable:
-            cuts += 1
-            assert place.sh(f"[ -e {to} ] && echo shown || true") == ""
-        else:
-            assert seen(place.connection, to) == told(shape)
-            place.clear()
-        finally:
-            connection.close()
-
-
-def test_ranges_that_came_before_a_cut_are_not_sent_again(place: Place, relay: Relay) -> None:
-    shape: Shape = {"big": random.Random(6).randbytes(4 * blobs.LEAST)}
-    to = f"{place.base}/runs/big/project/d"
-    connection = through(relay, place)
-    relay.cut_after(2 * blobs.LEAST)
-    with pytest.raises(HostUnreachable):
-        place.push(shape, over=connection, to=to)
-    connection.close()
-    before = relay.carried["up"]
-    connection = through(relay, place)
-    place.push(shape, over=connection, to=to)
-    connection.close()
-    assert relay.carried["up"] - before < 0.7 * 4 * blobs.LEAST
-    assert seen(place.connection, to) == told(shape)
-
-
-def test_a_blob_that_was_tampered_with_is_sent_anew(place: Place) -> None:
-    shape: Shape = {"big": random.Random(9).randbytes(blobs.LEAST)}
-    place.push(shape)
-    place.sh(f"cd {place.base} && for f in blobs/*; do dd if=/dev/zero of=$f bs=1 count=5 conv=notrunc; done")
-    assert place.pushed(shape) == told(shape)
-
-
-# --- hosts that cannot --------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("kind", ["openssh", "dropbear"])
-def test_a_full_disk_shows_nothing_and_keeps_the_former(kind: str, tmp_path: Path) -> None:
-    with sshd_container(kind, home_mb=6) as box:
-        place = Place(box, tmp_path)
-        place.push({"a": b"1"})
-        for shape in (noisy(8_000_000, 1), large(), noisy(100_000, 50)):
-            with pytest.raises(HostDiskFull):
-                place.push(shape, to=f"{place.base}/runs/full/project/d")
-            assert place.sh(f"[ -e {place.base}/runs/full/project/d ] && echo shown || true") == ""
-        place.sh(f"rm -rf {place.base}/blobs")
-        assert place.pushed({"a": b"1"}) == told({"a": b"1"})
-        place.connection.close()
-
-
-def test_a_read_only_home_is_said_in_words(tmp_path: Path) -> None:
-    with sshd_container("openssh", read_only_home=True) as box:
-        place = Place(box, tmp_path)
-        with pytest.raises(HostError, match="read-only"):
-            place.push({"a": b"1"})
-        place.connection.close()

@@ -119,6 +119,5 @@ def test_names_of_runs_and_of_what_can_be_opened_are_completed(person: Person) -
         ("launcher ssh f", 2, {"fox"}),
         ("launcher ssh-config f", 2, {"fox"}),
     ):
-        env = {"_LAUNCHER_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": str(at)}
-        done = person.types(**env)
+        done = person.types(_LAUNCHER_COMPLETE="bash_complete", COMP_WORDS=words, COMP_CWORD=str(at))
         assert {line.partition(",")[2] for line in done.stdout.split()} == expected, (words, done)

@@ -201,6 +201,9 @@ FUNCTION_LINES_P90 = 25
 
 # law -> where -> reason. An exception that nothing needs any more is a breach itself.
 EXCEPTIONS: dict[str, dict[str, str]] = {
+    "broad except is for the engine and the command line": {
+        "launcher.ssh.waiting": "what a thread met, whatever it is, is raised in the one that waits for it",
+    },
     "a provider is named in its own file and the registry": {
         "launcher.models": "RuntimeKind.DOCKER is a runtime that machines of any provider have",
         "launcher.cli.host": "docker is a program that a host may have, and `check` tells",
