@@ -156,12 +156,12 @@ def shown_key(route: Route, *, timeout: float = CONNECT_S, tick: Tick = still) -
 
 def _greeted(route: Route, below: Connection | None, until: float) -> Transport:
     """As far as the host's key, which nobody has looked at yet."""
-    from paramiko import Transport
+    from launcher.ssh.transport import Line
 
     logging.getLogger("paramiko").addHandler(logging.NullHandler())  # else its complaints go to stderr
     pulse = Pulse(_stream(route, below, until))
     try:
-        transport = Transport(pulse, default_window_size=WINDOW, default_max_packet_size=PACKET)  # type: ignore[arg-type]  # as good as a socket
+        transport = Line(pulse, default_window_size=WINDOW, default_max_packet_size=PACKET)  # type: ignore[arg-type]  # as good as a socket
     except BaseException:
         pulse.close()
         raise

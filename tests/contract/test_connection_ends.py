@@ -218,3 +218,13 @@ def test_a_port_of_the_hosts_own_loopback(line: Connection, any_sshd: Box) -> No
     with pytest.raises(HostUnreachable, match="opened no channel"):
         line.open_port(9)
     assert line.alive
+
+
+def test_a_piece_that_was_lost_on_the_way_is_a_line_that_broke(any_sshd: Box) -> None:
+    """What follows it makes no sense any more, and whoever waits just then is told by no other word."""
+    with any_sshd.relay() as relay, closing(connect(any_sshd.through(relay))) as torn:
+        with torn.session(b"while echo it talks; do sleep 0.02 || sleep 1; done"):
+            relay.half_open()
+            with pytest.raises(HostUnreachable):
+                torn.run(["true"], timeout=10, tick=lambda: relay.half_open(False))
+        assert not torn.alive

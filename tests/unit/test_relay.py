@@ -129,7 +129,22 @@ def test_refused_and_cut_connections_are_reset(echo: tuple[str, int]) -> None:
             with pytest.raises(ConnectionResetError):
                 client.recv(10)
         relay.refuse()
-        with pytest.raises((ConnectionResetError, BrokenPipeError)):
-            _echoed(relay.address, b"anybody?")
+        with (
+            pytest.raises(ConnectionResetError),
+            socket.create_connection(relay.address, timeout=10) as client,
+        ):
+            client.recv(10)
         relay.refuse(False)
         assert _echoed(relay.address, b"again") == b"again"
+
+
+def test_a_line_falls_silent_and_later_ones_are_carried(echo: tuple[str, int]) -> None:
+    with Relay(echo) as relay, socket.create_connection(relay.address, timeout=10) as first:
+        first.sendall(b"a")
+        assert first.recv(1) == b"a"
+        relay.fall_silent()
+        assert _echoed(relay.address, b"later") == b"later"
+        first.sendall(b"b")
+        first.settimeout(0.2)
+        with pytest.raises(TimeoutError):
+            first.recv(1)
