@@ -21,6 +21,7 @@ from launcher.errors import Corrupt
 from launcher.files import Disk
 from launcher.remote.base import Listed
 from launcher.store import Versions
+from tests.unit.journals import stories
 
 NOON = datetime(2026, 3, 4, 12, 0, tzinfo=UTC)
 FILES = {"model.txt": b"weights", "results/metrics.jsonl": b"{}\n", "results/한글 name": b""}
@@ -135,6 +136,11 @@ def test_names_that_only_look_reserved_are_fine(name: str) -> None:
 def test_a_list_that_is_none_is_corrupt(data: bytes) -> None:
     with pytest.raises(Corrupt, match="sealed list is none"):
         artifacts.parse_sealed(data, hashlib.sha256(data).hexdigest())
+
+
+@pytest.mark.parametrize(("output", "lies"), [(None, "output"), ("out/best", "project/d/out/best")])
+def test_the_output_lies_in_the_pushed_project_when_the_job_names_it(output: str | None, lies: str) -> None:
+    assert artifacts.output_of(stories.plan(output=output), "d") == lies
 
 
 # --- one rename ------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -27,7 +27,7 @@ Serve = Callable[[socket.socket], None]
 def server(serve: Serve) -> Iterator[int]:
     """A server on the loopback, each connection in a thread of its own."""
     door = socket.create_server(("127.0.0.1", 0), backlog=128)
-    lines: list[socket.socket] = []
+    served: list[tuple[socket.socket, threading.Thread]] = []
 
     def accept() -> None:
         while True:
@@ -35,8 +35,9 @@ def server(serve: Serve) -> Iterator[int]:
                 line, _ = door.accept()
             except OSError:
                 return
-            lines.append(line)
-            threading.Thread(target=serve, args=(line,), daemon=True).start()
+            one = threading.Thread(target=serve, args=(line,), daemon=True)
+            served.append((line, one))
+            one.start()
 
     thread = threading.Thread(target=accept, daemon=True)
     thread.start()
@@ -46,7 +47,12 @@ def server(serve: Serve) -> Iterator[int]:
         door.shutdown(socket.SHUT_RDWR)
         door.close()
         thread.join()
-        for line in lines:
+        for line, one in served:
+            # Who still sends to a caller that is gone, and had no room, would hear of it in a minute: the
+            # kernel answers for the dead. Closing wakes nobody.
+            with suppress(OSError):
+                line.shutdown(socket.SHUT_RDWR)
+            one.join()
             line.close()
 
 
