@@ -8,21 +8,23 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections import deque
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
-from launcher.errors import Corrupt, HostError, HostUnreachable
+from launcher.errors import Corrupt, HostDiskFull, HostError, HostUnreachable
 from launcher.remote.base import Progress, Sending, Tick
 from launcher.remote.packing import WORTH, squeezed
-from launcher.remote.talk import PARTING_S, Talk, refusal
+from launcher.remote.talk import PARTING_S, SLICE_S, Talk, refusal
 from launcher.ssh.connection import Connection
 from launcher.ssh.quoting import line
 
 LEAST = 16 << 20  # smaller ones travel in the archive
 BLOCK = 64 << 10
 UNIT, LARGE_UNIT, LARGE = 512 << 10, 4 << 20, 128 << 20
-CHANNELS, FAR_CHANNELS, FAR_S = 3, 7, 0.02  # an sshd allows ten sessions; others need some as well
+CHANNELS, FAR_CHANNELS, FAR_S = 3, 6, 0.02  # an sshd allows ten sessions; others need some as well
 NEAR_S = 0.003
 SAMPLES = 8
 
@@ -38,7 +40,7 @@ done
 
 # One unit after another: a line of what it is, its bytes, and a line that proves that they were all of them.
 TAKE = """
-cd "$1" || exit 3
+mkdir -p "$1" && cd "$1" || exit 3
 while IFS=' ' read -r id unit n at len form; do
   part=$id.$unit.part
   if [ "$form" = gz ]; then
@@ -58,7 +60,7 @@ done
 
 # Follows what has come, so that the last byte's arrival is nearly the end.
 CHECK = """
-cd "$1" || exit 3
+mkdir -p "$1" && cd "$1" || exit 3
 umask 022
 sum() { sha256sum; }
 if openssl dgst -sha256 -r </dev/null >/dev/null 2>&1; then sum() { openssl dgst -sha256 -r; }; fi
@@ -77,6 +79,11 @@ while IFS=' ' read -r id unit file; do
     echo broken
   fi
 done
+"""
+
+DROP = """
+cd "$1" || exit 0
+while IFS=' ' read -r id unit; do rm -f "$id.$unit.part" "$id.$unit.done"; done
 """
 
 
@@ -128,26 +135,39 @@ def send(connection: Connection, base: str, items: Sequence[Blob], tick: Tick, p
 def _sent(
     connection: Connection, folder: str, wanted: list[Blob], tick: Tick, progress: Progress
 ) -> list[Blob]:
-    found = _look(connection, folder, wanted, tick)
-    work = _Work(wanted, found, connection.rtt_s > NEAR_S)
+    work = _Work(wanted, connection.rtt_s > NEAR_S)
+    count = min(FAR_CHANNELS if connection.rtt_s > FAR_S else CHANNELS, sum(b.units for b in wanted))
     threads = [
         threading.Thread(target=_take, args=(connection, folder, work), name=f"range {n}", daemon=True)
-        for n in range(min(FAR_CHANNELS if connection.rtt_s > FAR_S else CHANNELS, len(work.waiting)))
+        for n in range(count)
     ]
     try:
         with Talk(connection, line(["sh", "-c", CHECK, "sh", folder]), tick) as check:
             for thread in threads:
-                thread.start()
+                thread.start()  # their channels open while the host looks what it has
+            found = _look(connection, folder, wanted, tick)
+            work.begin(found)
             for order in _in_order(wanted, found, work, threads, tick, progress):
                 check.send(order)
             verdicts = [check.line() for _ in wanted]
             check.end()
             check.part()
-            for thread in threads:
-                thread.join(PARTING_S)
+    except HostDiskFull:
+        _let_go(work, threads)
+        _drop(connection, folder, wanted, tick)
+        raise
     finally:
-        work.given_up.set()
+        _let_go(work, threads)
     return [b for b, verdict in zip(wanted, verdicts, strict=True) if verdict != b"whole"]
+
+
+def _let_go(work: _Work, threads: list[threading.Thread]) -> None:
+    """Whoever still sends stops at its next tick."""
+    work.given_up.set()
+    until = time.monotonic() + PARTING_S
+    for thread in threads:
+        if thread.is_alive():
+            thread.join(max(0.0, until - time.monotonic()))
 
 
 def _look(connection: Connection, folder: str, wanted: list[Blob], tick: Tick) -> list[Found]:
@@ -157,6 +177,13 @@ def _look(connection: Connection, folder: str, wanted: list[Blob], tick: Tick) -
     if done.exit_code or len(answers) != len(wanted):
         raise refusal(f"{folder} cannot be used", done.stderr.decode("utf-8", "replace"))
     return [_found(b, answer.split()) for b, answer in zip(wanted, answers, strict=True)]
+
+
+def _drop(connection: Connection, folder: str, wanted: list[Blob], tick: Tick) -> None:
+    """What came of them goes: it will not be taken up, and the space may be needed."""
+    parts = "".join(f"{b.id} {b.unit}\n" for b in wanted).encode()
+    with suppress(HostError):  # it has told why already, which matters more
+        connection.run(["sh", "-c", DROP, "sh", folder], stdin=parts, tick=tick, timeout=60)
 
 
 def _found(blob: Blob, words: list[bytes]) -> Found:
@@ -194,23 +221,37 @@ def _in_order(
 class _Work:
     """What is to be sent, shared by the channels."""
 
-    def __init__(self, wanted: list[Blob], found: list[Found], far: bool) -> None:
+    def __init__(self, wanted: list[Blob], far: bool) -> None:
         self.given_up = threading.Event()
         self.news = threading.Event()
         self.failed: list[HostError] = []
+        self.waiting: deque[tuple[Blob, int]] = deque()
+        self.came = 0
+        self._far = far
+        self._begun = threading.Event()
         self._lock = threading.Lock()
         self._blobs = {b.id: b for b in wanted}
+        self._came: set[tuple[str, int]] = set()
+        self._gz: dict[str, bool] = {}
+
+    def begin(self, found: list[Found]) -> None:
+        """What is there of each is known: the rest may go."""
+        wanted = list(self._blobs.values())
         self._came = {(b.id, n) for b, f in zip(wanted, found, strict=True) for n in f.units}
         self.came = sum(self._blobs[id].length(n) for id, n in self._came)
-        self.waiting = deque((b, n) for b in wanted for n in range(b.units) if (b.id, n) not in self._came)
-        self._gz = {b.id: far and any(b is w for w, _ in self.waiting) and _squeezes(b) for b in wanted}
+        self.waiting += [(b, n) for b in wanted for n in range(b.units) if (b.id, n) not in self._came]
+        lacking = {b.id for b, _ in self.waiting}
+        self._gz = {b.id: self._far and b.id in lacking and _squeezes(b) for b in wanted}
+        self._begun.set()
 
     def tick(self) -> None:
         if self.given_up.is_set():
             raise HostUnreachable("no longer wanted")
 
     def next(self) -> bytes | None:
-        """A unit as it is told to the far side."""
+        """A unit as it is told to the far side, as soon as it is known what is to be sent."""
+        while not self._begun.wait(SLICE_S):
+            self.tick()
         with self._lock:
             if not self.waiting:
                 return None

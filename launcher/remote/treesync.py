@@ -60,48 +60,38 @@ def send(connection: Connection, base: str, to: str, tree: Tree, tick: Tick, pro
     """Make the tree's files lie below `to`. Both are absolute paths on the host; `base` is where it keeps
     what it was sent."""
     whole = _whole(tree)
-    brought = _round(connection, base, to, whole, tick, progress, ready=frozenset())
-    if brought:
-        _round(connection, base, to, whole, tick, progress, ready=brought)
-    progress(tree.size, tree.size)
-
-
-def _round(
-    connection: Connection,
-    base: str,
-    to: str,
-    whole: Whole,
-    tick: Tick,
-    progress: Progress,
-    *,
-    ready: frozenset[bytes],
-) -> frozenset[bytes]:
-    """One exec. The large files that had to be brought first, or nothing when all is done."""
-    kind = "data" if whole.tree.data else "trees"
+    kind = "data" if tree.data else "trees"
     token = hashlib.sha256(os.fsencode(to)).hexdigest()[:12]
-    words = [base, kind, whole.tree.key, whole.want, to, token]
+    words = [base, kind, tree.key, whole.want, to, token]
     with Talk(connection, line(["sh", "-c", script(), "sh", *words]), tick) as talk:
         try:
             answer = _answer(talk)
-            if answer[0] == "done":
-                talk.part()
-                return frozenset()
-            offer = _offer(talk, answer)
-            lacks = delta(offer.old, whole.records)
-            missing = lacks.send - arrived(offer.have, whole.sizes)
-            large = frozenset(n for n in missing if whole.sizes.get(n, 0) >= blobs.LEAST)
-            if not large <= ready:
-                talk.end()
-                talk.part()
-            else:
-                _deliver(talk, connection, whole, offer, missing, lacks.drop, large, progress)
-                return frozenset()
+            if answer[0] != "done":
+                _bring(talk, connection, base, whole, _offer(talk, answer), tick, progress)
+            talk.part()
         except Ended as e:
             raise _sorted(talk, e) from e
-    items = [blobs.Blob(whole.files[n], whole.sizes[n]) for n in sorted(large - ready)]
-    at_rest = whole.tree.size - sum(whole.sizes.get(n, 0) for n in missing)
-    blobs.send(connection, base, items, tick, lambda done, _: progress(at_rest + done, whole.tree.size))
-    return large
+    progress(tree.size, tree.size)
+
+
+def _bring(
+    talk: Talk,
+    connection: Connection,
+    base: str,
+    whole: Whole,
+    offer: Offer,
+    tick: Tick,
+    progress: Progress,
+) -> None:
+    """What the host lacks: large files first, by content, then the archive."""
+    lacks = delta(offer.old, whole.records)
+    missing = lacks.send - arrived(offer.have, whole.sizes)
+    large = frozenset(n for n in missing if whole.sizes.get(n, 0) >= blobs.LEAST)
+    if large:
+        items = [blobs.Blob(whole.files[n], whole.sizes[n]) for n in sorted(large)]
+        at_rest = whole.tree.size - sum(whole.sizes.get(n, 0) for n in missing)
+        blobs.send(connection, base, items, tick, lambda done, _: progress(at_rest + done, whole.tree.size))
+    _deliver(talk, connection, whole, offer, missing, lacks.drop, large, progress)
 
 
 def _deliver(
@@ -131,7 +121,6 @@ def _deliver(
     talk.end()
     if _answer(talk)[0] != "done":
         raise HostError("the host's answer is none of ours")
-    talk.part()
 
 
 def _links(whole: Whole, large: frozenset[bytes]) -> bytes:
