@@ -210,6 +210,9 @@ EXCEPTIONS: dict[str, dict[str, str]] = {
         "launcher.providers.ssh_far": "docker is a program that a host may have",
         "launcher.providers.ssh_far_docker": "docker is a program that a host may have",
     },
+    "heavy imports wait until they are used": {
+        "launcher.ssh.transport": "is imported itself only where a connection is made",
+    },
     "only the command line and the agent end a process": {
         "launcher.remote.courier": "is a program of its own inside the container",
         "launcher.remote.attendant": "is a program of its own on the run's machine",

@@ -181,3 +181,12 @@ def test_after_the_trainer_nothing_is_announced_and_sealing_waits_for_no_hash() 
     assert b.wake(30.1, tree_empty=True, hashed_outputs=(answer("m.bin"),)) == [Seal()]
     assert "output" not in b.kinds()
     assert not any(LOOK in b.wake(now) for now in range(31, 60))
+
+
+def test_a_look_that_comes_back_after_the_trainer_is_nobodys_business() -> None:
+    b = Bench()
+    b.start(0, early_every_s=20)
+    assert b.wake(20) == [LOOK]
+    b.wake(21, trainer=Exited(7, 0))
+    assert b.wake(21.1, tree_empty=True, outputs=seen("m.bin")) == [Seal()]
+    assert "output" not in b.kinds()
