@@ -17,7 +17,7 @@ import random
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -76,8 +76,8 @@ def measured(breaks: int) -> dict[str, object]:
             home, view = (Tally(p.read_bytes(), written) for p in (run.log, seen))
             created = sum(fact["kind"] == "created" for fact in person.facts("noisy"))
             return {
-                "breaks": dict(sorted(breaker.struck.items())),
-                "slowest_s": dict(sorted(breaker.slowest_s.items())),
+                "breaks": listed(breaker.struck),
+                "slowest_s": listed(breaker.slowest_s),
                 "back_after_a_dead_minute_s": round(minute_s, 1) if minute_s is not None else None,
                 "seconds": round(took, 1),
                 "engine_cpu_percent": round(100 * used / took, 1),
@@ -89,6 +89,10 @@ def measured(breaks: int) -> dict[str, object]:
                 "instances": created,
                 "left_on_the_host": len(left_in(box)),
             }
+
+
+def listed(counts: Mapping[str, float]) -> str:
+    return ", ".join(f"{kind} {count}" for kind, count in sorted(counts.items()))
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from tests.hosts.breaking import NOTICED_S, Breaker, awaited
 
 pytestmark = [pytest.mark.need("docker"), pytest.mark.slow]
 
-SEED, BREAKS = 20, 15  # a hundred: bench/disconnects.py
+SEED, BREAKS = 20, 12  # a hundred: bench/disconnects.py
 PS_S = 5.5
 
 
