@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
 
+from launcher import guard
 from launcher.models import Access
 
 
@@ -40,6 +41,7 @@ class Attempt:
     boot: str | None = None
     armed: tuple[str, ...] = ()
     pushed: str | None = None
+    start_asked: bool = False  # from here on a trainer may run there, whatever we hear of it
     started_at: datetime | None = None
     begun: datetime | None = None  # the machine's own word for when the trainer started
     deadline: datetime | None = None  # D since the trainer started
@@ -53,6 +55,12 @@ class Attempt:
     gone_at: datetime | None = None
     billed_until: datetime | None = None  # the latest at which its meter stopped
     kept: bool = False  # gone, but the place of its output still waits for a pull
+    asleep: bool = False  # and that place is the stopped machine itself: to be read it has to be started
+    woken: bool = False  # started again only to be read
+    searched: bool = False  # whoever could look found nothing there to be fetched
+    storage_usd_per_hour: Decimal = Decimal(0)  # while it is asleep
+    before_usd: Decimal = Decimal(0)  # what it cost before `since`
+    since: datetime | None = None
 
     @property
     def open(self) -> bool:
@@ -62,6 +70,17 @@ class Attempt:
     @property
     def d(self) -> datetime:
         return self.deadline or self.ends_at
+
+    def cost(self, now: datetime) -> Decimal:
+        """Until now, by its own rates: while it computed, and while only its disk was kept."""
+        ran = guard.spent(self.usd_per_hour, self.since or self.asked_at, self.billed_until or now, 1)
+        if self.asleep and self.billed_until is not None:
+            ran += guard.spent(self.storage_usd_per_hour, self.billed_until, now, 1)
+        return self.before_usd + ran
+
+    def settled(self, at: datetime) -> Attempt:
+        """Its cost so far is written down, and its meter begins anew."""
+        return replace(self, before_usd=self.cost(at), since=at)
 
 
 @dataclass(frozen=True)

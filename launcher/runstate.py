@@ -13,28 +13,15 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Any
 
-from launcher import guard
 from launcher.attempt import Attempt, Checkpoint, Sealed, StopWish
 from launcher.codec import load, parse_iso
 from launcher.errors import Exit
 from launcher.models import Access, Fact, Plan, State
 
 __all__ = [
-    "Attempt",
-    "Checkpoint",
-    "RunState",
-    "Sealed",
-    "Step",
-    "StopWish",
-    "apply",
-    "exit_status",
-    "fold",
-    "may_try_again",
-    "next_choice",
-    "next_step",
-    "outcome",
-    "shown",
-]
+    "Attempt", "Checkpoint", "RunState", "Sealed", "Step", "StopWish", "apply", "exit_status",
+    "fold", "may_try_again", "next_choice", "next_step", "outcome", "shown"
+]  # fmt: skip
 
 MOST_IN_VAIN = 10  # create calls that were lost and made nothing: then the provider is at fault
 
@@ -98,13 +85,19 @@ class RunState:
 
     @property
     def wants_pull(self) -> bool:
-        """Sealed results exist that are not a version here yet."""
-        return self.worth and self.version is None and not self.discarded
+        """Sealed results exist that are not a version here yet, or perhaps do on a machine that sleeps."""
+        a = self.attempt
+        asleep = a is not None and a.asleep and self.unseen(a)
+        return (self.worth or asleep) and self.version is None and not self.discarded
+
+    def unseen(self, a: Attempt) -> bool:
+        """Its trainer may have begun, and nobody knows how it ended: results may lie there."""
+        known = not (a.start_asked or a.started_at) or a.sealed is not None or a.searched
+        return not known and self.version is None and not self.discarded
 
     def spent(self, now: datetime) -> Decimal:
         """What all attempts cost until now, by their own rates."""
-        costs = (guard.spent(a.usd_per_hour, a.asked_at, a.billed_until or now, 1) for a in self.attempts)
-        return sum(costs, Decimal(0))
+        return sum((a.cost(now) for a in self.attempts), Decimal(0))
 
     def spent_besides(self, a: Attempt, now: datetime) -> Decimal:
         """What all attempts but this one cost."""
@@ -124,6 +117,7 @@ def apply(state: RunState, fact: Fact) -> RunState:
     if fact.kind == "create-asked":
         return replace(state, attempts=(*state.attempts, _asked(fact)))
     if "attempt" in d and fact.kind in _ATTEMPT_FACTS:
+        state = _settled(state, fact) if fact.kind in ("woken", "gone") else state
         return _with_attempt(state, d["attempt"], **_ATTEMPT_FACTS[fact.kind](fact))
     if fact.kind in _RUN_FACTS:
         return replace(state, **_RUN_FACTS[fact.kind](state, fact))
@@ -145,6 +139,13 @@ def _asked(fact: Fact) -> Attempt:
 def _with_attempt(state: RunState, n: int, **changes: Any) -> RunState:
     attempts = tuple(replace(a, **changes) if a.n == n else a for a in state.attempts)
     return replace(state, attempts=attempts)
+
+
+def _settled(state: RunState, fact: Fact) -> RunState:
+    """Whatever becomes of a machine that sleeps, its storage until then is paid for."""
+    n = fact.data["attempt"]
+    attempts = (a.settled(fact.at) if a.n == n and a.asleep else a for a in state.attempts)
+    return replace(state, attempts=tuple(attempts))
 
 
 def _sealed(fact: Fact) -> dict[str, Any]:
@@ -201,6 +202,7 @@ _ATTEMPT_FACTS: dict[str, Callable[[Fact], dict[str, Any]]] = {
     },
     "rebooted": lambda f: {"boot": None, "armed": (), "pushed": None},
     "pushed": lambda f: {"pushed": f.data["digest"]},
+    "start-asked": lambda f: {"start_asked": True},
     "started": lambda f: {
         "started_at": f.at,
         "begun": parse_iso(f.data["begun"]) if "begun" in f.data else f.at,
@@ -214,12 +216,22 @@ _ATTEMPT_FACTS: dict[str, Callable[[Fact], dict[str, Any]]] = {
         "blame": f.data["blame"],
         "status": f.data.get("exit"),
         "fault": f.data.get("code"),
+        "searched": bool(f.data.get("searched")),
     },
     "end-asked": lambda f: {"end_asked_at": f.at},
     "gone": lambda f: {
         "gone_at": f.at,
         "billed_until": _billed_until(f),
         "kept": bool(f.data.get("kept")),
+        "asleep": bool(f.data.get("asleep")),
+        "storage_usd_per_hour": Decimal(f.data.get("storage_usd_per_hour") or 0),
+    },
+    "woken": lambda f: {
+        **dict.fromkeys(("gone_at", "billed_until", "boot", "over", "end_asked_at", "receipt_at")),
+        **dict.fromkeys(("kept", "asleep", "blame"), False),
+        "woken": True,
+        "armed": (),
+        "deadline": parse_iso(f.data["deadline"]),
     },
 }
 
@@ -265,7 +277,9 @@ def next_step(state: RunState) -> Step | None:
     if a is not None and (a.open or (a.kept and (not state.wants_pull or _stop_now(state)))):
         return _next_of_attempt(state, a)
     if state.wants_pull:  # the machine is gone, its output outlived it
-        return Step.PULL if state.pull_failed is None else None
+        if state.pull_failed is not None:
+            return None
+        return Step.CONNECT if a is not None and a.asleep else Step.PULL
     return Step.PROVISION if may_try_again(state) else None
 
 
@@ -279,8 +293,12 @@ def _next_of_attempt(state: RunState, a: Attempt) -> Step | None:
     if a.sealed is not None:
         if not state.worth:
             return Step.RELEASE
+        if a.woken and a.boot is None:
+            return Step.CONNECT if state.wants_pull else Step.RELEASE
         # A version without a receipt (we died in between) goes through PULL again: it only sends the receipt.
         return Step.PULL if state.pull_failed is None else _after_failed_pull(state, a)
+    if a.woken:
+        return Step.CONNECT if a.boot is None else Step.WATCH
     if a.started_at is None and state.stop is not None:
         return Step.RELEASE
     if a.instance is None:
@@ -295,7 +313,7 @@ def _next_of_attempt(state: RunState, a: Attempt) -> Step | None:
 def _after_failed_pull(state: RunState, a: Attempt) -> Step | None:
     """Output outlives a free target's end. A paid machine is left to its agent, which holds the output for
     `hold` and then stops the machine: ending it here would lose what could not be fetched. It is watched."""
-    return Step.WATCH if state.plan.choices[a.choice].offer.bills else Step.RELEASE
+    return Step.WATCH if state.plan.choices[a.choice].offer.bills and not a.woken else Step.RELEASE
 
 
 def may_try_again(state: RunState) -> bool:

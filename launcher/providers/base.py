@@ -22,6 +22,16 @@ class Check:
     fix: str | None = None
 
 
+class Pausing(Protocol):
+    """What a provider can besides whose traits name the verbs."""
+
+    def pause(self, id: str) -> None:
+        """Ask for the end of computing; the disk stays. Proves as little as terminate."""
+
+    def unpause(self, id: str) -> None:
+        """Ask for another boot on the same disk, without a GPU where that can be had."""
+
+
 class Provider(Protocol):
     name: str
     traits: Traits

@@ -18,6 +18,8 @@ from launcher.errors import Busy, Gone, NoCapacity, TooFast, Unreachable
 from launcher.models import Access, Need, Offer, Order, Resource, ResourceState, Traits
 from launcher.providers.base import Check
 
+STORAGE = Decimal("0.003")  # USD per hour for the disk of a machine that is stopped
+
 
 class Fault(StrEnum):
     """What may become of one call."""
@@ -27,6 +29,7 @@ class Fault(StrEnum):
     IGNORED = "ignored"  # answered as done, yet nothing happened
     TOO_FAST = "too-fast"
     NO_CAPACITY = "no-capacity"
+    REFUSED = "refused"  # a machine cannot be started again where it lies
     HIDDEN = "hidden"  # a get that does not know what is there
 
 
@@ -56,6 +59,8 @@ class Machine(Protocol):
     def state(self) -> ResourceState: ...
     def end(self) -> None: ...
     def drop_disk(self) -> None: ...
+    def pause(self) -> None: ...
+    def unpause(self) -> None: ...
     def console(self) -> str: ...
 
 
@@ -88,11 +93,19 @@ class Quiet:
         self.access: Access | None = Access(kind="process", address=order.folder, root=order.folder)
         self._order = order
         self._now = now
-        self._ended = False
+        self._ended = self._stopped = False
 
     def state(self) -> ResourceState:
-        self._ended = self._ended or self._now() >= self._order.ends_at
+        self._ended = self._ended or (self._now() >= self._order.ends_at and not self._stopped)
+        if self._stopped and not self._ended:
+            return ResourceState.STOPPED
         return ResourceState.ENDED if self._ended else ResourceState.RUNNING
+
+    def pause(self) -> None:
+        self._stopped = True
+
+    def unpause(self) -> None:
+        self._stopped = False
 
     def end(self) -> None:
         self._ended = True
@@ -200,6 +213,23 @@ class SimulatedProvider:
                 rented.machine.drop_disk()
         self._leave("terminate", fault)
 
+    def pause(self, id: str) -> None:
+        self._act("pause", id, lambda machine: machine.pause())
+
+    def unpause(self, id: str) -> None:
+        self._act("unpause", id, lambda machine: machine.unpause())
+
+    def _act(self, verb: str, id: str, act: Callable[[Machine], None]) -> None:
+        fault = self._enter(verb)
+        if fault is Fault.REFUSED:
+            raise NoCapacity("its GPU is somebody else's by now")
+        rented = self._rented.get(id)
+        if rented is None:
+            raise Gone(f"there is no {id}")
+        if fault is not Fault.IGNORED:
+            act(rented.machine)
+        self._leave(verb, fault)
+
     def console(self, id: str) -> str:
         fault = self._enter("console")
         self._leave("console", fault)
@@ -227,7 +257,8 @@ class SimulatedProvider:
             machine: Machine = Quiet(order, self._conditions.now)
             return Rented(id, order, machine, order.offer.usd_per_hour, now, now, volume=False)
         rate, listed_from = self._conditions.rate(order), now + timedelta(seconds=self._conditions.lag_s())
-        keeps = self.traits.keeps_output and self.traits.boots != "here"
+        pauses = "pause" in self.traits.verbs  # then its own disk is the place
+        keeps = self.traits.keeps_output and self.traits.boots != "here" and not pauses
         rented = Rented(id, order, self._machines(order, id), rate, now, listed_from, volume=keeps)
         self._rented[id] = rented
         self.rented(rented.machine, rate)
@@ -242,10 +273,10 @@ class SimulatedProvider:
             token=rented.order.token,
             owner=rented.order.owner,
             state=state,
-            usd_per_hour=rented.usd_per_hour,
+            usd_per_hour=STORAGE if state is ResourceState.STOPPED else rented.usd_per_hour,
             created_at=rented.created_at,
             ends_at=rented.order.ends_at,
-            access=None if state is ResourceState.BOOTING else rented.machine.access,
+            access=None if state in (ResourceState.BOOTING, ResourceState.STOPPED) else rented.machine.access,
             boot="first",
             target=self.name,
         )

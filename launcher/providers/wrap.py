@@ -8,11 +8,12 @@ engine's to find out; `terminate` is repeated by the step that must not give up.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol, TypeVar
+from decimal import Decimal
+from typing import Any, Protocol, TypeVar, cast
 
 from launcher.errors import ProviderError, TooFast, Unreachable
 from launcher.models import Need, Offer, Order, Resource
-from launcher.providers.base import Check, Provider
+from launcher.providers.base import Check, Pausing, Provider
 
 T = TypeVar("T")
 TRIES = 3
@@ -58,8 +59,24 @@ class Wrapped:
         self._may_change("terminate")
         self._logged("terminate", id, lambda: self._inner.terminate(id))
 
+    def pause(self, id: str) -> None:
+        self._may_change("pause")
+        self._logged("pause", id, lambda: self._pausing().pause(id))
+
+    def unpause(self, id: str) -> None:
+        self._may_change("unpause")
+        self._logged("unpause", id, lambda: self._pausing().unpause(id))
+
+    def billed(self, id: str) -> Decimal | None:
+        """Optional, as its traits tell."""
+        told: Decimal | None = self._ask("billed", lambda: cast(Any, self._inner).billed(id))
+        return told
+
     def console(self, id: str) -> str:
         return self._ask("console", lambda: self._inner.console(id))
+
+    def _pausing(self) -> Pausing:
+        return cast(Pausing, self._inner)
 
     def _may_change(self, verb: str) -> None:
         if self._read_only:

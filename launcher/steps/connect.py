@@ -16,16 +16,25 @@ from launcher.models import Access, Resource, ResourceState
 from launcher.providers.base import Provider
 from launcher.runstate import Attempt
 from launcher.ssh.errors import KeyMismatch
-from launcher.steps import pinning, sight
+from launcher.steps import pinning, sight, wake
 from launcher.world import World
 
 
 def connect(w: World) -> None:
     a = w.attempt()
     assert a.instance is not None
+    if a.asleep:
+        if wake.wake(w, a):
+            _until_armed(w, w.attempt())
+        return
+    _until_armed(w, a)
+
+
+def _until_armed(w: World, a: Attempt) -> None:
+    assert a.instance is not None
     provider = w.provider(a.choice)
     # Counted from our own first look: while no engine lived, a machine had nobody to be reachable for.
-    began = w.memory.setdefault(f"connect:{a.n}", w.clock.now())
+    began = w.memory.setdefault(f"connect:{a.n}:{a.deadline}", w.clock.now())
     ready_by = began + timedelta(seconds=w.plan.limits.ready_within_s)
     seen = _Seen()
     while w.clock.now() < ready_by and not seen.stranger:
@@ -45,6 +54,9 @@ def connect(w: World) -> None:
                 why = _last_words(w, a, "the machine ended while it booted")
                 w.about(a, "over", why=why, blame=not _left_alone(w, a))
                 return
+        elif sight.pauses(provider) and resource.state is ResourceState.STOPPED:
+            if _rests(w, a, provider):
+                return
         elif resource.state is ResourceState.RUNNING and _reached(w, provider, resource, seen):
             return
         if not seen.stranger:
@@ -52,13 +64,27 @@ def connect(w: World) -> None:
     if seen.doubt is not None:
         _stranger(w, a, seen.doubt)
         return
-    w.about(
-        a,
-        "over",
-        why=_last_words(w, a, "the machine was not reachable in time"),
-        blame=True,
-        exit=int(Exit.UNREACHABLE),
-    )
+    _late(w, a)
+
+
+def _late(w: World, a: Attempt) -> None:
+    why = _last_words(w, a, "the machine was not reachable in time")
+    if a.woken:
+        wake.gives_up(w, a, why)
+    else:
+        w.about(a, "over", why=why, blame=True, exit=int(Exit.UNREACHABLE))
+
+
+def _rests(w: World, a: Attempt, provider: Provider) -> bool:
+    """It is stopped: to be started if results are to be read from it, else it failed before it was of use."""
+    if not a.woken:
+        why = _last_words(w, a, "the machine stopped while it booted")
+        w.about(a, "over", why=why, blame=not _left_alone(w, a))
+        return True
+    refused = wake.start_again(w, a, provider)
+    if refused is not None:
+        wake.gives_up(w, a, refused)
+    return refused is not None
 
 
 @dataclass
@@ -93,6 +119,9 @@ def _reached(w: World, provider: Provider, resource: Resource, seen: _Seen) -> b
 
 def _stranger(w: World, a: Attempt, why: str) -> None:
     """Who answers is not who we know, and knocking again changes nothing."""
+    if a.woken:
+        wake.gives_up(w, a, why)
+        return
     w.about(a, "over", why=why, blame=True, exit=int(Exit.UNREACHABLE), code=KeyChanged.__name__)
 
 

@@ -26,7 +26,6 @@ class Link:
         self._w = world
         self._a = a
         self._folder = world.attempt_folder(a)
-        self._sent = 0
         self._leased_at: float | None = None
         self._heard_at = 0.0
         self.events: list[Json] = []
@@ -43,14 +42,17 @@ class Link:
 
     @property
     def host(self) -> Host:
-        return self._w.host(self._a)
+        """By the way as it is known now: a machine that was started again is reached by another."""
+        attempts = self._w.state.attempts
+        return self._w.host(next((a for a in attempts if a.n == self._a.n), self._a))
 
     # --- commands ----------------------------------------------------------------------------
 
     def send(self, verb: str, **data: object) -> None:
         """Numbers rise over engines too: the count of engines is in the journal."""
-        self._sent += 1
-        n = self._w.state.engines * 1_000_000 + self._sent
+        memory, key = self._w.memory, f"sent:{self._a.n}"
+        memory[key] = memory.get(key, 0) + 1
+        n = self._w.state.engines * 1_000_000 + memory[key]
         body = json.dumps({"n": n, "verb": verb, **data}).encode()
         self.host.write(f"in/{n:012d}.json", body)
 

@@ -49,7 +49,8 @@ def _again(w: World, a: Attempt, sealed: Sealed, error: Exception) -> bool:
     """A cut line or a flipped bit is no reason to give up while the machine holds what it sealed."""
     provider = w.provider(a.choice)
     w.drop_hosts()
-    if a.open and not provider.traits.keeps_output and sight.vanished(provider, w, a):
+    rests = provider.traits.keeps_output and not sight.pauses(provider)
+    if a.open and not rests and sight.vanished(provider, w, a):
         w.about(a, "over", why="the machine ended before its results were here", blame=False)
         return True
     tries = w.memory[f"pulls:{a.n}"] = w.memory.get(f"pulls:{a.n}", 0) + 1

@@ -1,7 +1,8 @@
 """End the machine and everything of it, and say so only when the provider's list proves it. Never gives up.
+While somebody's results may still lie on it and it can be stopped, it is stopped instead, and kept.
 
 uses: an attempt that is over, received, or stopped
-produces: end-asked (before the call), discarded (output given up on purpose), gone (with proof)
+produces: end-asked (before the call), discarded (output given up on purpose), gone (with proof, or kept)
 """
 
 from __future__ import annotations
@@ -9,10 +10,11 @@ from __future__ import annotations
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
+from typing import cast
 
 from launcher.errors import Busy, Gone, ProviderError
-from launcher.models import Resource
-from launcher.providers.base import Provider
+from launcher.models import Resource, ResourceState
+from launcher.providers.base import Pausing, Provider
 from launcher.runstate import Attempt
 from launcher.steps import sight
 from launcher.world import World
@@ -28,27 +30,76 @@ def release(w: World) -> None:
         w.record("discarded")
     if a.end_asked_at is None:
         _note(w, a, "end-asked")
+    if sight.pauses(provider) and _holds(w, a) and _put_to_sleep(w, a, provider):
+        return
     failures = absent = 0
     lived = False
     while absent < 2:
         w.tick_quietly()
         proves = w.clock.now().timestamp() >= sight.visible_by(provider, w, a)  # as of before the look
         try:
-            left = _left(w, a, provider)
+            left = _left(w, a, provider) or _unlisted(provider, a)
             lived = lived or any(r.kind == "instance" for r in left)
             _terminate(provider, left)
-            gone = not left and sight.instance_ended(provider, a)
-            absent = min(absent + 1, 2 if proves else 1) if gone else 0
+            absent = 0 if left else min(absent + 1, 2 if proves else 1)
             failures = 0
         except ProviderError:
             failures, absent = failures + 1, 0
         if absent < 2:
             w.wait_quietly(_pause(provider, failures, absent))
     _tidy(w, a, provider)
-    kept = provider.traits.keeps_output and w.state.wants_pull
+    kept = provider.traits.keeps_output and not sight.pauses(provider) and w.state.wants_pull
     until = w.clock.now() if lived else sight.billed_until(provider, w, a)
     evidence = "twice not listed, and ended by its own id"
     w.about(a, "gone", evidence=evidence, kept=kept, billed_until=until)
+
+
+def _holds(w: World, a: Attempt) -> bool:
+    """What it holds is nowhere else, or nobody could look."""
+    given_up = w.state.stop is not None and w.state.stop.now
+    return not given_up and ((a.sealed is not None and w.state.wants_pull) or w.state.unseen(a))
+
+
+def _put_to_sleep(w: World, a: Attempt, provider: Provider) -> bool:
+    """Stopped, by its own id, twice. False: there is nothing that could be kept."""
+    failures = asleep = 0
+    while True:
+        w.tick_quietly()
+        try:
+            resource = sight.stopped(provider, a)
+            asleep = asleep + 1 if resource is not None else 0
+            if resource is not None and asleep == 2:
+                break
+            if resource is None:
+                if sight.vanished(provider, w, a):
+                    return False
+                cast(Pausing, provider).pause(a.instance or "")
+            failures = 0
+        except (Gone, Busy):
+            pass
+        except ProviderError:
+            failures, asleep = failures + 1, 0
+        w.wait_quietly(_pause(provider, failures, asleep))
+    if w.state.pull_failed is None and a.woken:  # once is enough, unless somebody asks again
+        w.record("pull-failed", message=a.over or "the machine had to be stopped again")
+    w.drop_hosts()
+    storage, now = resource.usd_per_hour, w.clock.now()
+    evidence = "twice told to be stopped"
+    w.about(
+        a, "gone", evidence=evidence, kept=True, asleep=True, storage_usd_per_hour=storage, billed_until=now
+    )
+    return True
+
+
+def _unlisted(provider: Provider, a: Attempt) -> tuple[Resource, ...]:
+    """A young machine lives before it is listed."""
+    if a.instance is None:
+        return ()
+    try:
+        resource = provider.get(a.instance)
+    except Gone:
+        return ()
+    return () if resource.state is ResourceState.ENDED else (resource,)
 
 
 def _pause(provider: Provider, failures: int, absent: int) -> float:

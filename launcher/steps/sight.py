@@ -38,6 +38,17 @@ def visible_by(provider: Provider, world: World, a: Attempt) -> float:
     return asked.timestamp() + lag + 30
 
 
+def computes(provider: Provider, a: Attempt) -> bool:
+    """One look. That it does not is no proof: see vanished."""
+    if a.instance is None:
+        return False
+    try:
+        state = provider.get(a.instance).state
+    except Gone:
+        return False
+    return state is not ResourceState.ENDED and not (state is ResourceState.STOPPED and pauses(provider))
+
+
 def instance_ended(provider: Provider, a: Attempt) -> bool:
     """One look. Not proof: see surely_gone."""
     if a.instance is None:
@@ -46,6 +57,22 @@ def instance_ended(provider: Provider, a: Attempt) -> bool:
         return provider.get(a.instance).state is ResourceState.ENDED
     except Gone:
         return True
+
+
+def pauses(provider: Provider) -> bool:
+    """Its machines can be stopped, and what they hold stays."""
+    return "pause" in provider.traits.verbs
+
+
+def stopped(provider: Provider, a: Attempt) -> Resource | None:
+    """The machine, if it rests on its disk: that is the provider's own positive word."""
+    if a.instance is None or not pauses(provider):
+        return None
+    try:
+        resource = provider.get(a.instance)
+    except Gone:
+        return None
+    return resource if resource.state is ResourceState.STOPPED else None
 
 
 def surely_gone(provider: Provider, world: World, a: Attempt) -> bool:
@@ -61,9 +88,11 @@ def surely_gone(provider: Provider, world: World, a: Attempt) -> bool:
 
 
 def vanished(provider: Provider, world: World, a: Attempt) -> bool:
-    """Like surely_gone, but no answer means "not known"."""
+    """It computes no more. Like surely_gone, but no answer means "not known"."""
     try:
-        return instance_ended(provider, a) and surely_gone(provider, world, a)
+        if computes(provider, a):
+            return False
+        return stopped(provider, a) is not None or surely_gone(provider, world, a)
     except ProviderError:
         return False
 

@@ -1,7 +1,8 @@
 """Make the environment, hand over the secrets, start the trainer.
 
 uses: pushed
-produces: started (and with it the deadline), or sealed when the agent refused, or over
+produces: start-asked (before the order), started (and with it the deadline), or sealed when the agent
+refused, or over
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from datetime import datetime
 
 from launcher import guard, plan
 from launcher.codec import parse_iso
-from launcher.errors import HostError
+from launcher.errors import HostDiskFull, HostError
 from launcher.models import Access, DeviceWish, Json, RuntimeKind
 from launcher.runstate import Attempt
 from launcher.steps import sight
@@ -39,6 +40,9 @@ def start(w: World) -> None:
     except HostError as e:
         provider = w.provider(a.choice)
         w.drop_hosts()
+        if isinstance(e, HostDiskFull) and line.last("started") is None:  # no order fits there, however often
+            w.about(a, "over", why=f"the machine's disk is full: {e}", blame=True)
+            return
         if sight.vanished(provider, w, a):
             w.about(a, "over", why=f"the machine ended while it was made ready: {e}", blame=False)
         elif sight.outlived(provider, w, a):
@@ -137,6 +141,7 @@ def _prepare_argv(w: World, a: Attempt) -> list[str]:
 def _command(w: World, a: Attempt, line: Link, python: str | None) -> None:
     job = w.plan.job
     limits = w.memory[f"granted:{a.n}"] = granted(w, a, w.clock.now())
+    w.about(a, "start-asked")
     secrets = w.secrets(job.secrets)
     if secrets:
         line.host.write("secret.json", json.dumps(dict(secrets)).encode(), 0o600)

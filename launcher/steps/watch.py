@@ -29,6 +29,9 @@ def watch(w: World) -> None:
     if a.sealed is not None:
         _hold(w, a, provider)
         return
+    if a.woken:
+        _search(w, a, provider)
+        return
     look = _Watching(w, a, provider, link(w, a))
     while w.attempt().sealed is None and w.attempt().over is None:
         w.tick_quietly()
@@ -90,7 +93,7 @@ class _Watching:
     def _in_doubt(self) -> bool:
         w, a, provider = self._w, self._w.attempt(), self._provider
         try:
-            return sight.instance_ended(provider, a) or sight.outlived(provider, w, a)
+            return not sight.computes(provider, a) or sight.outlived(provider, w, a)
         except ProviderError:
             return sight.outlived(provider, w, a)
 
@@ -106,6 +109,31 @@ def _hold(w: World, a: Attempt, provider: Provider) -> None:
             w.about(a, "over", why="deadline", blame=False)
             return
         w.wait(ASK_S)
+
+
+def _search(w: World, a: Attempt, provider: Provider) -> None:
+    """A machine that was started again trains nothing: what it wrote until it stopped is all there is."""
+    line = link(w, a)
+    try:
+        line.drain()
+        early.checkpoints(w, line, line.host, _patient(w))
+    except HostError:
+        w.drop_hosts()
+        if sight.vanished(provider, w, a) or sight.outlived(provider, w, a):
+            w.about(a, "over", why="the machine stopped before it could be read", blame=False)
+        else:
+            w.wait(1)
+        return
+    if line.last("sealed") is not None:
+        record_sealed(w, a, line)
+    else:
+        w.about(a, "over", why=_ended_by(line), blame=False, searched=True)
+
+
+def _ended_by(line: Link) -> str:
+    ending = line.last("ending")
+    over = ending is not None and ending.get("why") in ("deadline", "boot-limit")
+    return "deadline" if over else "the machine was lost"
 
 
 def _steer(w: World, a: Attempt, line: Link) -> None:
@@ -149,8 +177,8 @@ def granted(w: World, a: Attempt, begun: datetime) -> Limits:
 def _look(w: World, a: Attempt, provider: Provider, line: Link) -> None:
     """Only positive evidence ends an attempt: gone by the provider's word, or past every deadline."""
     try:
-        ended = sight.instance_ended(provider, a)
-        if ended and sight.surely_gone(provider, w, a):
+        idle = not sight.computes(provider, a)
+        if idle and (sight.stopped(provider, a) is not None or sight.surely_gone(provider, w, a)):
             _last_look(w, a, line)
             return
     except ProviderError:
@@ -171,9 +199,7 @@ def _last_look(w: World, a: Attempt, line: Link) -> None:
     if line.last("sealed") is not None:
         record_sealed(w, a, line)
         return
-    ending = line.last("ending")
-    over = ending is not None and ending.get("why") in ("deadline", "boot-limit")
-    w.about(a, "over", why="deadline" if over else "the machine was lost", blame=False)
+    w.about(a, "over", why=_ended_by(line), blame=False)
 
 
 def _patient(w: World) -> Tick:

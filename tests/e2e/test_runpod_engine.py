@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import socket
+import time
 from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -11,8 +15,9 @@ from typing import Any, cast
 
 import pytest
 
-from launcher import agentpack, codec, driver, engine, pushset
+from launcher import agentpack, codec, driver, engine, pushset, runstate
 from launcher.files import Disk
+from launcher.journal import Journal
 from launcher.models import Choice, Consent, Job, Limits, Need, Plan, Runtime, RuntimeKind, State
 from launcher.providers.base import Provider
 from launcher.providers.wrap import Wrapped
@@ -22,6 +27,7 @@ from launcher.store import RunFolder, Versions
 from launcher.world import Parts, World
 from tests.emulators.runpod.emulation import Emulation, with_pods
 from tests.emulators.runpod.faults import Fault, How
+from tests.emulators.runpod.pods import Pod, Status
 from tests.unit.journals import stories
 
 pytestmark = [pytest.mark.need("docker"), pytest.mark.slow]
@@ -33,6 +39,7 @@ out.mkdir(parents=True, exist_ok=True)
 (out / "model.txt").write_text("trained as " + str(os.getuid()))
 print("keys seen:", sorted(k for k in os.environ if "API_KEY" in k), flush=True)
 """
+NO_GPU = "There are not enough free GPUs on the host machine to start this pod."
 NEED = Need(gpus=("RTX 4090",))
 
 
@@ -42,7 +49,7 @@ def emulation() -> Iterator[Emulation]:
         yield one
 
 
-def world(emulation: Emulation, folder: Path) -> World:
+def world(emulation: Emulation, folder: Path, hold_s: int = 1800) -> World:
     project = folder / "project"
     project.mkdir()
     (project / "train.py").write_text(TRAIN)
@@ -58,7 +65,9 @@ def world(emulation: Emulation, folder: Path) -> World:
         project=str(project),
         created_at=now,
         job=Job(("python3", "train.py"), str(project)),
-        limits=Limits(max_time_s=60, salvage_s=20, boot_limit_s=60, ready_within_s=60, max_attempts=1),
+        limits=Limits(
+            max_time_s=60, salvage_s=20, boot_limit_s=60, ready_within_s=60, max_attempts=1, hold_s=hold_s
+        ),
         choices=(Choice(offer, runtime, likely),),
         consent=Consent(Decimal(1), now, "yes"),
         need=NEED,
@@ -126,6 +135,66 @@ def test_a_fault_on_the_way_costs_no_second_pod(
     emulation.cloud.faults.add(operation, fault, times)
     done(emulation, w)
     assert len(emulation.cloud.pods) == 1
+
+
+class Killed(BaseException):
+    """kill -9: nothing of the engine may see to it."""
+
+
+def killed() -> bool:
+    raise Killed
+
+
+def status(pod: Pod) -> Status:
+    return pod.status
+
+
+def stopped_by_itself(emulation: Emulation, w: World) -> Pod:
+    """Nobody here is told. It is over once nobody listens there any more."""
+    [pod] = emulation.cloud.pods.values()
+    until = time.monotonic() + 60
+    while status(pod) is not Status.EXITED and time.monotonic() < until:
+        time.sleep(0.2)
+    assert status(pod) is Status.EXITED
+    [fact] = (fact for fact in Journal(w.files, w.folder.journal).facts if fact.kind == "connected")
+    way = fact.data["access"]["route"]
+    with suppress(OSError):
+        while time.monotonic() < until:
+            socket.create_connection((way["address"], way["port"]), timeout=2).close()
+            time.sleep(0.2)
+    return pod
+
+
+def test_results_that_nobody_fetched_wait_on_a_stopped_pod_and_are_fetched_from_it(
+    emulation: Emulation, tmp_path: Path
+) -> None:
+    w = world(emulation, tmp_path, hold_s=2)
+    with pytest.raises(Killed):
+        engine.drive(replace(w, watched=killed), {"pid": 1})
+    pod = stopped_by_itself(emulation, w)
+    assert emulation.cloud.ledger.billing_a_gpu() == []
+    again = replace(w, hosts={}, memory={})
+    facts = done(emulation, again)
+    assert facts.count("woken") == 1 and facts.index("woken") < facts.index("versioned")
+    stored = [f.data for f in again.journal.facts if f.kind == "gone" and f.data.get("asleep")]
+    assert len(stored) == 1 and Decimal(stored[0]["storage_usd_per_hour"]) > 0
+    assert status(pod) is Status.TERMINATED
+
+
+def test_a_pod_that_cannot_be_started_again_waits_until_it_can(emulation: Emulation, tmp_path: Path) -> None:
+    w = world(emulation, tmp_path, hold_s=2)
+    with pytest.raises(Killed):
+        engine.drive(replace(w, watched=killed), {"pid": 1})
+    pod = stopped_by_itself(emulation, w)
+    emulation.cloud.faults.add("start", Fault(How.STATUS, 400, NO_GPU), 1)
+    waiting = engine.drive(replace(w, hosts={}, memory={}), {"pid": 2})
+    assert waiting.ended is None and waiting.wants_pull and "free" in (waiting.pull_failed or "")
+    assert runstate.shown(waiting, engine_alive=False, now=datetime.now(UTC)) is State.WAITING
+    assert status(pod) is Status.EXITED
+    w.folder.requests.mkdir(exist_ok=True)
+    (w.folder.requests / "r1.json").write_text('{"verb": "pull"}')
+    done(emulation, replace(w, hosts={}, memory={}))
+    assert status(pod) is Status.TERMINATED
 
 
 def test_a_restart_before_it_is_reached_is_another_key_and_the_same_run(

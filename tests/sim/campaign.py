@@ -122,6 +122,8 @@ def _run(house: House) -> None:
         user.ask("resume")  # too short a life for a seed: it goes on, and must come to its end
     state = drive(house)
     if state is not None and state.ended is None:
+        # What waits on a stopped machine is started again only within the money.
+        user.ask("extend", add_s=0, max_cost=round(house.oracle.ceiling * 4 + 10, 2))
         user.ask("pull")
         state = drive(house)
     if state is None:

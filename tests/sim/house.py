@@ -26,6 +26,17 @@ RUN = RunFolder(Path("/h/runs/sim-aaaa"))
 VERSIONS = Versions(Path("/p"))
 
 
+ACTS: dict[str, tuple[tuple[str, float, Fault], ...]] = {
+    "terminate": (("terminate-lost-reply", 1, Fault.LOST_REPLY), ("terminate-ignored", 1, Fault.IGNORED)),
+    "pause": (("pause-lost-reply", 3, Fault.LOST_REPLY), ("pause-ignored", 2, Fault.IGNORED)),
+    "unpause": (
+        ("unpause-refused", 3, Fault.REFUSED),
+        ("unpause-lost-reply", 3, Fault.LOST_REPLY),
+        ("unpause-ignored", 3, Fault.IGNORED),
+    ),
+}
+
+
 class SimWorld(World):
     """The program's world with an ear for each fact."""
 
@@ -59,11 +70,9 @@ class Luck:
             return Fault.TOO_FAST
         if verb == "create":
             return self._create()
-        if verb == "terminate":
-            if weather.strikes("terminate-lost-reply"):
-                return Fault.LOST_REPLY
-            if weather.strikes("terminate-ignored"):
-                return Fault.IGNORED
+        for fault, share, becomes in ACTS.get(verb, ()):
+            if weather.strikes(fault, share):
+                return becomes
         if weather.strikes("api-unreachable"):
             return Fault.NO_EFFECT
         if verb == "get" and house.machines and self._traits.listing_lag_s:
@@ -125,7 +134,7 @@ class House:
     def _provider(self, target: str) -> SimulatedProvider:
         def rent(order: Order, id: str) -> Machine:
             fate = scenarios.fate(self.sim.rng, self.weather, self.scenario)
-            machine = Machine(self.sim, order, id, fate, self.weather)
+            machine = Machine(self.sim, order, id, fate, self.weather, scenarios.TRAITS[target])
             self.machines.append(machine)
             self.lines[id] = Line()
             self.sim.note("created", id)
@@ -146,7 +155,7 @@ class House:
 
     def open_host(self, access: Access) -> Host:
         machine = next(m for m in self.machines if m.id == access.address)
-        outlives = scenarios.TRAITS[machine.order.offer.target].keeps_output
+        outlives = scenarios.TRAITS[machine.order.offer.target].keeps_output and not machine.pausing
         return SimHost(self.sim, self.weather, machine, self.lines[machine.id], self.files, outlives)
 
     def token(self) -> str:

@@ -6,40 +6,29 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 from launcher.agent import protocol as p
 from launcher.agent.mind import Mind
-from launcher.models import Access, Order, ResourceState
-from tests.sim import large
+from launcher.models import Access, Order, ResourceState, Traits
+from tests.sim import large, misfortune
 from tests.sim.kernel import EPOCH_S, Sim
-from tests.sim.trainer import Manners, Trainer, checkpoint_files, listed, sha
+from tests.sim.misfortune import Fate
+from tests.sim.trainer import Trainer, checkpoint_files, listed, sha
 from tests.sim.weather import Weather
 
 
-@dataclass(frozen=True)
-class Fate:
-    """What is in store for a machine, in seconds from its creation; None = it never happens."""
-
-    boot_s: float = 8.0
-    never_boots: bool = False
-    dies_s: float | None = None
-    agent_dies_s: float | None = None
-    preempted_s: float | None = None
-    notice_s: float = 0.0
-    full_s: float | None = None  # its disk fills up, for a minute
-    after_seal: str | None = None  # which of the three ends strikes while results are fetched
-    manners: Manners = field(default_factory=Manners)
-
-
 class Machine:
-    def __init__(self, sim: Sim, order: Order, id: str, fate: Fate, weather: Weather) -> None:
+    def __init__(self, sim: Sim, order: Order, id: str, fate: Fate, weather: Weather, traits: Traits) -> None:
         self.sim, self.order, self.id, self.fate, self.weather = sim, order, id, fate, weather
-        self.met = weather.met
         self.access: Access | None = Access(kind="container", address=id, root="/spool")
         self.began = sim.t
         self.ended: float | None = None
+        self.pausing = "pause" in traits.verbs
+        self.asleep = False
+        self.boots = 1
+        self.ran_s = 0.0  # in earlier boots
+        self.boot_from = sim.t  # this one is billed from then on
         self.booted: float | None = None
         self.agent_alive = True
         self.mind: Mind | None = None
@@ -48,6 +37,7 @@ class Machine:
         self._streams: dict[str, bytearray] = {}
         self._samples = 0
         self._flushed: tuple[float, float | None] = (-1.0, None)
+        self.last_command = 0
         self.kept = True  # the disk is still there
         self.full_until = 0.0
         self.leave_why: str | None = None
@@ -67,28 +57,78 @@ class Machine:
         self._state: p.Running | p.Exited | p.Refused | None = None
         if not fate.never_boots:
             sim.after(fate.boot_s, self._boot)
-        self._plan_faults()
+        misfortune.plan(self)
 
     # --- what the provider and the host see --------------------------------------------------
 
     def state(self) -> ResourceState:
         if self.ended is not None:
             return ResourceState.ENDED
+        if self.asleep:
+            return ResourceState.STOPPED
         return ResourceState.BOOTING if self.booted is None else ResourceState.RUNNING
 
     @property
     def alive(self) -> bool:
-        return self.ended is None
+        """It computes, and bills for it."""
+        return self.ended is None and not self.asleep
+
+    @property
+    def billed_s(self) -> float:
+        return self.ran_s + (self.sim.t - self.boot_from if self.alive else 0.0)
+
+    def met(self, name: str) -> None:
+        self.weather.met(name)
+
+    def pause(self) -> None:
+        if not self.alive:
+            return
+        self.ran_s, self.asleep = self.billed_s, True
+        self.mind, self.booted = None, None
+        self._kill_trainer()
+        self.sim.note("asleep", self.id)
+
+    def unpause(self) -> None:
+        """Another boot on the same disk, which lasts for its boot limit alone."""
+        if self.ended is not None or not self.asleep:
+            return
+        self.asleep, self.agent_alive, self.boot_from = False, True, self.sim.t
+        self.boots += 1
+        self.sight, self._state = p.Sight(0.0), None
+        boots = self.boots
+        boot_s = min(self.fate.boot_s, 20) if self.weather.calm else self.fate.boot_s
+        self.sim.after(boot_s, lambda: self._boot_again() if boots == self.boots else None)
+
+    def _boot_again(self) -> None:
+        if not self.alive:
+            return
+        self.booted = self.sim.t
+        self.sim.note("booted", self.id, self.boots)
+        self.deadline = self.boot_end = self.booted + self.order.boot_limit_s
+        self.sim.at(self.boot_end, self._guard_over)
+        self.on_limit(self)
+        if "agent.pyz" in self.disk:
+            self._begin()
+
+    def _kill_trainer(self) -> None:
+        if self.trainer is not None and self.trainer.ended is None:
+            self.trainer.end(self.sim.t, None, 9)
+            self._flush()
+
+    def over(self, why: str) -> None:
+        """Whoever guards it here ends it: with what nobody has fetched it is only stopped."""
+        if self.pausing and self.trainer is not None and self.leave_why != "receipt":
+            self.pause()
+        else:
+            self.end(why)
 
     def end(self, why: str = "terminated") -> None:
         if self.ended is None:
             if why == "terminated":
                 self.on_terminate(self, "instance")
-            self.ended = self.sim.t
+            self.ran_s, self.ended, self.asleep = self.billed_s, self.sim.t, False
             self.leave_why = self.leave_why or why
-            if self.trainer is not None and self.trainer.ended is None:
-                self.trainer.end(self.sim.t, None, 9)
-                self._flush()
+            self._kill_trainer()
             self.sim.note("ended", self.id, why)
 
     def drop_disk(self) -> None:
@@ -104,6 +144,7 @@ class Machine:
         self.disk[path] = data
         command = json.loads(data) if path.startswith("in/") else {}
         if command:
+            self.last_command = max(self.last_command, command["n"] if self.agent_alive and self.alive else 0)
             self.on_command(self, command)
         if not self.alive or not self.agent_alive or self.booted is None:
             return
@@ -112,7 +153,7 @@ class Machine:
         elif command and self.mind is not None:
             self.sight.commands = (*self.sight.commands, command)
             self._watch_command(command)
-            self._wake()
+            self.wake()
 
     def written(self, stream: str) -> bytes:
         """All of a stream, whatever became of the disk."""
@@ -145,57 +186,8 @@ class Machine:
 
     # --- its life ----------------------------------------------------------------------------
 
-    def _plan_faults(self) -> None:
-        fate, sim = self.fate, self.sim
-        if fate.dies_s is not None:
-            sim.after(fate.dies_s, lambda: self._die("instance-death"))
-        if fate.agent_dies_s is not None:
-            sim.after(fate.agent_dies_s, self._lose_agent)
-        if fate.preempted_s is not None:
-            sim.after(fate.preempted_s, self._preempt)
-        if fate.full_s is not None:
-            sim.after(fate.full_s, self._fill)
-
-    def _fill(self) -> None:
-        if not self.weather.calm:
-            self.full_until = self.sim.t + 60
-
-    def _strike(self, fault: str) -> None:
-        if fault == "agent-death":
-            self._lose_agent()
-        elif fault == "preemption":
-            self._preempt()
-        else:
-            self._die(fault)
-
-    def _die(self, fault: str) -> None:
-        if self.alive and not self.weather.calm:
-            self.met(fault)
-            self.end(fault)
-
-    def _lose_agent(self) -> None:
-        if self.alive and self.booted is not None and self.agent_alive and not self.weather.calm:
-            self.met("agent-death")
-            self.agent_alive = False
-            if self.sim.rng.random() < 0.7:  # it was PID 1
-                self.end("agent-death")
-
-    def _preempt(self) -> None:
-        if not self.alive or self.weather.calm:
-            return
-        if not self.fate.notice_s:
-            self._die("preemption")
-            return
-        self.met("preemption")
-        self.sim.after(self.fate.notice_s, lambda: self.end("preempted"))
-        if self.mind is not None and self.agent_alive:
-            self.sight.term = True
-            self._wake()
-        elif self.mind is None:
-            self.end("preempted")
-
     def _boot(self) -> None:
-        if not self.alive:
+        if not self.alive or self.boots > 1:
             return
         self.booted = self.sim.t
         self.sim.note("booted", self.id)
@@ -205,25 +197,26 @@ class Machine:
         self.on_limit(self)
 
     def _guard_over(self) -> None:
-        if self.alive and self.mind is None and self.agent_alive:
-            self.end("boot-limit")
+        if self.alive and self.mind is None and self.agent_alive and self.sim.t >= self.boot_end:
+            self.over("boot-limit")
 
     def _begin(self) -> None:
         assert self.booted is not None
         order = self.order
         boot = p.Boot(
             token=order.token,
-            ends_at=order.ends_at.timestamp(),
-            ends_in=order.ends_in_s,
+            ends_at=order.ends_at.timestamp() if self.boots == 1 else EPOCH_S + self.deadline,
+            ends_in=order.ends_in_s if self.boots == 1 else order.boot_limit_s,
             boot_limit=order.boot_limit_s,
             hold=order.hold_s,
-            boot="first",
+            boot=f"boot-{self.boots}",
             pid=1,
             python="3",
             platform="sim",
+            taken=self.last_command,
         )
         self.mind = Mind(boot)
-        self._wake()
+        self.wake()
 
     def _watch_command(self, command: dict[str, Any]) -> None:
         """What the protocol says a command does to the end of life."""
@@ -231,13 +224,13 @@ class Machine:
         if verb == "lease" and (self.trainer is None):
             self.boot_end = min(self.deadline, self.sim.t + command["seconds"])
             self.on_limit(self)
-        elif verb == "deadline" and self.trainer is not None:
+        elif verb == "deadline" and self.trainer is not None and self.boots == 1:
             self.deadline = self.trainer.started + command["max_time_s"] + command["salvage_s"]
             self.on_limit(self)
 
     # --- the mind's body ---------------------------------------------------------------------
 
-    def _wake(self) -> None:
+    def wake(self) -> None:
         mind, sim = self.mind, self.sim
         if mind is None or not self.alive or not self.agent_alive:
             return
@@ -251,7 +244,7 @@ class Machine:
             self.sight, self.answered = p.Sight(0.0), False
             for action in mind.wake(now, sight):
                 self._do(action)
-            if self.ended is not None:
+            if self.state() is not ResourceState.RUNNING:
                 return
             if not self.answered:
                 break
@@ -259,7 +252,7 @@ class Machine:
         if due != float("inf"):
             due = max(due, sim.t + 0.001)
             self._woken_at = due
-            sim.at(due, lambda: self._wake() if self._woken_at == due else None)
+            sim.at(due, lambda: self.wake() if self._woken_at == due else None)
 
     def _do(self, action: p.Action) -> None:
         if isinstance(action, p.Emit):
@@ -267,15 +260,17 @@ class Machine:
             self.sim.note("agent", self.id, action.event["ev"], action.event.get("why"))
         elif isinstance(action, p.Leave):
             self.leave_why = action.why
-            self.end("left")
+            self.over("left")
         else:
             _DO[type(action)](self, action)
 
     def later(self, seconds: float, do: Callable[[], None]) -> None:
+        boots = self.boots
+
         def then() -> None:
-            if self.alive and self.agent_alive:
+            if boots == self.boots and self.alive and self.agent_alive:
                 do()
-                self._wake()
+                self.wake()
 
         self.sim.after(seconds, then)
 
@@ -312,7 +307,7 @@ class Machine:
         if self.alive and self.agent_alive and self.trainer is not None and self.trainer.ended is None:
             self.met("nan")
             self.sight.warnings = (("nan-metric", "loss is NaN"),)
-            self._wake()
+            self.wake()
 
     def _trainer_ends(self, code: int | None = None, signal: int | None = None) -> None:
         trainer = self.trainer
@@ -329,7 +324,7 @@ class Machine:
         for name, data in trainer.output().items():
             self.disk[f"output/{name}"] = data
         self._flush()
-        self._wake()
+        self.wake()
 
     def _signal(self, action: p.Signal) -> None:
         trainer = self.trainer
@@ -374,7 +369,7 @@ class Machine:
             data = json.dumps({"files": files}).encode()
             self.disk["sealed.json"] = data
             if fault := self.fate.after_seal:
-                self.sim.after(self.sim.rng.uniform(0.1, 1.5), lambda: self._strike(fault))
+                self.sim.after(self.sim.rng.uniform(0.1, 1.5), lambda: misfortune.strike(self, fault))
             self.sealed_at, self.sealed_files = self.sim.t, output
             size = sum(len(v) for v in output.values())
             self.sight.sealed = p.Sealed(sha(data), len(files), size)

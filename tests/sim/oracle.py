@@ -30,8 +30,7 @@ class Rental:
         return self.machine.order
 
     def usd(self, until: float) -> float:
-        end = self.machine.ended if self.machine.ended is not None else until
-        return float(self.rate) * max(0.0, end - self.machine.began) / 3600
+        return float(self.rate) * self.machine.billed_s / 3600
 
 
 class Oracle:
@@ -58,7 +57,7 @@ class Oracle:
         order = machine.order
         if f'"token":"{order.token}"'.encode() not in (self.files.durable(self.folder.journal) or b""):
             self.fail("P8", f"{machine.id} was created before its intent was on disk")
-        others = [r for r in self.rentals if r.machine.alive]
+        others = [r for r in self.rentals if r.machine.alive or r.machine.asleep]
         if others:
             self.fail("P2", f"{machine.id} was created while {others[0].machine.id} still lives")
         rental = Rental(machine, rate, bills, overrun_s)
@@ -106,10 +105,12 @@ class Oracle:
                 continue
             agreed = min(r.rate, r.order.offer.usd_per_hour * Decimal("1.01"))
             m = r.machine
-            end = m.ended if m.ended is not None else max(now, m.deadline + r.overrun_s)
-            if m.booted is None or not m.agent_alive:  # nobody on it could end it
-                end = min(end, m.deadline + r.overrun_s)
-            total += float(agreed) * (end - m.began) / 3600
+            seconds = m.billed_s
+            if m.alive:
+                left = m.deadline + r.overrun_s - now
+                # Where nobody on it could end it, no more than until then was ever agreed to.
+                seconds += left if m.booted is None or not m.agent_alive else max(0.0, left)
+            total += float(agreed) * seconds / 3600
         slack = 0.01 + self.jumped_s * max((float(r.rate) for r in self.rentals), default=0.0) / 3600
         if total > self.ceiling + slack:
             self.fail("P7", f"${total:.4f} is committed, ${self.ceiling:.4f} was agreed to")
@@ -124,7 +125,7 @@ class Oracle:
         if not asked and not self.disk_was_full:
             self.fail("P8", f"{machine.id} is ended without that intent on disk")
         lost = what == "disk" or not self._outlives(machine)
-        if (lost and machine.alive and machine.sealed_at is not None) or what == "disk":
+        if (lost and (machine.alive or machine.asleep) and machine.sealed_at is not None) or what == "disk":
             self._keeps(machine, what)
 
     def _outlives(self, machine: Machine) -> bool:
@@ -136,6 +137,12 @@ class Oracle:
         if state is None or not machine.sealed_files or machine.trainer is None:
             return
         a = next((a for a in state.attempts if a.n == machine.order.attempt), None)
+        if machine.pausing:  # nothing excuses it but words: it could have been stopped
+            given_up = state.discarded or (state.stop is not None and state.stop.now)
+            taken = a is not None and a.sealed is not None and a.sealed.why == "preempted"
+            if not (given_up or taken or self._version_durable(machine)):
+                self.fail("P5", f"{machine.id} is ended while its results are nowhere else")
+            return
         if a is None or a.sealed is None or a.sealed.why == "preempted" or state.discarded or self.stopped:
             return
         if not self._version_durable(machine) and not (a.over or "").startswith("deadline"):
@@ -173,7 +180,8 @@ class Oracle:
             f.data["token"] for f in self.facts if f.kind == "create-asked" and f.data["attempt"] == n
         )
         for r in self.rentals:
-            if r.order.token == token and r.machine.alive:
+            kept = self.facts[-1].data.get("asleep") and r.machine.asleep
+            if r.order.token == token and (r.machine.alive or (r.machine.asleep and not kept)):
                 self.fail("P3", f"{r.machine.id} is called {kind} and lives")
 
     def _same_deadline(self, state: RunState, n: int) -> None:
@@ -325,7 +333,7 @@ class Oracle:
 
     def over(self, state: RunState) -> None:
         """After the last resume, in calm weather."""
-        living = [r.machine.id for r in self.rentals if r.machine.alive]
+        living = [r.machine.id for r in self.rentals if r.machine.alive or r.machine.asleep]
         if state.ended is None:
             self.fail("liveness", f"the run did not end: {state.pull_failed}")
         if living:

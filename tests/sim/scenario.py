@@ -21,16 +21,24 @@ from launcher.models import (
     Traits,
 )
 from tests.sim.kernel import EPOCH
-from tests.sim.machine import Fate
+from tests.sim.misfortune import Fate
 from tests.sim.trainer import Manners
 from tests.sim.weather import Weather
 
 CLOUD = Traits(boots="image", bills=True, listing_lag_s=60.0, overrun_s=60, billing_step_s=1)
 TOKENS = Traits(boots="image", bills=True, listing_lag_s=10.0, overrun_s=60, token_idempotent=True)
 ENGINE = Traits(boots="image", bills=False, token_idempotent=True, keeps_output=True, overrun_s=5)
+PODS = Traits(
+    boots="image",
+    bills=True,
+    listing_lag_s=30.0,
+    keeps_output=True,
+    overrun_s=60,
+    verbs=frozenset({"pause", "unpause"}),
+)
 HERE = Traits(boots="here", bills=False, token_idempotent=True, keeps_output=True, overrun_s=5)
-TRAITS = {"cloud": CLOUD, "tokens": TOKENS, "engine": ENGINE, "here": HERE}
-RATES = {"cloud": "0.69", "tokens": "1.20", "engine": "0", "here": "0"}
+TRAITS = {"cloud": CLOUD, "tokens": TOKENS, "engine": ENGINE, "here": HERE, "pods": PODS}
+RATES = {"cloud": "0.69", "tokens": "1.20", "engine": "0", "here": "0", "pods": "0.79"}
 AFTER_SEAL = ("instance-death", "agent-death", "preemption")
 TARGETS = (
     ("cloud",),
@@ -42,6 +50,8 @@ TARGETS = (
     ("cloud", "tokens", "cloud"),
     ("cloud", "cloud"),
     ("tokens", "engine"),
+    ("pods",),
+    ("pods", "pods"),
 )
 _NONE = Range(Decimal(0), Decimal(0), Decimal(0))
 _ESTIMATE = Estimate((), _NONE, _NONE)
