@@ -113,7 +113,8 @@ def _room(root: int, rests: Sequence[Rest]) -> None:
     """A listing may promise anything: this machine's disk is not filled by it."""
     disk, wanted = os.fstatvfs(root), sum(rest.size for rest in rests)
     if wanted > disk.f_bavail * disk.f_frsize - LEAVE_FREE:
-        raise OSError(errno.ENOSPC, f"{os.strerror(errno.ENOSPC)} for the {wanted} bytes that are listed")
+        kept = f"{LEAVE_FREE >> 20} MiB are to stay free"
+        raise OSError(errno.ENOSPC, f"{os.strerror(errno.ENOSPC)} for the {wanted} bytes that are listed: {kept}")
 
 
 def _rests(root: int, base: str, listing: Sequence[Listed]) -> list[Rest]:

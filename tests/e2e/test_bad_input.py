@@ -9,11 +9,13 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
+from launcher.remote.fetching import LEAVE_FREE
 from tests.conftest import Outcome
 from tests.e2e.person import AT_ONCE_S, Person, quickest
 
@@ -200,10 +202,10 @@ def test_a_data_folder_that_cannot_be_made(folder: Person) -> None:
 
 @pytest.fixture
 def mounted(person: Person) -> Iterator[Path]:
-    """A very small disk of its own, where we may mount one."""
+    """A small disk of its own, where we may mount one: a little more than what a pull leaves free."""
     place = person.root / "disk"
     place.mkdir()
-    size = ["mount", "-t", "tmpfs", "-o", "size=1m,nr_inodes=200", "tmpfs", str(place)]
+    size = ["mount", "-t", "tmpfs", "-o", f"size={LEAVE_FREE + (2 << 20)},nr_inodes=200", "tmpfs", str(place)]
     if shutil.which("mount") is None or subprocess.run(size, capture_output=True).returncode:
         # No right to mount: a folder without permission is the nearest there is.
         place.chmod(0o500)
@@ -241,11 +243,11 @@ def test_a_full_data_folder_before_the_run(folder: Person, mounted: Path) -> Non
 def fill(place: Path) -> Path:
     block = place / "block"
     with block.open("wb", buffering=0) as f:
-        try:
-            while True:
-                f.write(b"\0" * 4096)
-        except OSError:
-            return block
+        for size in (1 << 20, 4096):
+            with suppress(OSError):
+                while f.write(bytes(size)) == size:
+                    pass
+    return block
 
 
 def test_a_project_disk_that_is_full_loses_no_results(folder: Person, mounted: Path) -> None:
