@@ -114,7 +114,9 @@ def _room(root: int, rests: Sequence[Rest]) -> None:
     disk, wanted = os.fstatvfs(root), sum(rest.size for rest in rests)
     if wanted > disk.f_bavail * disk.f_frsize - LEAVE_FREE:
         kept = f"{LEAVE_FREE >> 20} MiB are to stay free"
-        raise OSError(errno.ENOSPC, f"{os.strerror(errno.ENOSPC)} for the {wanted} bytes that are listed: {kept}")
+        raise OSError(
+            errno.ENOSPC, f"{os.strerror(errno.ENOSPC)} for the {wanted} bytes that are listed: {kept}"
+        )
 
 
 def _rests(root: int, base: str, listing: Sequence[Listed]) -> list[Rest]:
