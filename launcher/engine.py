@@ -22,6 +22,8 @@ STEPS: dict[Step, Callable[[World], None]] = {
     Step.RELEASE: release.release,
 }
 
+MOST_TROUBLE = 3  # faults of our own, one after the other, while nothing is rented
+
 log = logging.getLogger("launcher.engine")
 
 
@@ -41,7 +43,13 @@ def drive(world: World, engine: dict[str, object]) -> RunState:
         except Exception as e:  # our own bug must not leave a machine running: end it, keep what is there
             log.exception("step %s failed", world.step)
             trouble += 1
+            if trouble >= MOST_TROUBLE and not _may_bill(world.state) and not isinstance(e, OSError):
+                raise  # nothing is rented, and once more would be the same
             _own_fault(world, e, trouble)
+
+
+def _may_bill(state: RunState) -> bool:
+    return any(a.open or a.kept for a in state.attempts)
 
 
 def _decide(world: World) -> Step | None:

@@ -11,7 +11,7 @@ from decimal import Decimal
 
 from launcher import guard, plan, runstate
 from launcher.codec import dump
-from launcher.errors import ProviderError, Unreachable
+from launcher.errors import ProviderError, TooFast, Unreachable
 from launcher.models import DeviceWish, Order, Resource, ResourceState
 from launcher.providers.base import Provider
 from launcher.runstate import Attempt
@@ -108,7 +108,7 @@ def order(w: World, a: Attempt) -> Order:
 
 def _create(w: World, a: Attempt, provider: Provider, fresh: bool) -> None:
     try:
-        resource = provider.create(order(w, a))
+        resource = _asked_for(w, a, provider)
     except ProviderError as e:
         if e.surely_no_effect and not fresh:
             # It says nothing of the call before, whose answer was lost.
@@ -122,6 +122,17 @@ def _create(w: World, a: Attempt, provider: Provider, fresh: bool) -> None:
             w.wait(1)
         return
     _adopt(w, a, resource)
+
+
+def _asked_for(w: World, a: Attempt, provider: Provider) -> Resource:
+    """Asked too often is the one answer that surely had no effect and may be asked again as it was."""
+    while True:
+        try:
+            return provider.create(order(w, a))
+        except TooFast as e:
+            if _late(w, a):
+                raise
+            w.wait(e.wait_s)
 
 
 def _is_near(provider: Provider) -> bool:

@@ -1,0 +1,55 @@
+"""Before a machine is there: a fault of our own ends the engine, and "too fast" surely had no effect."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from launcher import engine
+from launcher.errors import TooFast
+from launcher.models import Order
+from tests.sim.house import House
+
+
+def test_an_engine_that_cannot_even_begin_ends() -> None:
+    house = House(3)
+    house.weather.clear()
+    world = house.open(0.0)
+
+    def broken(choice: int) -> Any:
+        raise ValueError("no such provider")
+
+    world.provider = broken
+    with pytest.raises(ValueError, match="no such provider"):
+        engine.drive(world, {"pid": 1})
+    assert world.state.attempts == ()
+
+
+class Hurried:
+    """A provider that says "too fast" to the first call that creates."""
+
+    def __init__(self, inner: Any) -> None:
+        self._inner, self.refused = inner, 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    def create(self, order: Order) -> Any:
+        if not self.refused:
+            self.refused += 1
+            raise TooFast("asked too often", wait_s=2.0)
+        return self._inner.create(order)
+
+
+def test_too_fast_is_asked_again_at_once_and_not_past_the_listing_lag() -> None:
+    house = next(h for s in range(50) if (h := House(s)).scenario.targets == ("cloud",))
+    house.weather.clear()
+    world = house.open(0.0)
+    hurried = Hurried(world.provider(0))
+    world.provider = lambda choice: hurried
+    engine.drive(world, {"pid": 1})
+    [asked, created] = [f.at for f in world.journal.facts if f.kind in ("create-asked", "created")][:2]
+    assert hurried.refused == 1 and len(house.machines) >= 1
+    assert 2 <= (created - asked).total_seconds() < 40  # a wait of the simulator's may jump so far
+    assert world.state.attempts[0].instance is not None
