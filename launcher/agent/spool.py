@@ -159,6 +159,12 @@ class Spool:
             os.unlink(self.reserve)
         return full
 
+    def note_end(self, moment: str) -> None:
+        fresh = os.path.join(self.root, "ends_at.new")
+        with open(fresh, "w", encoding="utf-8") as file:
+            file.write(moment)
+        os.replace(fresh, os.path.join(self.root, "ends_at"))
+
     def taken(self) -> int:
         """The highest command of an earlier life of this spool: a restarted machine repeats none."""
         highest = 0

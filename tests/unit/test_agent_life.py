@@ -8,6 +8,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 
@@ -112,6 +113,21 @@ def test_the_time_limit_ends_a_trainer_that_ignores_sigterm(begin: Begin) -> Non
     started, stopping, exited = (live.event(kind)["t"] for kind in ("started", "stopping", "exited"))
     assert 1.5 <= stopping - started < 2.5
     assert exited - started < 3.5
+
+
+def test_an_end_that_was_moved_is_noted_for_the_guard_above(begin: Begin) -> None:
+    live = begin().armed()
+    live.python(POLITE, max_time_s=60, salvage_s=20)
+    log_says(live, "ready")
+    noted = live.root / "ends_at"
+    until(noted.exists, "the end")
+    first = datetime.fromisoformat(noted.read_text())
+    live.say("deadline", max_time_s=3600, salvage_s=20)
+    until(lambda: datetime.fromisoformat(noted.read_text()) > first, "another end")
+    moved = datetime.fromisoformat(noted.read_text()) - first
+    assert abs(moved.total_seconds() - 3540) < 1
+    live.say("end")
+    assert live.ended() == 0
 
 
 def test_d_ends_everything_within_its_overrun(begin: Begin) -> None:
