@@ -13,11 +13,12 @@ from launcher.ssh.errors import KeyMismatch
 from tests.sim.house import House
 
 
-@pytest.mark.parametrize("seed", [1, 4, 7, 10])
+@pytest.mark.parametrize("seed", [1, 4, 7, 9])  # houses with one machine to choose
 def test_it_is_knocked_at_once_and_the_attempt_ends_with_its_words(seed: int) -> None:
     house = House(seed)
     house.calm()
     world = house.open(0.0)
+    assert len(world.plan.choices) == 1
     knocks: list[Access] = []
 
     def strangers(access: Access) -> Host:
