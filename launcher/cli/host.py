@@ -79,7 +79,7 @@ def add(
     if before is not None and _where(before.route) != _where(way):
         _refuse_in_use(name)
     record = HostRecord(name, way, price, origin="host add" if address else f"alias {name}")
-    facts = _looked(record)
+    facts = _looked(record, shlex.join(("host", "add", name, _where(way))))
     book.save(replace(record, facts=facts))
     print(f"{name}: {_where(way)} is known now")
     _card(record, facts)
@@ -128,7 +128,7 @@ def _where(way: Route) -> str:
     return written(way.user, way.address, way.port)
 
 
-def _looked(record: HostRecord) -> Facts:
+def _looked(record: HostRecord, hint: str) -> Facts:
     """A host that lets us in and can be used; one that does not is not added."""
     from launcher.providers.ssh import SshProvider
     from launcher.providers.ssh_meeting import page
@@ -137,7 +137,7 @@ def _looked(record: HostRecord) -> Facts:
     try:
         return host.facts()
     except ProviderError as e:
-        raise page(record.name, e) from e
+        raise page(record, e, hint) from e
     finally:
         host.close()
 
@@ -206,7 +206,7 @@ def check(name: str | None, everybody: bool, as_json: bool) -> None:
 
 
 def _question(record: HostRecord) -> together.Question[Facts]:
-    return lambda: _looked(record)
+    return lambda: _looked(record, f"host check {record.name}")
 
 
 @command.command()

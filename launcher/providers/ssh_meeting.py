@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import getpass
 import os
+import shlex
 import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -47,7 +48,7 @@ def route(
     `look_up`, its key as known_hosts has it."""
     files = tuple(_key_file(key) for key in keys)
     if address is None:
-        found = config.route_of(name)
+        found = _of_alias(book, name)
         if found is None:
             raise usage(
                 "unknown-host",
@@ -73,16 +74,40 @@ def _place(text: str) -> Place:
 def _jump(book: HostBook, via: str) -> Route:
     """A host of the book, an alias, or an address whose key known_hosts has."""
     record = book.find(via) if NAME.fullmatch(via) else None
-    found = record.route if record is not None else config.route_of(via)
+    found = record.route if record is not None else _of_alias(book, via)
     if found is None:
         found = route(book, via, via, (), None)
     if not found.pins:
         raise usage(
             "host-key-unknown",
             f"the key of the jump host {via} is not known",
-            hint=f"host add jump {written(found.user, found.address, found.port)}    then --via jump",
+            hint=f"host add jump {_where(found)}    then --via jump",
         )
     return found
+
+
+def _of_alias(book: HostBook, name: str) -> Route | None:
+    found = config.route_of(name)
+    return replace(found, via=_believed(book, found.via)) if found is not None and found.via else found
+
+
+def _believed(book: HostBook, hop: Route) -> Route:
+    """A jump host of an alias: a key that known_hosts lacks may be in the book, under whatever name."""
+    if hop.via is not None:
+        hop = replace(hop, via=_believed(book, hop.via))
+    if hop.pins:
+        return hop
+    added = (r.route for r in book.all() if r.route.via is None and hop.via is None)
+    same = (r.pins for r in added if (r.address, r.port) == (hop.address, hop.port))
+    pins = tuple(pin for one in same for pin in one if not known.revoked(pin, hop.address, hop.port))
+    if not pins:
+        raise usage(
+            "host-key-unknown",
+            f"the key of the jump host {_where(hop)} is not known",
+            hint=f"host add jump {_where(hop)}",
+            details=tuple(filter(None, (known.why_none(hop.address, hop.port),))),
+        )
+    return replace(hop, pins=pins)
 
 
 def _key_file(text: str) -> str:
@@ -125,7 +150,7 @@ def with_fingerprint(way: Route, wanted: str, name: str) -> Route:
         key, seen = ssh_keys.with_fingerprint(way, wanted)
     if key is None:
         told = ", ".join(f"{one.split()[0]} {fingerprint(one)}" for one in seen)
-        raise changed(name, way, f"shows {told}, and not {wanted}")
+        raise changed(name, way, f"{name} ({_where(way)}) shows {told}, and not {wanted}")
     return replace(way, pins=(key,))
 
 
@@ -145,29 +170,34 @@ def _reached() -> Iterator[None]:
         raise LauncherError("host-unreachable", str(e), exit=Exit.UNREACHABLE, hint="host list") from e
 
 
+def _where(way: Route) -> str:
+    return written(way.user, way.address, way.port)
+
+
 def changed(name: str, way: Route, what: str) -> LauncherError:
+    keys = [word for key in way.keys for word in ("--key", key)]
+    again = ("host", "add", name, _where(way), *keys, "--fingerprint")
     return LauncherError(
         "host-key-changed",
-        f"{name} ({written(way.user, way.address, way.port)}) {what}",
+        what,
         exit=Exit.UNREACHABLE,
         details=(
             "Either the host was set up anew, or somebody stands between you and it: ask who runs it.",
             "If it is right: take the old line out of known_hosts (ssh-keygen -R) and give its fingerprint.",
         ),
-        hint=f"host add {name} {written(way.user, way.address, way.port)} --fingerprint SHA256:…",
+        hint=f"{shlex.join(again)} SHA256:…",
     )
 
 
 def met(book: HostBook, name: str) -> Route:
     """An alias of the user's own SSH configuration whose key is known already."""
-    found = config.route_of(name) if NAME.fullmatch(name) else None
+    found = _of_alias(book, name) if NAME.fullmatch(name) else None
     if found is None:
         raise unknown(name, book.names())
     if not found.pins:
         raise usage(
             "host-key-unknown",
-            f"{name} is {written(found.user, found.address, found.port)} by your SSH configuration, and no "
-            "known_hosts has its key",
+            f"{name} is {_where(found)} by your SSH configuration, and no known_hosts has its key",
             hint=f"host add {name}",
             details=tuple(filter(None, (known.why_none(found.address, found.port),))),
         )
@@ -198,15 +228,12 @@ def wished(book: HostBook, name: str, wish: HostWish, before: HostRecord | None,
     )
 
 
-def page(name: str, error: ProviderError) -> LauncherError:
+def page(record: HostRecord, error: ProviderError, hint: str) -> LauncherError:
     """What a host answered, for the person who asked only it."""
     if isinstance(error, KeyChanged):
-        again = f"host add {name} --fingerprint SHA256:…"
-        return LauncherError("host-key-changed", error.reason, exit=Exit.UNREACHABLE, hint=again)
+        return changed(record.name, record.route, error.reason)
     if isinstance(error, AuthRefused):
         return LauncherError("host-login-refused", error.reason, exit=Exit.KEYS, hint="host add --help")
     if isinstance(error, Unreachable):
-        return LauncherError(
-            "host-unreachable", error.reason, exit=Exit.UNREACHABLE, hint=f"host check {name}"
-        )
-    return LauncherError("host-unfit", error.reason, exit=error.exit, hint=f"host check {name}")
+        return LauncherError("host-unreachable", error.reason, exit=Exit.UNREACHABLE, hint=hint)
+    return LauncherError("host-unfit", error.reason, exit=error.exit, hint=hint)

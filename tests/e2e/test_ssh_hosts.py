@@ -144,6 +144,23 @@ def test_another_key_than_the_known_one_is_a_hard_stop(person: HostedPerson, box
 
 
 @pytest.mark.need("docker")
+def test_a_host_that_shows_another_key_later_is_told_with_the_line_that_believes_it(
+    person: HostedPerson, box: Box
+) -> None:
+    person.knows("lab", box)
+    record = person.home / "hosts" / "lab.json"
+    other = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIH4aZ0ZbYkQ2n9b7Yx0mQn1j5m6qk2w0p8r3t5v7x9zB"
+    record.write_text(record.read_text().replace(box.route.pins[0], other))
+    changed = person.types("host", "check", "lab")
+    assert changed.code == 6 and "host-key-changed" in changed.stderr, changed.stderr
+    assert "ask who runs it" in changed.stderr
+    line = f"host add lab {there(box)[0]} --key {box.route.keys[0]} --fingerprint"
+    assert line in changed.stderr, changed.stderr
+    right = person.types(*line.split(), fingerprint(box.route.pins[0]))
+    assert right.code == 0 and person.types("host", "check", "lab").code == 0
+
+
+@pytest.mark.need("docker")
 def test_who_is_not_let_in_is_not_added(person: HostedPerson, box: Box) -> None:
     key = person.root / "stranger"
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
@@ -172,6 +189,13 @@ def test_an_alias_behind_a_jump_host_runs_without_being_added(person: HostedPers
         )
         refused = person.types("run", "mini", "--on", "ssh:deep")
         assert refused.code == 2 and "host-key-unknown" in refused.stderr, refused.stderr
+        where = f"dev@{box.route.address}:{box.route.port}"
+        assert f"host add jump {where}" in refused.stderr, refused.stderr
+        hop = ("--key", box.route.keys[0], "--fingerprint", fingerprint(box.route.pins[0]))
+        assert person.types("host", "add", "jump", where, *hop).code == 0
+        asked = person.types("host", "add", "deep")  # the jump host is believed by the book now
+        assert asked.code == 2 and fingerprint(inner.route.pins[0]) in asked.stderr, asked.stderr
+        assert person.types("host", "remove", "jump").code == 0
         (home_of(person) / "known_hosts").write_text(
             f"[{box.route.address}]:{box.route.port} {box.route.pins[0]}\n"
             f"[{inner.route.address}]:{inner.route.port} {inner.route.pins[0]}\n"
