@@ -189,7 +189,11 @@ def _lacks(offer: Offer, need: Need, job: Job, book: Book) -> str | None:
         return None
     if job.needs_gpu and offer.gpu is None and offer.no_gpu is not None:
         return f"a GPU is required, and there is none: {offer.no_gpu}"
-    if not need.gpus or job.device is DeviceWish.CPU:
+    if job.device is DeviceWish.CPU:
+        return None
+    if offer.gpu is not None and offer.gpu_count < need.gpu_count:
+        return f"{need.gpu_count} GPUs are asked for, and there are {offer.gpu_count} of {offer.gpu}"
+    if not need.gpus:
         return None
     wanted = " or ".join(need.gpus)
     if offer.gpu is None:
@@ -197,6 +201,4 @@ def _lacks(offer: Offer, need: Need, job: Job, book: Book) -> str | None:
         return f"{wanted} is asked for, and {known}"
     if not any(book.fits(wish, offer.gpu, offer.vram_gb, offer.instance_type) for wish in need.gpus):
         return f"{wanted} is asked for, and the GPU is {offer.gpu}"
-    if offer.gpu_count < need.gpu_count:
-        return f"{need.gpu_count} GPUs are asked for, and there are {offer.gpu_count}"
     return None

@@ -27,6 +27,7 @@ ENVS = "envs"
 SAID_IN = "said in "  # how the origin of a host of a profile begins
 CLOCKS_AGREE = timedelta(seconds=3)
 MIB = Decimal(1048576)
+LEAST_FREE_GB = 1.0  # a host with less comes after all others
 
 
 class SshProvider:
@@ -188,11 +189,19 @@ def _summary(facts: Facts) -> str:
 
 
 def places(home: Home) -> tuple[str, ...]:
-    """The names of the hosts in the book: free ones as last seen first, cheap ones before dear ones."""
+    """The names of the hosts in the book: free ones as last seen first, cheap ones before dear ones. What
+    could not be used then comes last: it may have been mended."""
     known = sorted(
-        HostBook(home).all(), key=lambda r: (bool(r.facts and r.facts.busy), r.usd_per_hour, r.name)
+        HostBook(home).all(),
+        key=lambda r: (_of_no_use(r.facts), bool(r.facts and r.facts.busy), r.usd_per_hour, r.name),
     )
     return tuple(record.name for record in known)
+
+
+def _of_no_use(facts: Facts | None) -> bool:
+    if facts is None:
+        return False
+    return facts.fault is not None or (facts.disk_free_gb is not None and facts.disk_free_gb < LEAST_FREE_GB)
 
 
 def make(home: Home, place: str) -> SshProvider:

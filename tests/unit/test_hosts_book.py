@@ -159,6 +159,19 @@ def test_any_means_the_free_and_cheap_ones_first(book: HostBook, tmp_path: Path)
     assert registry.targets(Home(tmp_path))[-3:] == ("ssh:c-cheap", "ssh:b-dear", "ssh:a-busy")
 
 
+def test_any_means_what_could_not_be_used_last(book: HostBook, tmp_path: Path) -> None:
+    broken, full = replace(seen(CARD), fault="read-only"), replace(seen(CARD), disk_free_gb=0.2)
+    taken = seen(CARD, held=(Holding("GPU-1", "guest"),))
+    for name, facts in (("a-broken", broken), ("b-full", full), ("c-busy", taken), ("d-free", seen(CARD))):
+        book.save(HostRecord(name, WAY, Decimal(0), facts=facts))
+    assert registry.meant("ssh:any", Home(tmp_path)) == (
+        "ssh:d-free",
+        "ssh:c-busy",
+        "ssh:a-broken",
+        "ssh:b-full",
+    )
+
+
 @pytest.mark.parametrize("word", ["ssh:any", "ssh:nobody", "ssh:"])
 def test_places_that_are_none(word: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
