@@ -28,7 +28,7 @@ from launcher.errors import (
 from launcher.models import Json, Route
 from launcher.providers import ssh_keys
 from launcher.ssh.connection import Connection, connect
-from launcher.ssh.errors import KeyMismatch, LoginRefused
+from launcher.ssh.errors import KeyMismatch, LoginRefused, as_of_a_socket
 from launcher.ssh.quoting import line
 
 CONNECT_S = 8.0
@@ -152,7 +152,8 @@ class Way:
         except (HostUnreachable, OSError) as e:
             raise Unreachable(f"{self._name} cannot be asked: {e}", surely_no_effect=True) from e
         try:
-            channel.sendall(head + b"".join(source for _, source in sources))
+            with as_of_a_socket():
+                channel.sendall(head + b"".join(source for _, source in sources))
         except OSError as e:
             if channel.closed:
                 raise self._ended(channel) from e  # it did not even listen
@@ -163,13 +164,12 @@ class Way:
         until = time.monotonic() + CONTROL_S
         try:
             channel.settimeout(CONTROL_S)
-            channel.sendall(question)
-            while True:
-                answer = self._taken()
-                if answer is not None:
-                    break
+            with as_of_a_socket():
+                channel.sendall(question)
+            while (answer := self._taken()) is None:
                 channel.settimeout(max(0.1, until - time.monotonic()))
-                data = channel.recv(1 << 16)
+                with as_of_a_socket():
+                    data = channel.recv(1 << 16)
                 if not data:
                     raise self._ended(channel)
                 self._rest += data

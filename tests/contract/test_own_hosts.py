@@ -247,6 +247,23 @@ def test_a_create_over_a_line_that_breaks_makes_one_instance(box: Box, host: Ssh
         assert len(with_word(box, wish.token)) == 1
 
 
+def test_whatever_breaks_a_line_is_told_as_a_broken_line(box: Box) -> None:
+    """Each time a little earlier or later between the break and the library's notice of it."""
+    with Relay((box.route.address, box.route.port)) as relay:
+        far = provider(box, replace(box.route, address=relay.address[0], port=relay.address[1]))
+        told = 0
+        for step in range(60):
+            eventually(lambda: far.list() is not None)
+            relay.cut()
+            threading.Event().wait(step % 12 / 4000)
+            try:
+                far.list()
+            except Unreachable:
+                told += 1
+        far.close()
+    assert told > 0
+
+
 def test_a_host_that_went_away_is_unreachable_and_quickly_so() -> None:
     with sshd_container("openssh") as box:
         host = provider(box)
