@@ -140,7 +140,7 @@ class SshProvider:
     def _resource(self, env: Json, seen: Json, kind: str, state: ResourceState) -> Resource:
         token, route = env["LAUNCHER_INSTANCE"], self._way.route
         clock_ahead = timedelta(seconds=seen["now"]) - (datetime.now(UTC) - datetime.fromtimestamp(0, UTC))
-        ends, root = env.get("LAUNCHER_ENDS_AT"), env.get("LAUNCHER_SPOOL", "")
+        ends, root = _end_of_life(env), env.get("LAUNCHER_SPOOL", "")
         made = Resource(
             id=token,
             kind=kind,
@@ -150,7 +150,7 @@ class SshProvider:
             state=state,
             usd_per_hour=self._record.usd_per_hour,
             created_at=None,
-            ends_at=parse_iso(ends) - _beyond_doubt(clock_ahead) if ends else None,
+            ends_at=ends - _beyond_doubt(clock_ahead) if ends else None,
             boot=env.get("boot"),
             target=self.name,
         )
@@ -166,6 +166,14 @@ class SshProvider:
             envs=None if env.get("container") else f"{seen['home']}/{ENVS}",
         )
         return replace(made, access=access)
+
+
+def _end_of_life(env: Json) -> datetime | None:
+    """One label that cannot be read must not hide what else lives there."""
+    try:
+        return parse_iso(str(env["LAUNCHER_ENDS_AT"]))
+    except (KeyError, ValueError):
+        return None
 
 
 def _beyond_doubt(ahead: timedelta) -> timedelta:

@@ -144,7 +144,9 @@ def folders() -> dict[str, Json]:
     with suppress(FileNotFoundError):
         for token in sorted(os.listdir(runs_folder())):
             with suppress(OSError, ValueError), open(os.path.join(runs_folder(), token, LABELS_FILE)) as file:
-                found[token] = dict(json.load(file))
+                labels = json.load(file)
+                if isinstance(labels, dict) and labels.get(LABEL) == token:  # else it is none of ours
+                    found[token] = labels
     return found
 
 

@@ -33,6 +33,7 @@ from launcher.ssh.quoting import line
 
 CONNECT_S = 8.0
 CONTROL_S = 25.0
+MOST_BYTES = 16 << 20  # of an answer, and of what comes before it
 SULKS_S = 2.0
 MARK = b"launcher-far "
 NO_PROGRAM, NOT_TOLD = 127, -1
@@ -173,6 +174,8 @@ class Way:
                 if not data:
                     raise self._ended(channel)
                 self._rest += data
+                if len(self._rest) > MOST_BYTES:
+                    raise VendorBug(f"{self._name} answers with more than can be meant")
         except TimeoutError as e:
             raise Unreachable(f"{self._name} did not answer in time") from e
         except OSError as e:
@@ -188,9 +191,17 @@ class Way:
         while b"\n" in self._rest:
             text, _, self._rest = self._rest.partition(b"\n")
             if text.startswith(MARK):
-                answer: Json = json.loads(text.removeprefix(MARK))
-                return answer
+                return self._read(text.removeprefix(MARK))
         return None
+
+    def _read(self, text: bytes) -> Json:
+        try:
+            answer = json.loads(text)
+        except (ValueError, RecursionError) as e:
+            raise VendorBug(f"{self._name} answers what cannot be read") from e
+        if not isinstance(answer, dict):
+            raise VendorBug(f"{self._name} answers what cannot be read")
+        return answer
 
     def _ended(self, channel: Channel) -> ProviderError:
         """It went without an answer: no python3, another shell than ours, or the host itself."""

@@ -12,7 +12,15 @@ from secrets import token_hex
 
 import pytest
 
-from launcher.errors import AuthRefused, BadOrder, KeyChanged, NoCapacity, ProviderError, Unreachable
+from launcher.errors import (
+    AuthRefused,
+    BadOrder,
+    KeyChanged,
+    NoCapacity,
+    ProviderError,
+    Unreachable,
+    VendorBug,
+)
 from launcher.hosts import HostRecord
 from launcher.models import Need, Order, Resource, ResourceState, Route, Runtime, RuntimeKind
 from launcher.providers.ssh import SshProvider
@@ -210,6 +218,37 @@ def test_what_outlived_its_guard_is_a_stray_and_can_be_ended(box: Box, host: Ssh
         host.terminate(f"folder:{made.id}")
     host.terminate(made.id)
     eventually(lambda: [r.kind for r in host.list(wish.run)] == ["folder"])
+
+
+def test_labels_that_cannot_be_read_hide_nothing_else(box: Box, host: SshProvider) -> None:
+    made = begun(host, order(host))
+    runs = f"{HOME}/.launcher/runs"
+    odd = {"empty": "{}", "list": "[1]", "other": '{"LAUNCHER_INSTANCE": "x"}', "torn": '{"LAUNCHER_'}
+    odd["late"] = '{"LAUNCHER_INSTANCE": "late", "LAUNCHER_ENDS_AT": "soon"}'
+    for name, text in odd.items():
+        box.sh(f"mkdir {runs}/{name} && printf %s '{text}' >{runs}/{name}/labels.json", user="dev")
+    try:
+        assert host.get(made.id).state is ResourceState.RUNNING
+        ends = {r.id: r.ends_at for r in host.list()}
+        assert ends["folder:late"] is None and ends[made.id] is not None
+        assert set(ends) == {made.id, f"folder:{made.id}", "folder:late"}
+    finally:
+        box.sh(f"cd {runs} && rm -rf {' '.join(odd)}")
+
+
+def test_a_host_that_talks_without_end_or_sense_is_not_listened_to(box: Box, host: SshProvider) -> None:
+    speaks = f"{HOME}/.bashrc"
+    for words, told in (
+        ("echo launcher-far {", "cannot be read"),
+        ("echo launcher-far [1]", "cannot be read"),
+        ("head -c 40000000 /dev/zero", "more than can be meant"),
+    ):
+        box.sh(f"printf '%s\\n' '{words}' >{speaks}; chown dev {speaks}; usermod -s /bin/bash dev")
+        try:
+            with pytest.raises(VendorBug, match=told):
+                provider(box).list()
+        finally:
+            box.sh(f"rm -f {speaks}")
 
 
 # --- answers that were lost -------------------------------------------------------------------------
