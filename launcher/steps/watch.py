@@ -6,11 +6,12 @@ produces: checkpoint (verified here), sealed, or over (the machine was lost, or 
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 
 from launcher import guard
-from launcher.errors import HostError, ProviderError, Stopped
+from launcher.errors import HostDiskFull, HostError, ProviderError, Stopped
 from launcher.models import Limits
 from launcher.providers.base import Provider
 from launcher.remote.base import Tick
@@ -61,7 +62,8 @@ class _Watching:
         self._every = ASK_S if provider.traits.bills else 1.0
 
     def glance(self) -> None:
-        _steer(self._w, self._a, self.line)
+        with suppress(HostDiskFull):  # told again at the next glance; what it says is heard all the same
+            _steer(self._w, self._a, self.line)
         self.line.sync()
         self._looked = self._w.clock.now().timestamp()
 
