@@ -12,17 +12,19 @@ from pathlib import Path
 
 import click
 
-from launcher import runstate, telemetry
+from launcher import artifacts, judging, runstate, telemetry
 from launcher.cli import show
 from launcher.cli.follow import Follower
 from launcher.cli.live import harmless
 from launcher.cli.prog import prog
 from launcher.cli.words import Words, repeated
 from launcher.errors import Exit, KeyChanged, LauncherError
+from launcher.files import Disk
 from launcher.models import Choice, State
 from launcher.providers import registry
 from launcher.report import documents, lines, moving, versions
 from launcher.report.view import RunView
+from launcher.store import Versions
 
 LAST_LINES = 20
 LAST_BYTES = 64 * 1024
@@ -74,12 +76,26 @@ def card(view: RunView, state: State, now: datetime) -> list[tuple[str, str]]:
         ("cost", lines.money(view.usd(now))),
         ("metrics", " · ".join(metrics)),
         ("results", _short(Path(view.state.version_path)) if view.state.version_path else ""),
+        ("latest", _latest(view) if state is State.DONE else ""),
         ("came home", _before_the_end(view, state)),
         ("left out", harmless(", ".join(manifest.get("left_out") or ()))[:200]),
         ("advice", _advice(view, device) or ""),
         ("go on", f"{prog()} {_next(view, state)}" if state is State.STOPPED and _next(view, state) else ""),
     ]
     return [(name, text) for name, text in rows if text]
+
+
+def _latest(view: RunView) -> str:
+    """Where a version that did not beat the current one left it."""
+    if view.state.version_path is None or view.state.version is None:
+        return ""
+    place = Versions(Path(view.state.version_path).parents[1])
+    champion = artifacts.latest(Disk(), place)
+    if champion is None or champion == view.state.version:
+        return ""
+    duel = judging.duel(documents.manifest(view), artifacts.read_manifest(Disk(), place, champion))
+    beaten = duel.verdict is judging.Verdict.NOT_BETTER
+    return f"stays {champion}: {', '.join(duel.lines)}" if beaten else ""
 
 
 def device_words(device: object) -> str:

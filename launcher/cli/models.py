@@ -10,12 +10,13 @@ from typing import Any
 
 import click
 
-from launcher import artifacts
+from launcher import artifacts, judging
 from launcher.cli import show
 from launcher.cli.ending import device_words
 from launcher.cli.here import home, json_option, project
-from launcher.errors import Exit, LauncherError
+from launcher.errors import Exit, LauncherError, usage
 from launcher.files import Disk
+from launcher.judging import Verdict
 from launcher.models import Json
 from launcher.report import versions
 from launcher.report.lines import duration, money
@@ -148,9 +149,10 @@ def verify(version: str | None, as_json: bool) -> None:
 
 @command.command("promote")
 @_argument("version", required=True)
-@click.option("--force", is_flag=True, help="Even a version whose trainer did not end well.")
+@click.option("--force", is_flag=True, help="Even one that did not end well, or does not beat latest.")
 def promote(version: str, force: bool) -> None:
-    """Point latest at VERSION, after verifying it."""
+    """Point latest at VERSION, once it is verified and beats the current one on the same hold-out. Versions
+    whose trainer names no hold-out are not compared."""
     place = _versions()
     v = versions.find(place, version)
     faults = artifacts.verify(v.path)
@@ -169,8 +171,23 @@ def promote(version: str, force: bool) -> None:
             exit=Exit.USAGE,
             hint=f"models promote {v.name} --force",
         )
+    champion = next((one for one in versions.all_of(place) if one.latest), None)
+    lines = _challenged(v, champion, force) if champion is not None and champion.name != v.name else ()
     artifacts.point_latest(Disk(), place, v.name, str(v.manifest.get("run")), datetime.now(UTC))
-    print(f"latest is {v.name}", file=sys.stderr)
+    print("\n".join([f"latest is {v.name}", *(f"  {line}" for line in lines)]), file=sys.stderr)
+
+
+def _challenged(v: Version, champion: Version, force: bool) -> tuple[str, ...]:
+    """The figures of both; raises where the challenger does not beat the champion and nobody insists."""
+    duel = judging.duel(v.manifest, champion.manifest)
+    if force or duel.verdict in (Verdict.BETTER, Verdict.UNJUDGED):
+        return duel.lines
+    hint = f"models promote {v.name} --force"
+    if duel.verdict is Verdict.UNLIKE:
+        what = f"{v.name} cannot be compared with {champion.name}, latest stays there"
+        raise usage("not-comparable", what, details=duel.lines, hint=hint)
+    what = f"{v.name} does not beat {champion.name}, latest stays there"
+    raise usage("not-better", what, details=duel.lines, hint=hint)
 
 
 @command.command("report")

@@ -79,7 +79,7 @@ def diff(a: Version, b: Version) -> tuple[Change, ...]:
     changes: list[Change] = []
     for key in ("trainer", "command", "target", "device", "pushed", "seed", "exit_code", "seconds", "usd"):
         changes += _changed(key, a.manifest.get(key), b.manifest.get(key))
-    for group in ("settings", "inputs", "code", "runtime", "metrics"):
+    for group in ("settings", "inputs", "code", "runtime", "metrics", "judged"):
         before, after = _mapping(a.manifest.get(group)), _mapping(b.manifest.get(group))
         for key in sorted({*before, *after}):
             changes += _changed(f"{group}.{key}", before.get(key), after.get(key))

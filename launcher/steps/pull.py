@@ -13,7 +13,7 @@ from datetime import timedelta
 from itertools import accumulate
 from pathlib import Path
 
-from launcher import artifacts, runstate
+from launcher import artifacts, judging, runstate
 from launcher.codec import foreign_json, iso
 from launcher.errors import Corrupt, HostError, HostUnreachable, Stopped
 from launcher.models import Json, State
@@ -74,9 +74,19 @@ def _bring(w: World, a: Attempt, sealed: Sealed) -> None:
         name = artifacts.finish(w.files, versions, partial, lambda k: _name(w, sealed, k), body)
     else:
         w.files.sync_tree(versions.version(name))  # whoever renamed it may have died before it lasted
-    if runstate.outcome(w.state) is State.DONE:
+    if runstate.outcome(w.state) is State.DONE and not _beaten(w, name):
         artifacts.point_latest(w.files, versions, name, w.plan.run, w.clock.now())
     w.record("versioned", version=name, path=str(versions.version(name)))
+
+
+def _beaten(w: World, name: str) -> bool:
+    """The version that is latest was judged on the same rows, and this one is not better there."""
+    champion = artifacts.latest(w.files, w.versions)
+    if champion is None or champion == name:
+        return False
+    held = artifacts.read_manifest(w.files, w.versions, champion)
+    new = artifacts.read_manifest(w.files, w.versions, name)
+    return judging.duel(new, held).verdict is judging.Verdict.NOT_BETTER
 
 
 def _fetch(w: World, a: Attempt, sealed: Sealed) -> tuple[Listed, ...]:
@@ -161,6 +171,7 @@ def _facts(w: World, a: Attempt, sealed: Sealed, files: tuple[Listed, ...]) -> M
         "left_out": list(sealed.left_out),
         "device": result.get("device"),
         "metrics": result.get("metrics"),
+        "judged": result.get("judged"),
         "seconds": round((sealed.at - (a.started_at or sealed.at)).total_seconds(), 3),
         "usd": float(round(w.state.spent(now), 6)),
     }

@@ -31,6 +31,7 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "launcher.attempt",
             "launcher.runstate",
             "launcher.guard",
+            "launcher.judging",
         ),
     ),
     (
@@ -123,6 +124,7 @@ PURE_ROOMS = (
     "launcher.attempt",
     "launcher.runstate",
     "launcher.guard",
+    "launcher.judging",
     "launcher.agent.mind",
     "launcher.agent.protocol",
     "launcher.agent.outbook",
