@@ -1,9 +1,9 @@
 """Champion and challenger: whether one version beats another, by what their trainers say of themselves.
 
 A trainer whose versions may be compared names in `result.json` the rows that it was judged on and the metrics
-that count there, by what is better: `"judged": {"holdout": DIGEST, "higher": [NAMES], "lower": [NAMES]}`. Only
-figures of the same rows are held against each other. A version with several models beats another when none of
-its figures is worse and one is better.
+that count there, by what is better: `"judged": {"holdout": DIGEST, "higher": [NAMES], "lower": [NAMES]}`.
+Only figures of the same rows are held against each other. A version with several models beats another when
+none of its figures is worse and one is better.
 """
 
 from __future__ import annotations
