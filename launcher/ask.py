@@ -6,6 +6,7 @@ Pure. Whoever gathers an Ask reads settings, recipes, offers and past runs; whoe
 from __future__ import annotations
 
 import re
+import shlex
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -52,6 +53,13 @@ class Target:
     runnable: bool = True  # this build can carry a run out there
     keeps_output: bool = True  # output outlives the machine's end until it is pulled
     fault: LauncherError | None = None  # it was asked and could not answer
+    no_bids: str = ""  # what is said to whoever took a highest price for a bid
+    instead: tuple[Offer, ...] = ()  # others of its, as large, within the highest price, where none asked for is
+
+    @property
+    def ready(self) -> bool:
+        """Whether what it has may be tried; else it is shown, and `fault` or the build is why not."""
+        return self.runnable and self.fault is None
 
 
 @dataclass(frozen=True)
@@ -81,6 +89,11 @@ class Ask:
     def words(self) -> str:
         return words(self.trainer, self.project)
 
+    @property
+    def tail(self) -> str:
+        """What stands last in a line to paste: a project's own command."""
+        return "" if self.trainer is not None else f" -- {shlex.join(self.job.argv)}"
+
 
 def words(trainer: str | None, project: str) -> str:
     """What runs, to paste after `run` or `plan`; a folder whose name has spaces or signs is quoted."""
@@ -100,6 +113,7 @@ class Decision:
     problem: LauncherError | None = None
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    paid: bool = False  # a target that would be tried, or that cannot be, costs money
 
     def require(self) -> Plan:
         """The plan to carry out."""

@@ -55,6 +55,7 @@ class Terms:
     per_gpu: bool  # a price counts for one GPU, any number up to most_gpus can be had
     most_gpus: int = 8
     keeps_output: bool = False  # what was not pulled outlives the machine's end, for money
+    no_bids: str = ""  # what is said to whoever took a highest price for a bid
 
 
 @dataclass(frozen=True)

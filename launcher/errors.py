@@ -65,10 +65,14 @@ class ProviderError(Exception):
 
 
 class AuthRefused(ProviderError):
+    """`fix`: the line that mends it. `missing`: there is no key at all, and nobody was asked."""
+
     exit = Exit.KEYS
 
-    def __init__(self, reason: str) -> None:
+    def __init__(self, reason: str, fix: str | None = None, *, missing: bool = False) -> None:
         super().__init__(reason, surely_no_effect=True)
+        self.fix = fix
+        self.missing = missing
 
 
 class NoCapacity(ProviderError):

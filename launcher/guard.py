@@ -19,6 +19,7 @@ SALVAGE_MOST_S = 900
 MAX_TIME_S = 24 * 3600  # the longest T that is chosen without being asked for
 
 CENT = Decimal("0.01")
+MILL = Decimal("0.001")
 MICRO = Decimal("0.000001")  # the meter's own resolution: finer than any provider's bill
 HOUR_S = 3600
 
@@ -39,6 +40,13 @@ def money(rate: Decimal, seconds: Decimal) -> Decimal:
     with localcontext() as exact:
         exact.prec = 60
         return (rate * seconds / HOUR_S).quantize(MICRO, ROUND_CEILING)
+
+
+def usd(amount: Decimal, finest: Decimal = CENT) -> str:
+    """Dollars, never understated: cents, or a finer last digit where a rate has one."""
+    written = f"{amount.quantize(finest, ROUND_CEILING):f}"
+    whole, _, digits = written.partition(".")
+    return f"{whole}.{digits.rstrip('0'):0<2}"
 
 
 def _billed_s(seconds: Decimal, billing_step_s: int) -> Decimal:

@@ -7,6 +7,7 @@ SDK is imported only when an engine is asked.
 from __future__ import annotations
 
 import io
+import json
 import tarfile
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from docker import APIClient
 
 DEFAULT = "cpu"
+PUBLIC = "public.json"
 DIGEST_LENGTH = 12
 ASK_S = 10
 SILENCE_S = 900  # how long a step of a build may say nothing
@@ -47,7 +49,7 @@ def wanted(
     wish = wish or DEFAULT
     folder = next((f / wish for f in folders if (f / wish / "Dockerfile").is_file()), None)
     if folder is None:
-        if wish == DEFAULT or not _is_name(wish):
+        if wish == DEFAULT or not is_name(wish):
             known = sorted({path.parent.name for f in folders for path in f.glob("*/Dockerfile")})
             raise usage(
                 "unknown-image", f"there is no image {wish!r}", details=(f"Known: {', '.join(known)}.",)
@@ -61,6 +63,26 @@ def wanted(
     files["requirements.txt"] = requirements.read_bytes() if requirements is not None else b""
     digest = _digest(files, base)
     return Image(f"launcher/{wish}:{digest[:DIGEST_LENGTH]}", digest, tuple(sorted(files.items())), base)
+
+
+@dataclass(frozen=True)
+class Public:
+    """Somebody else's image that rented machines boot where the user names none: pinned, with the day on which
+    it was chosen."""
+
+    image: str
+    as_of: str
+    min_cuda: str | None = None
+    note: str = ""
+
+
+def public(folders: Sequence[Path]) -> Public:
+    """The pin in the first of `folders` that has one."""
+    pin = next(path for f in folders if (path := f / PUBLIC).is_file())
+    try:
+        return Public(**json.loads(pin.read_bytes()))
+    except (OSError, ValueError, TypeError) as e:
+        raise usage("unknown-image", f"{pin} names no image: {e}") from e
 
 
 def find(name: str) -> str | None:
@@ -156,7 +178,7 @@ def _digest(files: Mapping[str, bytes], base: str | None) -> str:
     return digest.hexdigest()
 
 
-def _is_name(wish: str) -> bool:
+def is_name(wish: str) -> bool:
     """Somebody else's image has a tag, a path or a digest; a bare word is one of our folders, mistyped."""
     return any(mark in wish for mark in "/:@")
 

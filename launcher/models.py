@@ -74,6 +74,7 @@ class Runtime:
     requirements: str | None = None  # path below the pushed folder
     setup: tuple[str, ...] = ()
     prepare_s: int = 0  # expected time to pull or build it, 0 when it is already there
+    min_cuda: str | None = None  # the least that the driver of a machine must serve for this image: "12.8"
 
 
 @dataclass(frozen=True)

@@ -6,15 +6,15 @@ target can do and whether this build can use it is said by whoever asks.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
 from decimal import ROUND_CEILING, Decimal
 
-from launcher import guard
+from launcher import guard, refusals
 from launcher.ask import Ask, Decision, Target, Way, Wishes
-from launcher.errors import Exit, LauncherError, usage
 from launcher.estimate import HOUR_S, Past, estimate, trainer_hours
+from launcher.guard import usd
 from launcher.models import (
     Choice,
     DeviceWish,
@@ -34,7 +34,6 @@ __all__ = ["Ask", "Decision", "Past", "Target", "Way", "Wishes", "make", "requir
 
 CPU = "cpu"
 ANY_GPU = "gpu"
-MILL = Decimal("0.001")
 TRY_S = 600  # the least T by default of a project whose length was seen once
 FREE_TRY_S = 3600  # the same where nothing bills
 LEAST_TIME_S = 60  # the shortest T that is chosen for a job of unknown length
@@ -42,20 +41,21 @@ LEAST_TIME_S = 60  # the shortest T that is chosen for a job of unknown length
 
 def make(ask: Ask, now: datetime) -> Decision:
     asked = _asked(ask)
-    _refuse_careless(ask, asked)
+    if paid := [target.name for target in asked if target.bills]:
+        refusals.careless(ask, paid[0])
     ways, refused = _affordable_per_hour(asked, ask.need)
     problem = None
     if not ways:
-        faults = [target.fault for target in asked if target.fault is not None]
-        problem = faults[0] if faults else _no_offer(ask, asked, refused)
+        problem = refusals.nothing(ask, asked, refused)
         if ask.targets:
             raise problem
-    limits, ways, dear = _limits(ask, ways)
+    usable = [(target, way) for target, way in ways if target.ready]
+    if ways and not usable:
+        problem = refusals.blocked(ask, ways[0][0])
+    limits, kept, dear = _limits(ask, usable or ways)
     others, also_refused = _comparison(ask, asked)
-    if unusable := [target for target in asked if not target.runnable]:
-        problem = _not_available(ask, unusable[0])
-    tried = [way for target, way in ways if target.runnable]
-    unused = [way for target, way in ways if not target.runnable]
+    tried = [way for target, way in kept if target.ready]
+    unused = [way for target, way in (ways if usable else kept) if not target.ready]
     choices = _ordered(_choice(ask, way, limits) for way in tried)
     others = (*_ordered(_choice(ask, way, limits) for way in unused), *others)
     plan = Plan(
@@ -76,7 +76,9 @@ def make(ask: Ask, now: datetime) -> Decision:
         need=ask.need,
     )
     ends_by = _ends_by(plan, tried, now)
-    return Decision(plan, others, ends_by, problem, _notes(asked, plan), _warnings(ask, plan))
+    warnings = (*_passed_over(ask, asked, plan), *_too_short(ask, plan))
+    paid = any(target.bills for target in asked if target.ready or not choices)
+    return Decision(plan, others, ends_by, problem, _notes(asked, plan), warnings, paid)
 
 
 def requires_gpu(plan: Plan, offer: Offer) -> bool:
@@ -102,33 +104,6 @@ def _image_is_here(way: Way) -> bool:
     return way.runtime.kind is not RuntimeKind.ENV and way.runtime.prepare_s == 0
 
 
-def _refuse_careless(ask: Ask, asked: Sequence[Target]) -> None:
-    """What would spend money without a bound that the user set."""
-    paid = [target.name for target in asked if target.bills]
-    if not paid:
-        return
-    if ask.yes and ask.wishes.max_cost is None:
-        raise usage(
-            "yes-needs-ceiling",
-            f"--yes on {paid[0]}, which costs money, needs a ceiling: --max-cost USD",
-            hint=f"run {ask.words} --on {paid[0]} --yes --max-cost 1",
-        )
-    if ask.trainer is not None:
-        return
-    if not ask.need.gpus:
-        raise usage(
-            "project-needs-gpu",
-            f"a project of your own on {paid[0]} needs --gpu: nothing here says which GPU it is made for",
-            hint=f"plan {ask.words} --on {paid[0]} --gpu any-24gb --max-cost 1",
-        )
-    if ask.wishes.max_cost is None and ask.wishes.max_time_s is None:
-        raise usage(
-            "project-needs-limit",
-            f"a project of your own on {paid[0]} needs --max-cost or --max-time: its length is unknown",
-            hint=f"plan {ask.words} --on {paid[0]} --gpu '{ask.need.gpus[0]}' --max-cost 1",
-        )
-
-
 def _affordable_per_hour(
     targets: Iterable[Target], need: Need
 ) -> tuple[list[tuple[Target, Way]], tuple[Refusal, ...]]:
@@ -138,20 +113,11 @@ def _affordable_per_hour(
     for target in targets:
         refused += target.refused
         for way in target.ways:
-            price = _per_gpu(way.offer)
-            if need.max_price is not None and price > need.max_price:
-                kind = "as spot" if way.offer.spot else "on demand"
-                what = way.offer.gpu or way.offer.instance_type or target.name
-                reason = f"{what} costs ${usd(price, MILL)}/h {kind}, above ${usd(need.max_price, MILL)}"
-                refused.append(Refusal(way.offer.id, reason))
+            if need.max_price is not None and refusals.per_gpu(way.offer) > need.max_price:
+                refused.append(refusals.too_dear(way.offer, need.max_price))
             else:
                 kept.append((target, way))
     return kept, tuple(refused)
-
-
-def _per_gpu(offer: Offer) -> Decimal:
-    """What --max-price speaks of: one GPU for one hour, without disks and address."""
-    return (offer.usd_per_hour - offer.disk_usd_per_hour) / max(1, offer.gpu_count)
 
 
 def _comparison(ask: Ask, asked: Sequence[Target]) -> tuple[tuple[Choice, ...], tuple[Refusal, ...]]:
@@ -186,7 +152,7 @@ def _limits(
     kept = [(target, way) for target, way in ways if way not in dear]
     if dear and not kept:
         cheapest = min(dear, key=lambda way: needed[id(way)])
-        raise _too_small(ask, cheapest, least[id(cheapest)], needed[id(cheapest)], ceiling)
+        raise refusals.too_small(ask, cheapest, least[id(cheapest)], needed[id(cheapest)], ceiling)
     for way in paid:
         if way not in dear:
             time_s = min(time_s, _longest_time_s(ask, way, time_s, ceiling))
@@ -290,58 +256,8 @@ def _job(ask: Ask, choices: Sequence[Choice]) -> Job:
 # --- words ---------------------------------------------------------------------------------------
 
 
-def usd(amount: Decimal, finest: Decimal = guard.CENT) -> str:
-    """Dollars, never understated: cents, or a finer last digit where a rate has one."""
-    written = f"{amount.quantize(finest, ROUND_CEILING):f}"
-    whole, _, digits = written.partition(".")
-    return f"{whole}.{digits.rstrip('0'):0<2}"
-
-
 def _in_seconds(hours: Decimal) -> int:
     return int((hours * HOUR_S).to_integral_value(ROUND_CEILING))
-
-
-def _no_offer(ask: Ask, asked: Sequence[Target], refused: Sequence[Refusal]) -> LauncherError:
-    names = " or ".join(target.name for target in asked) or "this machine"
-    anything = "GPU" if ask.job.needs_gpu else "offer for this need"
-    wanted = " or ".join(ask.need.gpus) or anything
-    limit = ask.need.max_price
-    below = f" at or below ${usd(limit, MILL)}/h" if limit is not None else ""
-    return LauncherError(
-        "no-offer",
-        f"{names} has no {wanted}{below}",
-        exit=Exit.NO_OFFER,
-        hint=f"plan {ask.words} --gpu any-24gb",
-        details=tuple(f"{refusal.offer}: {refusal.reason}" for refusal in refused),
-    )
-
-
-def _not_available(ask: Ask, target: Target) -> LauncherError:
-    return usage(
-        "target-not-available",
-        f"this build cannot run anything on {target.name} yet; `plan` shows its prices",
-        hint=f"plan {ask.words} --on {target.name}",
-    )
-
-
-def _too_small(ask: Ask, way: Way, limits: Limits, needed: Decimal, ceiling: Decimal) -> LauncherError:
-    offer = way.offer
-    what = f"{offer.gpu} on {offer.target}" if offer.gpu else offer.target
-    phases = (
-        (limits.boot_limit_s, "to start"),
-        (limits.max_time_s, "to train"),
-        (limits.salvage_s, "to save"),
-        (way.overrun_s, "until it is surely gone"),
-    )
-    parts = ", ".join(f"{written_duration(seconds)} {purpose}" for seconds, purpose in phases)
-    return LauncherError(
-        "ceiling-too-small",
-        f"${usd(ceiling)} does not cover {what} at ${usd(offer.usd_per_hour, MILL)}/h: the smallest ceiling "
-        f"that does is ${usd(needed)}",
-        exit=Exit.LIMIT,
-        hint=f"plan {ask.words} --on {offer.target} --max-cost {usd(needed)}",
-        details=(f"It must cover {parts}.",),
-    )
 
 
 def _notes(asked: Sequence[Target], plan: Plan) -> tuple[str, ...]:
@@ -360,7 +276,14 @@ def _notes(asked: Sequence[Target], plan: Plan) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _warnings(ask: Ask, plan: Plan) -> tuple[str, ...]:
+def _passed_over(ask: Ask, asked: Sequence[Target], plan: Plan) -> Iterator[str]:
+    """Targets that the user named, whose prices are known and that cannot be run on, where another can."""
+    for target in asked:
+        if plan.choices and target.ways and not target.ready:
+            yield f"{target.name} is passed over: {refusals.blocked(ask, target).message}"
+
+
+def _too_short(ask: Ask, plan: Plan) -> tuple[str, ...]:
     """A T that is likely to cut the training short."""
     for choice in plan.choices[:1]:
         hours = _hours(ask, Way(choice.offer, choice.runtime))

@@ -60,7 +60,9 @@ def plan_for(
         project=str(what.project),
         job=what.job,
         need=need,
-        offered=tuple(targets.offered(_software(settings, what), need, book, house, asked)),
+        offered=tuple(
+            targets.offered(_software(settings, what), need, book, house, asked, for_run=for_run)
+        ),
         targets=asked,
         wishes=_wishes(settings),
         bounds=_bounds(what.recipe, book),
@@ -78,7 +80,7 @@ def plan_for(
         () if for_run else decision.others
     )  # a run is warned of what it would pay, a plan of all it shows
     old = _old((*decision.plan.choices, *compared), house.now)
-    more = (*settings.warnings, *book.warnings, *_missing_paths(ask, what), *old)
+    more = (*settings.warnings, *book.warnings, *_missing_paths(ask, what), *_not_asked(ask), *old)
     return replace(decision, warnings=(*decision.warnings, *more))
 
 
@@ -217,6 +219,14 @@ def _missing_paths(ask: Ask, what: What) -> Iterator[str]:
     if what.recipe is None and paid & set(ask.targets):
         for path in jobs.left_at_home(what.job):
             yield f"the command names {path}, which git ignores: without --input {path} it stays here"
+
+
+def _not_asked(ask: Ask) -> Iterator[str]:
+    """A market that has a key and did not answer: whose prices are shown instead."""
+    for target in ask.offered:
+        if target.ways and target.fault is not None and target.fault.code != "no-key":
+            source = target.ways[0].offer.price_source
+            yield f"{target.fault.message}; the prices of {target.name} are from {source} instead"
 
 
 def _old(choices: Sequence[Choice], now: datetime) -> Iterator[str]:

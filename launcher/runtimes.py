@@ -12,7 +12,7 @@ from pathlib import Path
 
 from launcher import bundled, images, jobs
 from launcher.agent import reqset
-from launcher.errors import usage
+from launcher.errors import LauncherError, usage
 from launcher.models import Job, Json, Runtime, RuntimeKind
 from launcher.store import Home
 
@@ -25,10 +25,13 @@ DIGEST_LENGTH = 16
 def image_of(wish: str | None, job: Job, cwd: Path, environ: Mapping[str, str]) -> images.Image:
     """The image that a wish means for this job. A trainer's requirement set is part of its image; a
     project's own is not: it changes more often, and is made into an environment on the machine."""
-    folders = [root / "images" for root in bundled.roots(cwd, "images")]
     inside = job.requirements if job.push is not None else None
     source = Path(job.folder, inside) if inside else None
-    return images.wanted(wish, source, folders, environ.get(BASE_IMAGE) or None)
+    return images.wanted(wish, source, _folders(cwd), environ.get(BASE_IMAGE) or None)
+
+
+def _folders(cwd: Path) -> list[Path]:
+    return [root / "images" for root in bundled.roots(cwd, "images")]
 
 
 def in_image(wish: str | None, job: Job, cwd: Path, environ: Mapping[str, str]) -> Runtime:
@@ -62,15 +65,47 @@ def here(job: Job, home: Home) -> Runtime:
     )
 
 
-def away(job: Job, image: str | None, image_s: int, *, boots_image: bool, no_image: bool) -> Runtime:
-    """On a rented machine: the image, or an environment where the user wants no image."""
+def away(job: Job, image: str | None, image_s: int, *, no_image: bool) -> Runtime:
+    """On a rented machine: Docker with the image, or an environment where the user wants no image."""
     if no_image:
         return Runtime(RuntimeKind.ENV, None, "no image is wanted", None, job.requirements, job.setup, ENV_S)
-    kind = RuntimeKind.IMAGE if boots_image else RuntimeKind.DOCKER
-    why = "the machine is the image" if boots_image else "the machine runs the image"
     extra = _extra(job)
     prepare_s = image_s + extra.prepare_s
-    return Runtime(kind, None, why, image, extra.requirements, extra.setup, prepare_s)
+    why = "the machine runs the image"
+    return Runtime(RuntimeKind.DOCKER, None, why, image, extra.requirements, extra.setup, prepare_s)
+
+
+def booted(job: Job, wish: str | None, said: str | None, image_s: int, cwd: Path) -> Runtime:
+    """On a rented machine that is the image: the user's own word, or the recipe's where that is an image of a
+    registry; else a public one, on which the job's requirement set becomes an environment."""
+    name = said or (wish if wish is not None and images.is_name(wish) else None)
+    if name is not None:
+        if images.wanted(name, None, _folders(cwd)).files:
+            raise _only_here(name)
+        extra = _extra(job)
+        why = "the machine is the image"
+        prepare_s = image_s + extra.prepare_s
+        return Runtime(RuntimeKind.IMAGE, None, why, name, extra.requirements, extra.setup, prepare_s)
+    public = images.public(_folders(cwd))
+    more = job.requirements is not None or bool(job.setup)
+    return Runtime(
+        RuntimeKind.IMAGE,
+        None,
+        f"a public image, pinned on {public.as_of}{', and an environment made on it' if more else ''}",
+        public.image,
+        job.requirements,
+        job.setup,
+        image_s + (ENV_S if more else 0),
+        public.min_cuda,
+    )
+
+
+def _only_here(name: str) -> LauncherError:
+    return usage(
+        "image-is-here",
+        f"{name} is an image made from a folder here, and that machine cannot fetch it",
+        hint="config show    then --image with a name that it can fetch, or no --image",
+    )
 
 
 def on_machine(job: Job, said: str | None, cwd: Path, environ: Mapping[str, str]) -> Runtime:
@@ -79,11 +114,7 @@ def on_machine(job: Job, said: str | None, cwd: Path, environ: Mapping[str, str]
     if said is not None:
         image = image_of(said, job, cwd, environ)
         if image.files:
-            raise usage(
-                "image-is-here",
-                f"{said} is an image made from a folder here, and that machine cannot fetch it",
-                hint="config show    then --image with a name that it can fetch, or no --image",
-            )
+            raise _only_here(said)
         extra = _extra(job)
         prepare_s = IMAGE_S + extra.prepare_s
         why = "that machine runs the image"

@@ -1,25 +1,33 @@
 """Where a job could run: what each target has now, and why one does not do.
 
-It asks providers and the price list, spends nothing and decides nothing. No provider is named: what there
+It asks providers and the price list, spends nothing and decides nothing. Only a target that somebody bills for
+is asked over a network, where there is a key for it. No provider is named: what there
 is comes from the registry and the price list.
 """
 
 from __future__ import annotations
 
 import shlex
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
-from launcher import runtimes
+from launcher import runtimes, together
 from launcher.ask import Target, Way
 from launcher.catalogue import Book
-from launcher.errors import Exit, LauncherError, ProviderError, usage
+from launcher.errors import AuthRefused, Exit, LauncherError, NoCapacity, ProviderError, usage
 from launcher.models import DeviceWish, Job, Need, Offer, Refusal, Runtime
 from launcher.providers.base import Provider
+from launcher.providers.wrap import Wrapped
+from launcher.refusals import per_gpu
 from launcher.store import Home
 from launcher.values import did_you_mean
+
+PLAN_S = 3.0  # how long a plan waits for a market: it shows what the price list knows as well
+RUN_S = 15.0
+INSTEAD = 3
 
 
 @dataclass(frozen=True)
@@ -49,6 +57,11 @@ class Software:
     no_image: bool = False  # an environment on the machine instead
     words: str = ""  # what names the job after `run`
 
+    @property
+    def tail(self) -> str:
+        """What stands last in a line to paste: a project's own command."""
+        return "" if self.job.push is not None else f" -- {shlex.join(self.job.argv)}"
+
 
 def stranger(name: str, house: House) -> str | None:
     """Why a word after --on is no target."""
@@ -76,58 +89,97 @@ def known(names: Sequence[str], house: House) -> tuple[str, ...]:
 
 
 def offered(
-    software: Software, need: Need, book: Book, house: House, asked: Sequence[str] = ()
+    software: Software, need: Need, book: Book, house: House, asked: Sequence[str] = (), *, for_run: bool
 ) -> Iterator[Target]:
-    """Every target, with what it has for this need; `asked` may name places that are met only now."""
+    """Every target, with what it has for this need; `asked` may name places that are met only now. A run
+    elsewhere asks no market for its prices: what the list says will do for a comparison."""
     for name in dict.fromkeys((*house.runnable, *(n for n in asked if n not in house.priced))):
-        yield _runnable(name, software, need, book, house)
+        if for_run and name in book.terms and name not in asked:
+            yield _listed(name, software, need, book, house)
+        else:
+            yield _runnable(name, software, need, book, house, RUN_S if for_run else PLAN_S)
     for name in house.priced:
-        yield _priced(name, software, need, book, house)
+        yield replace(_listed(name, software, need, book, house), runnable=False)
 
 
-# --- targets of which only prices are known ------------------------------------------------------
+# --- what the price list knows -------------------------------------------------------------------
 
 
-def _priced(name: str, software: Software, need: Need, book: Book, house: House) -> Target:
-    found = book.find(need, name, house.now)
+def _listed(name: str, software: Software, need: Need, book: Book, house: House) -> Target:
     terms = book.terms[name]
-    runtime = runtimes.away(
-        runtimes.with_found_requirements(software.job),
-        software.image,
-        terms.image_s,
-        boots_image=terms.boots == "image",
-        no_image=software.no_image,
+    if software.no_image and terms.boots == "image":
+        return _nothing_but_images(name, software)
+    found = book.find(need, name, house.now)
+    runtime = _rented(name, software, book, house)
+    target = Target(
+        name,
+        tuple(Way(offer, runtime, terms.overrun_s, terms.billing_step_s) for offer in found.offers),
+        found.refused,
+        bills=True,
+        keeps_output=terms.keeps_output,
+        no_bids=terms.no_bids,
     )
-    ways = tuple(Way(offer, runtime, terms.overrun_s, terms.billing_step_s) for offer in found.offers)
-    return Target(name, ways, found.refused, bills=True, runnable=False, keeps_output=terms.keeps_output)
+    return _with_instead(target, need, lambda other: book.offers(other, name, house.now))
+
+
+def _rented(name: str, software: Software, book: Book, house: House) -> Runtime:
+    job, terms = runtimes.with_found_requirements(software.job), book.terms[name]
+    if terms.boots == "image":
+        return runtimes.booted(job, software.image, software.said_image, terms.image_s, house.cwd)
+    return runtimes.away(job, software.image, terms.image_s, no_image=software.no_image)
+
+
+def _with_instead(target: Target, need: Need, offers: Callable[[Need], tuple[Offer, ...]]) -> Target:
+    """Where all that was asked for is above the highest price: what is as large and is not."""
+    highest, sizes = need.max_price, [way.offer.vram_gb for way in target.ways if way.offer.vram_gb]
+    if highest is None or not sizes or any(per_gpu(way.offer) <= highest for way in target.ways):
+        return target
+    others = offers(replace(need, gpus=(f"any-{int(min(sizes))}gb",)))
+    fitting = sorted((one for one in others if per_gpu(one) <= highest), key=per_gpu)
+    return replace(target, instead=tuple(fitting[:INSTEAD]))
 
 
 # --- targets of this build -----------------------------------------------------------------------
 
 
-def _runnable(name: str, software: Software, need: Need, book: Book, house: House) -> Target:
-    """What a target of this build has now; one that cannot answer is a reason, not an end."""
+def _runnable(
+    name: str, software: Software, need: Need, book: Book, house: House, within_s: float
+) -> Target:
+    """What a target of this build has now; one that cannot answer is a reason, not an end: what the price
+    list knows of it is shown instead."""
     try:
-        return _ways(name, software, need, book, house)
+        return _ways(name, software, need, book, house, within_s)
+    except NoCapacity as e:
+        fault = _none_left(name, software, e)
+        return Target(name, (), (Refusal(name, e.reason),), bills=True, fault=fault)
     except ProviderError as e:
-        return Target(name, (), (Refusal(name, e.reason),), fault=_fault(name, e.reason, e.exit))
+        reason, fault = e.reason, _refused(name, e)
     except LauncherError as e:
         return Target(name, (), (Refusal(name, e.message),), fault=e)
     except ImportError as e:
-        missing = f"needs the Python package {e.name}, which is not installed"
-        return Target(name, (), (Refusal(name, missing),), fault=_fault(name, missing, Exit.USAGE))
+        reason = f"needs the Python package {e.name}, which is not installed"
+        fault = _fault(name, reason, Exit.USAGE)
+    if name not in book.terms:
+        return Target(name, (), (Refusal(name, reason),), fault=fault)
+    return replace(_listed(name, software, need, book, house), fault=fault)
 
 
-def _ways(name: str, software: Software, need: Need, book: Book, house: House) -> Target:
-    provider, job = house.provider(name), software.job
+def _ways(
+    name: str, software: Software, need: Need, book: Book, house: House, within_s: float
+) -> Target:
+    provider = house.provider(name)
     traits = provider.traits
     at_home = traits.boots == "here"
     if software.no_image and traits.boots == "image":
         return _nothing_but_images(name, software)
+    if traits.bills:
+        return _market(provider, software, need, book, house, within_s)
     offers = [_named(offer, book) for offer in provider.offers(need)]
     if not offers:
         return _nothing(name, provider)
-    lacking = {offer.id: why for offer in offers if (why := _lacks(offer, need, job, book)) is not None}
+    lacking = {
+        offer.id: why for offer in offers if (why := _lacks(offer, need, software.job, book)) is not None
+    }
     refused = tuple(Refusal(id, why) for id, why in lacking.items())
     runtime = _runtime(traits.boots, software, house)
     ways = tuple(
@@ -135,7 +187,35 @@ def _ways(name: str, software: Software, need: Need, book: Book, house: House) -
         for offer in offers
         if offer.id not in lacking
     )
-    return Target(name, ways, refused, traits.bills, at_home, keeps_output=traits.keeps_output)
+    return Target(name, ways, refused, here=at_home, keeps_output=traits.keeps_output)
+
+
+def _market(
+    provider: Provider, software: Software, need: Need, book: Book, house: House, within_s: float
+) -> Target:
+    """What somebody else rents out, asked now; who asks in vain is told within so many seconds."""
+    name, traits = provider.name, provider.traits
+    patient = Wrapped(provider, _Pause(), lambda verb, text: None, read_only=True)
+
+    def asked(need: Need) -> tuple[Offer, ...]:
+        answer = together.ask({name: lambda: patient.offers(need)}, within_s)[name]
+        if not isinstance(answer, tuple):
+            raise answer
+        return answer
+
+    runtime = _rented(name, software, book, house)
+    need = replace(need, min_cuda=need.min_cuda or runtime.min_cuda)
+    ways = tuple(Way(offer, runtime, traits.overrun_s, traits.billing_step_s) for offer in asked(need))
+    refused = () if ways else (Refusal(name, "nothing that is free there now fits what is asked for"),)
+    target = Target(
+        name, ways, refused, True, keeps_output=traits.keeps_output, no_bids=book.terms[name].no_bids
+    )
+    return _with_instead(target, need, asked)
+
+
+class _Pause:
+    def wait(self, seconds: float) -> None:
+        time.sleep(seconds)
 
 
 def _runtime(boots: str, software: Software, house: House) -> Runtime:
@@ -148,6 +228,9 @@ def _runtime(boots: str, software: Software, house: House) -> Runtime:
     return runtimes.in_image(software.image, job, house.cwd, house.environ)
 
 
+# --- why not -------------------------------------------------------------------------------------
+
+
 def _nothing(name: str, provider: Provider) -> Target:
     """Why a provider has nothing: it does not work here, or nothing of its fits."""
     broken = [check for check in provider.check() if not check.ok]
@@ -156,21 +239,37 @@ def _nothing(name: str, provider: Provider) -> Target:
     reasons = tuple(Refusal(name, f"{check.name}: {check.detail}") for check in broken)
     words = "; ".join(reason.reason for reason in reasons)
     fixes = tuple(check.fix for check in broken if check.fix)
-    fault = _fault(name, words, Exit.UNREACHABLE, fixes)
-    return Target(name, (), reasons, provider.traits.bills, fault=fault)
+    return Target(name, (), reasons, fault=_fault(name, words, Exit.UNREACHABLE, fixes))
 
 
 def _nothing_but_images(name: str, software: Software) -> Target:
     why = f"--no-image was said, and {name} runs nothing but images"
-    command = "" if software.job.push is not None else f" -- {shlex.join(software.job.argv)}"
-    fault = usage("needs-image", why, hint=f"run {software.words} --on {name}{command}")
+    fault = usage("needs-image", why, hint=f"run {software.words} --on {name}{software.tail}")
     return Target(name, (), (Refusal(name, why),), fault=fault)
+
+
+def _none_left(name: str, software: Software, e: NoCapacity) -> LauncherError:
+    """`e.hint` is the flags with which there is some."""
+    flags = f" {e.hint}" if e.hint else " --gpu any-24gb"
+    hint = f"plan {software.words} --on {name}{flags}{software.tail}"
+    return LauncherError("no-offer", e.reason, exit=e.exit, hint=hint)
+
+
+def _refused(name: str, e: ProviderError) -> LauncherError:
+    if not isinstance(e, AuthRefused):
+        return _fault(name, e.reason, e.exit)
+    code = "no-key" if e.missing else "key-refused"
+    details = (f"Mend it: {e.fix}",) if e.fix else ()
+    return LauncherError(code, f"{name}: {e.reason}", exit=e.exit, hint="doctor", details=details)
 
 
 def _fault(name: str, reason: str, exit: Exit, fixes: tuple[str, ...] = ()) -> LauncherError:
     return LauncherError(
         "target-unreachable", f"{name} cannot be used: {reason}", exit=exit, hint="doctor", details=fixes
     )
+
+
+# --- what is here --------------------------------------------------------------------------------
 
 
 def _named(offer: Offer, book: Book) -> Offer:

@@ -14,6 +14,7 @@ from launcher.errors import LauncherError, ProviderError, Unreachable
 
 T = TypeVar("T")
 Question = Callable[[], T]
+Fault = ProviderError | LauncherError | ImportError  # the last: a library of one provider is not there
 
 
 class Asked(threading.Thread, Generic[T]):
@@ -21,25 +22,25 @@ class Asked(threading.Thread, Generic[T]):
         super().__init__(name=f"asks {name}", daemon=True)
         self._question = question
         self.answer: T | None = None
-        self.fault: ProviderError | LauncherError | None = Unreachable(f"{name} did not answer in time")
+        self.fault: Fault | None = Unreachable(f"{name} did not answer in time")
 
     def run(self) -> None:
         try:
             self.answer = self._question()
             self.fault = None
-        except (ProviderError, LauncherError) as fault:
+        except (ProviderError, LauncherError, ImportError) as fault:
             self.fault = fault
 
 
 def ask(
     questions: Mapping[str, Question[T]], within_s: float
-) -> dict[str, T | ProviderError | LauncherError]:
+) -> dict[str, T | Fault]:
     """Each answer, or why there is none, in the order of the questions."""
     threads = {name: Asked(name, question) for name, question in questions.items()}
     for thread in threads.values():
         thread.start()
     until = time.monotonic() + within_s
-    found: dict[str, T | ProviderError | LauncherError] = {}
+    found: dict[str, T | Fault] = {}
     for name, thread in threads.items():
         thread.join(max(0.0, until - time.monotonic()))
         fault = thread.fault

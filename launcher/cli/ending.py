@@ -245,6 +245,16 @@ def _next(view: RunView, state: State) -> str | None:
     return f"resume {name}" if state in (State.STOPPED, State.LIMIT) and view.state.checkpoints else None
 
 
+def _computes_on_cpu(trainer: str) -> bool:
+    """One whose image knows no GPU would refuse to leave a rented one idle."""
+    from launcher import images, recipe
+
+    try:
+        return recipe.load(trainer, Path.cwd()).image == images.DEFAULT
+    except LauncherError:  # it is not here any more
+        return False
+
+
 def elsewhere(view: RunView, compare: Choice | None, said: Words | None) -> list[str]:
     """The exact line and price range for the same on a rented card."""
     if compare is None or view.plan.trainer is None:
@@ -253,8 +263,7 @@ def elsewhere(view: RunView, compare: Choice | None, said: Words | None) -> list
     as_of = f", price of {offer.price_as_of:%Y-%m}" if offer.price_as_of else ""
     low, high = (lines.money(max(Decimal("0.01"), x)) for x in (usd.low, usd.high))
     words = ["run", view.plan.trainer, "--on", offer.target, "--gpu", offer.gpu or "any"]
-    # A trainer whose image knows no GPU would refuse to leave a rented one idle.
-    words += ["--allow-cpu"] if compare.runtime.image == "cpu" else []
+    words += ["--allow-cpu"] if _computes_on_cpu(view.plan.trainer) else []
     words += repeated(said) if said is not None else []
     words += ["--", *said.command] if said is not None and said.command else []
     priced = offer.provider in registry.PRICED_ONLY

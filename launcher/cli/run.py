@@ -66,6 +66,12 @@ def begin(said: Settings, words: Words) -> None:
 
 def carry_out(decision: Decision, said: Settings, words: Words) -> None:
     """From a decision to a run: consent, what has to be built, the plan on disk, the engine, the view."""
+    if decision.paid and not said.get("yes") and not sys.stdin.isatty():
+        raise usage(
+            "needs-yes",
+            "a paid run without a terminal needs --yes and --max-cost",
+            hint="run --yes --max-cost USD",
+        )
     plan = decision.require()
     as_json = bool(said.get("json"))
     _check_free(plan)
@@ -107,12 +113,6 @@ def _consent(plan: Plan, decision: Decision, said: Settings) -> Consent:
     assert ceiling is not None
     if said.get("yes"):
         return Consent(ceiling, now, "yes")
-    if not sys.stdin.isatty():
-        raise usage(
-            "needs-yes",
-            "a paid run without a terminal needs --yes and --max-cost",
-            hint="run --yes --max-cost USD",
-        )
     likely = plan.choices[0].estimate.usd.likely
     by = f", ended by {lines.clock(decision.ends_by, now)}" if decision.ends_by else ""
     question = f"Rent it for at most {lines.money(ceiling)} (likely {lines.money(likely)}){by}?"

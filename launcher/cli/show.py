@@ -21,8 +21,8 @@ from launcher.ask import Decision
 from launcher.cli.live import harmless
 from launcher.cli.prog import prog
 from launcher.errors import LauncherError
+from launcher.guard import MILL, usd
 from launcher.models import Choice, Json, Offer, Range
-from launcher.plan import MILL, usd
 from launcher.report import moving
 from launcher.report.lines import clock
 from launcher.values import written_duration
@@ -243,6 +243,8 @@ def _money(choice: Choice) -> str:
 
 def _origin(offer: Offer, now: datetime) -> str:
     age = catalogue.age_words(offer.price_as_of, now)
+    if offer.price_as_of is not None and offer.bills and not age:
+        age = clock(offer.price_as_of, now)
     return f"{offer.price_source}, {age}" if age else offer.price_source
 
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 MODULES = {
     "local": "launcher.providers.local",
     "docker": "launcher.providers.docker",
+    "runpod": "launcher.providers.runpod",
 }
 PLACED = {
     "ssh": "launcher.providers.ssh",
@@ -29,7 +30,7 @@ PLACED = {
 ANY = "any"  # KIND:any is every place of that kind
 
 # Known, priced by the catalogue for comparison, and not rented on by this build.
-PRICED_ONLY = ("runpod", "aws")
+PRICED_ONLY = ("aws",)
 
 
 def names() -> tuple[str, ...]:

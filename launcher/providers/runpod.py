@@ -84,13 +84,13 @@ class RunpodProvider:
         if need.spot and not spot:
             raise NoCapacity(_NO_SPOT)
         regions = self._regions(need)
-        found = [
+        found = (
             offer
             for cloud, stock in gpus.items()
             for gpu in stock
             for offer in offers.of(gpu, cloud, need, book, regions, self._now(), spot)
-        ]
-        return offers.affordable(found, need)
+        )
+        return tuple(sorted(found, key=lambda offer: (offer.usd_per_hour, offer.id)))
 
     def create(self, order: Order) -> Resource:
         """Looks first: a token that is on a pod already makes no second one."""

@@ -47,8 +47,8 @@ def pod(order: Order, root: str) -> Json:
     if order.runtime.image is None:
         raise BadOrder("a pod needs an image, and the plan names none")
     gpu: Json = {"id": offer.instance_type, "count": offer.gpu_count}
-    if need.min_cuda is not None:
-        gpu["minCudaVersion"] = need.min_cuda
+    if least_cuda(order) is not None:
+        gpu["minCudaVersion"] = least_cuda(order)
     if need.ram_gb is not None:
         gpu["minRamPerGpu"] = max(1, -(-int(need.ram_gb) // max(1, offer.gpu_count)))
     body: Json = {
@@ -67,6 +67,11 @@ def pod(order: Order, root: str) -> Json:
     if need.registry is not None:
         body["registry"] = need.registry
     return body
+
+
+def least_cuda(order: Order) -> str | None:
+    """On a host with an older driver the image's container would never start."""
+    return order.need.min_cuda or order.runtime.min_cuda
 
 
 def _mounts(order: Order) -> Json:
@@ -124,8 +129,8 @@ def interruptible(order: Order, root: str) -> Json:
         wanted["volumeInGb"] = body["mounts"]["persistent"]["size"]
     else:
         wanted["networkVolumeId"] = order.need.network_volume
-    if order.need.min_cuda is not None:
-        wanted["minCudaVersion"] = order.need.min_cuda
+    if least_cuda(order) is not None:
+        wanted["minCudaVersion"] = least_cuda(order)
     if offer.region is not None:
         wanted["dataCenterId"] = offer.region
     return wanted

@@ -61,9 +61,9 @@ def key(environ: Mapping[str, str], home: Path) -> Secret:
     """The caller's key. Raises AuthRefused when there is none."""
     said = environ.get(KEY_NAME, "").strip() or _written(home / CONFIG)
     if not said:
-        raise AuthRefused(f"there is no key: neither {KEY_NAME} nor ~/{CONFIG} has one")
+        raise AuthRefused(f"there is no key: neither {KEY_NAME} nor ~/{CONFIG} has one", FIX, missing=True)
     if not (said.isascii() and said.isprintable()) or " " in said:
-        raise AuthRefused("the key holds characters that no key has")
+        raise AuthRefused("the key holds characters that no key has", FIX)
     return Secret(said)
 
 
@@ -76,7 +76,7 @@ def _written(path: Path) -> str:
     except FileNotFoundError:
         return ""
     except (OSError, ValueError) as why:  # its text may hold the key, so only the kind of fault is told
-        raise AuthRefused(f"~/{CONFIG} cannot be read: {type(why).__name__}") from None
+        raise AuthRefused(f"~/{CONFIG} cannot be read: {type(why).__name__}", FIX) from None
     for table in (held.get("default"), held):
         for name, value in (table or {}).items():
             if name.lower() in _SPELLINGS and isinstance(value, str) and value.strip():

@@ -6,18 +6,16 @@ list's names; asks nobody.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from datetime import datetime
-from decimal import ROUND_CEILING, Decimal
+from decimal import Decimal
 
 from launcher.catalogue import Book
-from launcher.errors import NoCapacity
 from launcher.models import Json, Need, Offer
 from launcher.providers import runpod_forms as forms
 
 NONE = "NONE"
-SOURCE = "Runpod's catalogue"
-_MILL = Decimal("0.001")
+SOURCE = "live"
 
 
 def clouds(need: Need) -> tuple[str, ...]:
@@ -68,25 +66,6 @@ def of(
         )
 
 
-def affordable(found: Sequence[Offer], need: Need) -> tuple[Offer, ...]:
-    """The cheapest first. When the user's ceiling leaves none, that is said, with what would do."""
-    found = sorted(found, key=lambda o: (o.usd_per_hour, o.id))
-    ceiling = need.max_price
-    kept = tuple(o for o in found if ceiling is None or per_gpu(o) <= ceiling)
-    if found and not kept and ceiling is not None:
-        cheapest = found[0]
-        kind = "as spot" if cheapest.spot else "on demand"
-        what = f"{cheapest.gpu} costs ${_usd(per_gpu(cheapest))}/h {kind}, above ${_usd(ceiling)}"
-        raise NoCapacity(
-            f"{what}; Runpod no longer rents by bid", hint=f"--max-price {_usd(per_gpu(cheapest))}"
-        )
-    return kept
-
-
-def per_gpu(offer: Offer) -> Decimal:
-    return (offer.usd_per_hour - offer.disk_usd_per_hour) / max(1, offer.gpu_count)
-
-
 def _known(book: Book, called: str, id: str) -> str:
     """The price list's name, by what Runpod calls it or by its id; else Runpod's."""
     return next((n for n in (book.device_name(called), book.device_name(id)) if n in book.gpus), called)
@@ -121,9 +100,3 @@ def _places(gpu: Json, need: Need, regions: Mapping[str, str]) -> Iterator[str |
 def _within(id: str, continent: str, wanted: str) -> bool:
     word = wanted.upper().replace(" ", "_")
     return id.upper() == word or id.upper().startswith(f"{word}-") or continent.upper() == word
-
-
-def _usd(amount: Decimal) -> str:
-    """Never understated; at least cents."""
-    whole, _, digits = f"{amount.quantize(_MILL, ROUND_CEILING):f}".partition(".")
-    return f"{whole}.{digits.rstrip('0'):0<2}"

@@ -21,6 +21,7 @@ from launcher.errors import (
     Unreachable,
     VendorBug,
 )
+from launcher.providers.runpod_keys import FIX
 from launcher.providers.runpod_pace import resets_in_s
 
 CREATE = "create a pod"
@@ -32,6 +33,7 @@ _NONE_LEFT = re.compile(
 _LIMIT = re.compile(r"spend(ing)? limit|quota|limit (was |is |)(reached|exceeded)", re.IGNORECASE)
 _POOL = re.compile(r"\b(pool|gpu|data ?cent(er|re)|region|cloud)\b", re.IGNORECASE)
 _LONGEST = 300
+RIGHTS = "give the key the right to read and change pods (Runpod console, Settings, API keys)"
 _WAIT_S = 5.0
 
 
@@ -45,11 +47,11 @@ def refusal(status: int, headers: Mapping[str, str], body: str, doing: str) -> P
     if status >= 500 or status == 408:
         return Unreachable(f"Runpod could not {doing} now ({status}): {detail or 'no reason given'}")
     if status == 401:
-        return AuthRefused(f"Runpod does not accept this key: {detail}")
+        return AuthRefused(f"Runpod does not accept this key: {detail}", FIX)
     if status == 402:
         return QuotaReached(f"the balance at Runpod is too low: {detail}")
     if status == 403:
-        return BadOrder(reason) if creating and _POOL.search(detail) else AuthRefused(reason)
+        return BadOrder(reason) if creating and _POOL.search(detail) else AuthRefused(reason, RIGHTS)
     if status == 404:
         return BadOrder(reason) if creating else Gone(reason)
     if status == 409:
@@ -70,7 +72,7 @@ def of_graph(message: str, doing: str) -> ProviderError:
     if re.search(r"not found", message, re.IGNORECASE):
         return Gone(f"Runpod could not {doing}: {message}")
     if re.search(r"logged in|unauthori[sz]ed|denied|forbidden", message, re.IGNORECASE):
-        return AuthRefused(f"Runpod refused to {doing}: {message}")
+        return AuthRefused(f"Runpod refused to {doing}: {message}", RIGHTS)
     if re.search(r"balance|fund", message, re.IGNORECASE):
         return QuotaReached(f"the balance at Runpod is too low: {message}")
     if re.search(r"something went wrong|internal", message, re.IGNORECASE):

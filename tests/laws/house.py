@@ -32,6 +32,7 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "launcher.runstate",
             "launcher.guard",
             "launcher.judging",
+            "launcher.refusals",
         ),
     ),
     (
@@ -111,6 +112,7 @@ PURE = frozenset(
         "operator",
         "re",
         "statistics",
+        "shlex",
         "string",
         "types",
         "typing",
@@ -125,6 +127,7 @@ PURE_ROOMS = (
     "launcher.runstate",
     "launcher.guard",
     "launcher.judging",
+    "launcher.refusals",
     "launcher.agent.mind",
     "launcher.agent.protocol",
     "launcher.agent.outbook",

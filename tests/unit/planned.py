@@ -68,6 +68,30 @@ class Machine:
         raise AssertionError("a plan reads no console")
 
 
+class Market(Machine):
+    """One that rents out what the price list knows too, at prices of its own."""
+
+    def __init__(self, fault: Exception | None = None, **usd: str) -> None:
+        super().__init__(fault=fault)
+        self.name = "runpod"
+        self.traits = Traits(boots="image", bills=True, keeps_output=True, overrun_s=60)
+        self.usd = usd
+        self.asked: list[Need] = []
+
+    def offers(self, need: Need) -> tuple[Offer, ...]:
+        self.asked.append(need)
+        if self.fault is not None:
+            raise self.fault
+        found = [self._offer(name.replace("_", " "), Decimal(usd)) for name, usd in self.usd.items()]
+        wishes = [wish for wish in need.gpus if not wish.startswith("any-")]
+        return tuple(one for one in found if not wishes or one.gpu in wishes)
+
+    def _offer(self, gpu: str, usd: Decimal) -> Offer:
+        id, vram = f"runpod:{gpu}:secure:any", Decimal(24)
+        live = Offer(id, "runpod", "runpod", None, f"id of {gpu}", gpu, 1, vram, False, usd, "live", NOW)
+        return replace(live, bills=True)
+
+
 def small_place(tmp_path: Path) -> Path:
     """A folder with one small trainer."""
     folder = tmp_path / "place"
@@ -95,8 +119,10 @@ def decided(
     words: tuple[str, ...] = (),
     provider: Provider | None = None,
     for_run: bool = True,
+    market: Provider | None = None,
     **flags: object,
 ) -> Decision:
+    """`market`: what is behind a target that the price list knows as well."""
     said = settings.resolve(flags, cwd=place, environ={}, user_file=None)
     machine = provider or Machine()
     after = letters()
@@ -106,9 +132,9 @@ def decided(
         environ={},
         now=NOW,
         letters=lambda: next(after),
-        runnable=("here",),
-        priced=("runpod", "aws"),
-        provider=lambda name: machine,
+        runnable=("here",) if market is None else ("here", market.name),
+        priced=tuple(name for name in ("runpod", "aws") if market is None or name != market.name),
+        provider=lambda name: machine if market is None or name != market.name else market,
     )
     return plan_for(said, trainer, words, house, for_run=for_run)
 

@@ -16,7 +16,8 @@ from launcher import catalogue
 from launcher.cli import show
 from launcher.errors import Exit, LauncherError
 from launcher.models import Job, Need, Offer, Range, Runtime, RuntimeKind
-from launcher.plan import Ask, Decision, Target, Way, make, usd
+from launcher.guard import usd
+from launcher.plan import Ask, Decision, Target, Way, make
 from launcher.pushset import Outlook
 
 SENT = Outlook(12, 5_300_000, (("data.csv", 5_000_000), ("train\x1b.py", 4_000)), (".env",))
