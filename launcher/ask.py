@@ -54,7 +54,7 @@ class Target:
     keeps_output: bool = True  # output outlives the machine's end until it is pulled
     fault: LauncherError | None = None  # it was asked and could not answer
     no_bids: str = ""  # what is said to whoever took a highest price for a bid
-    instead: tuple[Offer, ...] = ()  # others of its, as large, within the highest price, where none asked for is
+    instead: tuple[Offer, ...] = ()  # as large, within the highest price, where what is asked for is not
 
     @property
     def ready(self) -> bool:

@@ -149,7 +149,7 @@ class Book:
         terms = self.terms.get(target)
         if terms is None:
             return Found()
-        if need.spot:
+        if not need.on_demand:
             why = "the price list has no spot prices: they change by the hour"
             return Found(refused=(Refusal(target, why),))
         refused: list[Refusal] = []

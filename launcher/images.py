@@ -67,8 +67,8 @@ def wanted(
 
 @dataclass(frozen=True)
 class Public:
-    """Somebody else's image that rented machines boot where the user names none: pinned, with the day on which
-    it was chosen."""
+    """Somebody else's image that rented machines boot where the user names none: pinned, with the day on
+    which it was chosen."""
 
     image: str
     as_of: str

@@ -72,6 +72,7 @@ class Key:
     entry: Callable[[str, object], object] = _entry  # one entry of a mapping
     several: bool = False  # the flag may be repeated
     nested: bool = False  # an entry of the mapping may be a mapping itself
+    alone: str = ""  # the choice that the flag without a value, and a true in a file, stand for
 
     @property
     def variable(self) -> str:
@@ -99,8 +100,17 @@ class Key:
             case Kind.MAPPING:
                 return values.mapping(raw, self.split, self.entry)
             case Kind.CHOICE:
-                return values.choice(raw, self.choices)
+                return values.choice(self._yes_or_no(raw), self.choices)
         return self.check(values.text(raw))
+
+    def _yes_or_no(self, raw: object) -> object:
+        """The words for true and false are choices too where the flag may stand alone."""
+        if not self.alone or str(raw).strip() in self.choices:
+            return raw
+        try:
+            return self.alone if values.truth(raw) else self.default
+        except ValueError:
+            return raw
 
     def schema(self) -> Json:
         """What an editor may check while the user types."""
@@ -110,7 +120,7 @@ class Key:
         if self.nested:
             return {"type": "object", "additionalProperties": {"type": ["string", "object"]}, "items": {}}
         if self.kind is Kind.CHOICE:
-            return {"enum": list(self.choices)}
+            return {"enum": [*self.choices, *((True, False) if self.alone else ())]}
         if self.kind is Kind.INT:
             bounds = {"minimum": self.low, "maximum": self.high}
             return {word: bound for word, bound in bounds.items() if bound is not None}
@@ -155,6 +165,18 @@ def _version(word: str) -> str:
 def _url(word: str) -> str:
     if not re.fullmatch(r"https?://[^\s/]+(/\S*)?", word):
         raise ValueError(f"needs a web address, not '{word}'")
+    return word
+
+
+def _cuda(word: str) -> str:
+    if not re.fullmatch(r"\d{1,2}\.\d{1,2}", word):
+        raise ValueError(f"needs a version such as 12.8, not '{word}'")
+    return word
+
+
+def _id(word: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", word):
+        raise ValueError(f"needs an id of letters, digits, '-' and '_', not '{word}'")
     return word
 
 
@@ -216,9 +238,16 @@ _TABLE: tuple[Key, ...] = (
     Key("gpus", Kind.INT, "How many GPUs.", ("--gpus",), _WHERE, default=1, low=1, high=16, metavar="N"),
     Key("region", Kind.LIST, "Only in this region; repeat it for alternatives.", ("--region",),
         _WHERE, default=(), metavar="NAME", several=True),
-    Key("spot", _B, "Rent machines that may be taken away, for less.", ("--spot",), _WHERE, default=False),
+    Key("spot", Kind.CHOICE, "Rent machines that may be taken away, for less; auto: where there are some.",
+        ("--spot",), _WHERE, default="no", choices=("no", "only", "auto"), alone="only"),
     Key("cloud", Kind.CHOICE, "Which part of a marketplace to rent from.", ("--cloud",),
         _WHERE, default="secure", choices=("secure", "community", "any")),
+    Key("min_cuda", _S, "Only machines whose driver serves at least this CUDA version.", ("--min-cuda",),
+        _WHERE, metavar="VERSION", check=_cuda),
+    Key("disk", Kind.INT, "Disk for data, checkpoints and results, in GB.", ("--disk",),
+        _WHERE, low=1, high=4096, metavar="GB"),
+    Key("network_volume", _S, "Id of storage of your own there, used instead of a disk.",
+        ("--network-volume",), _WHERE, metavar="ID", check=_id),
 
     Key("max_price", _M, "Highest price of one GPU for one hour.", ("--max-price", "--bid-price"),
         _LIMITS, low=1, high=1000, metavar="USD"),
@@ -253,6 +282,8 @@ _TABLE: tuple[Key, ...] = (
 
     Key("image", _S, "Container image instead of the trainer's own.", ("--image",),
         _MACHINE, metavar="IMAGE"),
+    Key("registry_login", _S, "Id of the login that the provider keeps for a private image.",
+        ("--registry-login",), _MACHINE, metavar="ID", check=_id),
     Key("no_image", _B, "An environment on the machine instead of a container.", ("--no-image",),
         _MACHINE, default=False),
     Key("requirements", Kind.PATH, "Requirements file below the project.", ("--requirements",),

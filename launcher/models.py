@@ -25,7 +25,8 @@ class Need:
     ram_gb: Decimal | None = None
     disk_gb: int = 10
     regions: tuple[str, ...] = ()
-    spot: bool = False
+    spot: bool = False  # machines that may be taken away, for less
+    on_demand: bool = True  # others; False: rather none
     max_price: Decimal | None = None  # USD per GPU-hour
     cloud: str = "secure"  # which part of a marketplace: secure, community, any
     min_cuda: str | None = None  # the least that the host's driver must serve: "12.4"

@@ -77,8 +77,8 @@ def make(ask: Ask, now: datetime) -> Decision:
     )
     ends_by = _ends_by(plan, tried, now)
     warnings = (*_passed_over(ask, asked, plan), *_too_short(ask, plan))
-    paid = any(target.bills for target in asked if target.ready or not choices)
-    return Decision(plan, others, ends_by, problem, _notes(asked, plan), warnings, paid)
+    costs = any(target.bills for target in asked if target.ready or not choices)
+    return Decision(plan, others, ends_by, problem, _notes(asked, plan), warnings, costs)
 
 
 def requires_gpu(plan: Plan, offer: Offer) -> bool:

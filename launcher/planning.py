@@ -60,9 +60,7 @@ def plan_for(
         project=str(what.project),
         job=what.job,
         need=need,
-        offered=tuple(
-            targets.offered(_software(settings, what), need, book, house, asked, for_run=for_run)
-        ),
+        offered=tuple(targets.offered(_software(settings, what), need, book, house, asked, for_run=for_run)),
         targets=asked,
         wishes=_wishes(settings),
         bounds=_bounds(what.recipe, book),
@@ -153,8 +151,14 @@ def _need(settings: Settings, wanted: Recipe | None, book: Book) -> Need:
         gpus=tuple(dict.fromkeys(book.wished(name) for name in need.gpus)),
         gpu_count=settings.get("gpus") if settings.given("gpus") else need.gpu_count,
         regions=tuple(settings.get("region")),
-        spot=bool(settings.get("spot")),
+        disk_gb=settings.get("disk") or need.disk_gb,
+        spot=settings.get("spot") != "no",
+        on_demand=settings.get("spot") != "only",
         max_price=settings.get("max_price"),
+        cloud=settings.get("cloud"),
+        min_cuda=settings.get("min_cuda"),
+        network_volume=settings.get("network_volume"),
+        registry=settings.get("registry_login"),
     )
 
 

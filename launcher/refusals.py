@@ -1,4 +1,4 @@
-"""Why there is no plan: a target without an offer, a price or a ceiling that does not fit, as errors to act on.
+"""Why there is no plan: no offer, a price or a ceiling that does not fit, what would spend without a bound.
 
 Pure. Each names what would do, in a line to paste.
 """

@@ -1,8 +1,7 @@
 """Where a job could run: what each target has now, and why one does not do.
 
-It asks providers and the price list, spends nothing and decides nothing. Only a target that somebody bills for
-is asked over a network, where there is a key for it. No provider is named: what there
-is comes from the registry and the price list.
+It asks providers and the price list, spends nothing and decides nothing. Only who bills is asked over a
+network, and only with a key. No provider is named: what there is comes from the registry and the price list.
 """
 
 from __future__ import annotations
@@ -142,9 +141,7 @@ def _with_instead(target: Target, need: Need, offers: Callable[[Need], tuple[Off
 # --- targets of this build -----------------------------------------------------------------------
 
 
-def _runnable(
-    name: str, software: Software, need: Need, book: Book, house: House, within_s: float
-) -> Target:
+def _runnable(name: str, software: Software, need: Need, book: Book, house: House, within_s: float) -> Target:
     """What a target of this build has now; one that cannot answer is a reason, not an end: what the price
     list knows of it is shown instead."""
     try:
@@ -153,20 +150,18 @@ def _runnable(
         fault = _none_left(name, software, e)
         return Target(name, (), (Refusal(name, e.reason),), bills=True, fault=fault)
     except ProviderError as e:
-        reason, fault = e.reason, _refused(name, e)
+        reason, fault = e.reason, refused(name, e)
     except LauncherError as e:
         return Target(name, (), (Refusal(name, e.message),), fault=e)
     except ImportError as e:
-        reason = f"needs the Python package {e.name}, which is not installed"
-        fault = _fault(name, reason, Exit.USAGE)
+        fault = lacks_package(name, e)
+        reason = fault.message
     if name not in book.terms:
         return Target(name, (), (Refusal(name, reason),), fault=fault)
     return replace(_listed(name, software, need, book, house), fault=fault)
 
 
-def _ways(
-    name: str, software: Software, need: Need, book: Book, house: House, within_s: float
-) -> Target:
+def _ways(name: str, software: Software, need: Need, book: Book, house: House, within_s: float) -> Target:
     provider = house.provider(name)
     traits = provider.traits
     at_home = traits.boots == "here"
@@ -255,12 +250,16 @@ def _none_left(name: str, software: Software, e: NoCapacity) -> LauncherError:
     return LauncherError("no-offer", e.reason, exit=e.exit, hint=hint)
 
 
-def _refused(name: str, e: ProviderError) -> LauncherError:
+def refused(name: str, e: ProviderError) -> LauncherError:
     if not isinstance(e, AuthRefused):
         return _fault(name, e.reason, e.exit)
     code = "no-key" if e.missing else "key-refused"
     details = (f"Mend it: {e.fix}",) if e.fix else ()
     return LauncherError(code, f"{name}: {e.reason}", exit=e.exit, hint="doctor", details=details)
+
+
+def lacks_package(name: str, e: ImportError) -> LauncherError:
+    return _fault(name, f"needs the Python package {e.name}, which is not installed", Exit.USAGE)
 
 
 def _fault(name: str, reason: str, exit: Exit, fixes: tuple[str, ...] = ()) -> LauncherError:

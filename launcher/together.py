@@ -32,9 +32,7 @@ class Asked(threading.Thread, Generic[T]):
             self.fault = fault
 
 
-def ask(
-    questions: Mapping[str, Question[T]], within_s: float
-) -> dict[str, T | Fault]:
+def ask(questions: Mapping[str, Question[T]], within_s: float) -> dict[str, T | Fault]:
     """Each answer, or why there is none, in the order of the questions."""
     threads = {name: Asked(name, question) for name, question in questions.items()}
     for thread in threads.values():

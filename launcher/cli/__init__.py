@@ -31,6 +31,7 @@ COMMANDS = {
     "ssh-config": "The run's machine for ssh, scp, rsync and editors, by the run's name.",
     "open": "Jupyter, TensorBoard or any port of the run's machine, here.",
     "host": "Your own machines: add, list, check, remove.",
+    "prices": "What the price list knows of each target, and since when; refresh.",
     "models": "Versions: list, show, diff, verify, promote, report.",
     "doctor": "What works here, and the line that mends what does not.",
     "config": "Every setting with its origin; the schema for editors.",

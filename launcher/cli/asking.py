@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import click
 
 from launcher.ask import Decision
-from launcher.cli.options import flags, grouped
+from launcher.cli.options import flags, grouped, valued
 from launcher.settings import Settings
 from launcher.store import Home
 
@@ -32,7 +32,7 @@ class Dashed(click.Command):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         at = args.index("--") if "--" in args else len(args)
         ctx.meta[AFTER_DASHES] = tuple(args[at + 1 :])
-        return super().parse_args(ctx, args[:at])
+        return super().parse_args(ctx, valued(args[:at]))
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         grouped(ctx, formatter)

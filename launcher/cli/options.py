@@ -30,6 +30,16 @@ def flags(params: Mapping[str, object]) -> dict[str, object]:
     return {name: value for name, value in params.items() if name in KEYS}
 
 
+def valued(args: list[str]) -> list[str]:
+    """A flag that may stand alone takes the next word only where that is one of its choices."""
+    said: list[str] = []
+    for at, word in enumerate(args):
+        key = next((key for key in KEYS.values() if key.alone and word in key.flags), None)
+        after = args[at + 1] if at + 1 < len(args) else None
+        said.append(word if key is None or after in key.choices else f"{word}={key.alone}")
+    return said
+
+
 def grouped(ctx: click.Context, formatter: click.HelpFormatter) -> None:
     """The help page's options under the table's headings; what is not in the table stands last."""
     options = [param for param in ctx.command.get_params(ctx) if isinstance(param, click.Option)]
@@ -52,15 +62,22 @@ def _option(key: Key) -> Callable[[Command], Command]:
     if key.kind is Kind.BOOL:
         # Three answers: a flag that was left out must not overrule a profile.
         return click.option(*key.flags, key.name, is_flag=True, default=None, help=help_text)
+    alone: dict[str, Any] = {"is_flag": False, "flag_value": key.alone} if key.alone else {}
     return click.option(
         *key.flags,
         key.name,
+        **alone,
         type=str,
         multiple=key.several,
-        metavar="|".join(key.choices) or key.metavar,
+        metavar=_metavar(key),
         help=help_text,
         shell_complete=_targets if key.name == "on" else _completer(key.choices) if key.choices else None,
     )
+
+
+def _metavar(key: Key) -> str:
+    choices = "|".join(key.choices)
+    return f"[{choices}]" if key.alone else choices or key.metavar
 
 
 def _default(key: Key) -> str:

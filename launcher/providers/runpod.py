@@ -8,6 +8,7 @@ A pod can be stopped: then its disk waits, for less. Interruptible pods are aske
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -33,6 +34,8 @@ _RENT = (
 _BALANCE = "query { myself { clientBalance currentSpendPerHr } }"
 _SPOT = "query($input: GpuTypeFilter) { gpuTypes(input: $input) { id secureSpotPrice communitySpotPrice } }"
 _NO_SPOT = "Runpod no longer rents pods that may be taken away: without --spot it rents on demand"
+_RESUME = "mutation($input: PodBidResumeInput!) { podBidResume(input: $input) { id desiredStatus } }"
+_SPOT_POD = re.compile(r"spot pod", re.IGNORECASE)
 
 
 class RunpodProvider:
@@ -56,7 +59,7 @@ class RunpodProvider:
             pauses_from_inside=True,
             keeps_output=True,
             overrun_s=60,
-            verbs=frozenset({"pause", "unpause", "billed"}),
+            verbs=frozenset({"pause", "unpause", "billed", "prices"}),
             wants_key=True,
             look_s=LOOK_S,
         )
@@ -78,18 +81,16 @@ class RunpodProvider:
         from launcher import catalogue
         from launcher.providers import runpod_offers as offers
 
-        book = catalogue.load()
-        gpus = {cloud: list(self._stock(need, cloud)) for cloud in offers.clouds(need)}
-        spot = self._spot_prices() if need.spot else None
-        if need.spot and not spot:
-            raise NoCapacity(_NO_SPOT)
-        regions = self._regions(need)
-        found = (
-            offer
-            for cloud, stock in gpus.items()
-            for gpu in stock
-            for offer in offers.of(gpu, cloud, need, book, regions, self._now(), spot)
-        )
+        if need.network_volume is not None:
+            need = offers.beside(self._volume(need.network_volume), need)
+        spot = self._spot_prices() if need.spot else {}
+        if not spot and not need.on_demand:
+            raise NoCapacity(_NO_SPOT, hint=offers.flags(need))
+        stock = [(gpu, cloud) for cloud in offers.clouds(need) for gpu in self._stock(need, cloud)]
+        market = offers.Market(catalogue.load(), self._regions(need), self._now(), spot)
+        found = [offer for gpu, cloud in stock for offer in market.of(gpu, cloud, need)]
+        if not found:
+            raise market.nothing(stock, need)
         return tuple(sorted(found, key=lambda offer: (offer.usd_per_hour, offer.id)))
 
     def create(self, order: Order) -> Resource:
@@ -148,8 +149,24 @@ class RunpodProvider:
         self._api().post(f"/v2/pods/{_safe(id)}/action", {"action": "stop"}, f"stop {id}")
 
     def unpause(self, id: str) -> None:
-        """On the machine it was on: NoCapacity when its GPUs are somebody else's by now."""
-        self._api().post(f"/v2/pods/{_safe(id)}/action", {"action": "start"}, f"start {id}")
+        """On the machine it was on: NoCapacity when its GPUs are somebody else's by now. What was rented by a
+        bid is started by the same one: REST knows no bids, and refuses."""
+        path = f"/v2/pods/{_safe(id)}"
+        try:
+            self._api().post(f"{path}/action", {"action": "start"}, f"start {id}")
+        except BadOrder as why:
+            if not _SPOT_POD.search(why.reason):
+                raise
+            self._bid_again(self._api().get(path, f"look at {id}"), id)
+
+    def prices(self) -> tuple[Offer, ...]:
+        """What one GPU of each model costs in the secure cloud, free or not."""
+        from launcher import catalogue
+        from launcher.providers import runpod_offers as offers
+
+        market = offers.Market(catalogue.load(), {}, self._now(), {})
+        gpus = self._api().pages("/v2/catalog/gpus", "gpus", "list GPUs")
+        return tuple(offer for gpu in gpus for offer in market.listed(gpu))
 
     def billed(self, id: str) -> Decimal | None:
         """What Runpod's own books say that it cost so far; None = nothing yet, they lag by minutes."""
@@ -204,6 +221,22 @@ class RunpodProvider:
             for cloud in forms.CLOUDS
             if (price := gpu.get(f"{cloud}SpotPrice"))
         }
+
+    def _bid_again(self, pod: Json, id: str) -> None:
+        bid = forms.bid(pod)
+        if bid is None:
+            raise VendorBug(f"Runpod says that {id} was rented by a bid, and it was not by us")
+        variables = {"input": {"podId": id, "bidPerGpu": float(bid), "gpuCount": forms.gpu_count(pod)}}
+        try:
+            self._api().graph(_RESUME, f"start {id}", variables, act=True)
+        except Unsupported:
+            raise NoCapacity(f"{id} was rented by a bid, and Runpod no longer starts such pods") from None
+
+    def _volume(self, id: str) -> Json:
+        try:
+            return self._api().get(f"/v2/network-volumes/{id}", f"look at the network volume {id}")
+        except Gone:
+            raise BadOrder(f"this account has no network volume {id} at Runpod") from None
 
     def _rent(self, order: Order, root: str) -> Resource:
         """By a bid. Never on demand instead."""

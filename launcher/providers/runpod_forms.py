@@ -16,6 +16,7 @@ from launcher.providers.runpod_guard import start_command
 from launcher.providers.runpod_keys import ROOT_NAME
 
 TARGET = "runpod"
+BID = "LAUNCHER_BID"  # the label of a pod that was rented by a bid: nothing else there remembers it
 CLOUDS = ("secure", "community")
 ROOT = "/launcher"  # where the disk that outlives a boot is mounted: the spool lies on it
 CONTAINER_GB = 20  # for what lies beside the image, above all the environment; wiped by every boot
@@ -98,6 +99,7 @@ def environment(order: Order, root: str) -> dict[str, str]:
         "LAUNCHER_BOOT_LIMIT": str(order.boot_limit_s),
         "LAUNCHER_HOLD": str(order.hold_s),
         "LAUNCHER_SPOOL": spool(order),
+        **({BID: str(_compute_usd(order))} if order.offer.spot else {}),
         "PUBLIC_KEY": "\n".join(order.public_keys),
         ROOT_NAME: root,
     }
@@ -111,9 +113,8 @@ def spool(order: Order) -> str:
 def interruptible(order: Order, root: str) -> Json:
     """The same pod as GraphQL wants it, at the most that is bid for it."""
     body, offer = pod(order, root), order.offer
-    compute = offer.usd_per_hour - offer.disk_usd_per_hour
     wanted: Json = {
-        "bidPerGpu": float(compute / max(1, offer.gpu_count)),
+        "bidPerGpu": float(_compute_usd(order)),
         "cloudType": body["cloud"],
         "gpuTypeId": body["gpu"]["id"],
         "gpuCount": body["gpu"]["count"],
@@ -133,7 +134,25 @@ def interruptible(order: Order, root: str) -> Json:
         wanted["minCudaVersion"] = least_cuda(order)
     if offer.region is not None:
         wanted["dataCenterId"] = offer.region
+    if order.need.registry is not None:
+        wanted["containerRegistryAuthId"] = order.need.registry
     return wanted
+
+
+def _compute_usd(order: Order) -> Decimal:
+    """One GPU for one hour."""
+    offer = order.offer
+    return (offer.usd_per_hour - offer.disk_usd_per_hour) / max(1, offer.gpu_count)
+
+
+def bid(answer: Json) -> Decimal | None:
+    """The bid that a pod of ours was rented by; None = it was rented on demand."""
+    said = (answer.get("env") or {}).get(BID)
+    return Decimal(said) if said else None
+
+
+def gpu_count(answer: Json) -> int:
+    return int((answer.get("gpu") or {}).get("count") or 1)
 
 
 # --- money ---------------------------------------------------------------------------------------

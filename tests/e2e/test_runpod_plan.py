@@ -1,4 +1,4 @@
-"""Renting on Runpod up to consent, by the installed command: prices, keys, ceilings. Nothing is rented here."""
+"""Renting on Runpod up to consent, by the installed command: prices, keys, ceilings. Nothing is rented."""
 
 from __future__ import annotations
 
@@ -61,7 +61,10 @@ def test_without_a_key_a_plan_has_the_price_list_and_a_run_is_refused(
     assert done.code == 3 and "export RUNPOD_API_KEY=" in done.stderr
     assert "no-key" in done.stderr and keyless.ps() == {}
     doctor = keyless.types("doctor")
-    assert "no   runpod key: there is no key" in doctor.stdout and "mend: export RUNPOD_API_KEY=" in doctor.stdout
+    assert (
+        "no   runpod key: there is no key" in doctor.stdout
+        and "mend: export RUNPOD_API_KEY=" in doctor.stdout
+    )
     assert len(emulation.front.heard) == heard, "nobody is asked without a key"
 
 
@@ -98,3 +101,33 @@ def test_doctor_asks_whether_the_key_is_accepted(renter: Person) -> None:
     doctor = renter.types("doctor")
     assert "ok   runpod key: accepted; 0 pods, 0 of them ours" in doctor.stdout
     assert "ok   runpod balance: $" in doctor.stdout
+
+
+def test_refreshed_prices_serve_plans_without_a_key(renter: Person) -> None:
+    before = renter.types("prices").stdout
+    assert "planning notes" in before and "prices refresh" not in before
+    done = renter.types("prices", "refresh", "runpod")
+    assert done.code == 0 and "RTX 4090\t0.69" in done.stdout
+    said = renter.types("prices", "--json").json()
+    assert (said[0]["target"], said[0]["source"]) == ("runpod", "prices refresh")
+    renter.extra = {}
+    plan = renter.types(
+        "plan", "mini", "--on", "runpod", "--gpu", "A5000", "--max-cost", "1", "--json"
+    ).json()
+    [offer] = [one for one in plan["offers"] if one["target"] == "runpod"]
+    assert (offer["gpu"], offer["price_source"]) == ("RTX A5000", "prices refresh")
+    refused = renter.types("prices", "refresh", "runpod")
+    assert refused.code == 3 and "export RUNPOD_API_KEY=" in refused.stderr
+    assert renter.types("prices", "refresh", "local").code == 2
+
+
+def test_spot_is_never_on_demand_silently(renter: Person, emulation: Emulation) -> None:
+    emulation.cloud.conditions.spot = "gone"
+    only = renter.types("plan", "mini", *RTX, "--spot")
+    assert only.code == 4 and "Runpod no longer rents pods that may be taken away" in only.stderr
+    auto = renter.types("plan", *RTX, "--spot", "auto", "mini", "--json").json()
+    assert auto["chosen"]["spot"] is False
+    emulation.cloud.conditions.spot = "offered"
+    auto = renter.types("plan", *RTX, "--json", "mini", LAUNCHER_SPOT="1").json()
+    assert auto["chosen"]["spot"] is True
+    emulation.cloud.conditions.spot = "gone"

@@ -80,6 +80,7 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "launcher.meanings",
             "launcher.runtimes",
             "launcher.pushset",
+            "launcher.pricing",
             "launcher.together",
             "launcher.strays",
             "launcher.attend",

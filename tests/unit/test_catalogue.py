@@ -149,7 +149,7 @@ def test_what_the_price_list_does_not_know_is_said(book: catalogue.Book) -> None
         in book.find(Need(gpus=("RTX 5090",)), "runpod", NOW).refused[0].reason
     )
     assert "eu-west-1" in book.find(Need(gpus=("L4",), regions=("eu-west-1",)), "aws", NOW).refused[0].reason
-    assert "spot" in book.find(Need(spot=True), "aws", NOW).refused[0].reason
+    assert "spot" in book.find(Need(spot=True, on_demand=False), "aws", NOW).refused[0].reason
     assert book.find(Need(vram_gb=Decimal(100)), "runpod", NOW).offers == ()
     assert book.find(Need(), "nowhere", NOW) == catalogue.Found()
 

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from launcher import values
+from launcher.cli.options import valued
 from launcher.keys import KEYS, Kind
 from launcher.profiles import FIELDS
 from launcher.yamlfile import model
@@ -47,6 +48,12 @@ HOSTILE: dict[str, list[object]] = {
     "env": [("A",), ("=1",), ("A=1", "A=2"), ("LAUNCHER_X=1",), {"A": None}, ("A=\0",)],
     "inputs": [("a=x", "a=y"), ("x", "y"), {"a b": "x"}, ("a=",)],
     "secret": [("A=b",), ("A=env:",), ("A=file:",), ("1A",), ("A=env:x y",)],
+    "min_cuda": ["12", "12.8.1", "cuda", "", 12],
+    "disk": ["0", "4097", "1.5", "big"],
+    "network_volume": ["", "a b", "../x", "é"],
+    "registry_login": ["", "user:password", "a/b"],
+    "spot": ["perhaps", "", "2", {}],
+    "cloud": ["public", ""],
     "check_ip_url": ["ip.example", "ftp://x"],
 }
 
@@ -77,10 +84,43 @@ def test_the_schemas_model_is_closed_and_reads_like_the_table() -> None:
             whole.model_validate(strange)
 
 
+@pytest.mark.parametrize(
+    ("said", "means"),
+    [
+        (True, "only"),
+        ("yes", "only"),
+        ("only", "only"),
+        ("auto", "auto"),
+        (False, "no"),
+        ("0", "no"),
+        ("no", "no"),
+    ],
+)
+def test_a_choice_whose_flag_may_stand_alone_is_true_and_false_as_well(said: object, means: str) -> None:
+    assert KEYS["spot"].parse(said) == means
+    assert model({"spot": KEYS["spot"]}, "One").model_validate({"spot": said}).spot == means  # type: ignore[attr-defined]  # made here
+
+
+@pytest.mark.parametrize(
+    ("typed", "read"),
+    [
+        (["--spot"], ["--spot=only"]),
+        (["--spot", "vaep"], ["--spot=only", "vaep"]),
+        (["--spot", "auto", "vaep"], ["--spot", "auto", "vaep"]),
+        (["vaep", "--spot", "--on", "x"], ["vaep", "--spot=only", "--on", "x"]),
+        (["--cloud", "any"], ["--cloud", "any"]),
+    ],
+)
+def test_a_flag_that_stands_alone_takes_no_word_that_is_not_its_own(
+    typed: list[str], read: list[str]
+) -> None:
+    assert valued(typed) == read
+
+
 def test_the_table_is_whole() -> None:
     flags = [flag for key in KEYS.values() for flag in key.flags]
     assert len(flags) == len(set(flags))
-    assert {key.name for key in KEYS.values() if key.kind is Kind.CHOICE} == {"cloud", "device"}
+    assert {key.name for key in KEYS.values() if key.kind is Kind.CHOICE} == {"cloud", "device", "spot"}
     for key in KEYS.values():
         assert key.default is None or key.parse(key.default) == key.default
         assert key.help.endswith(".")

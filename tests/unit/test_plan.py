@@ -179,8 +179,8 @@ def test_a_highest_price_below_every_offer_is_answered_with_the_one_that_would_d
     assert caught.value.hint == "plan x --on cloud --gpu 'RTX 4090' --max-price 0.69"
     assert caught.value.details == (
         "At or below $0.50 there: A5000 at $0.30/h.",
-        "sky: no price is known",
         "cloud:A40: A40 costs $1.29/h on demand, above $0.50",
+        "sky: no price is known",
     )
     theirs = replace(dear, trainer=None, need=replace(dear.need, gpus=("A40",)), wishes=Wishes(max_time_s=60))
     with pytest.raises(LauncherError) as caught:

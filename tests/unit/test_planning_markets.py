@@ -1,10 +1,11 @@
-"""What a plan is gathered from where somebody rents out: asked live, else from the price list, and said so."""
+"""What a plan is gathered from where somebody rents out: asked live, else from the price list, and told."""
 
 from __future__ import annotations
 
 import time
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,7 +13,7 @@ from launcher.errors import AuthRefused, Exit, LauncherError, NoCapacity, TooFas
 from launcher.models import Need, Offer, RuntimeKind
 from tests.unit.planned import Market, decided, project, refused, small_place
 
-RTX = {"on": ("runpod",), "gpu": ("RTX 4090",), "max_cost": "5"}
+RTX: dict[str, Any] = {"on": ("runpod",), "gpu": ("RTX 4090",), "max_cost": "5"}
 MISSING = AuthRefused("there is no key", "export KEY=…", missing=True)
 
 
@@ -40,7 +41,9 @@ def test_a_plan_asks_whoever_has_a_key_and_a_run_elsewhere_nobody(place: Path) -
 
 def test_without_a_key_the_price_list_is_shown_and_a_run_is_refused(place: Path) -> None:
     decision = decided(place, market=Market(MISSING), for_run=False, **RTX)
-    assert [one.offer.id for one in decision.others if one.offer.target == "runpod"] == ["runpod:RTX 4090:any"]
+    assert [one.offer.id for one in decision.others if one.offer.target == "runpod"] == [
+        "runpod:RTX 4090:any"
+    ]
     assert not any("there is no key" in text for text in decision.warnings)
     with pytest.raises(LauncherError) as caught:
         decision.require()
@@ -63,7 +66,9 @@ def test_whoever_does_not_answer_is_shown_from_the_price_list_with_a_warning(
 ) -> None:
     decision = decided(place, market=Market(fault), for_run=False)
     assert [one.offer.price_source for one in decision.others if one.offer.target == "runpod"]
-    assert any(text.endswith("the prices of runpod are from planning notes instead") for text in decision.warnings)
+    assert any(
+        text.endswith("the prices of runpod are from planning notes instead") for text in decision.warnings
+    )
     with pytest.raises(LauncherError) as caught:
         decided(place, market=Market(fault), **RTX).require()
     assert (caught.value.code, caught.value.exit) == (code, status)
@@ -146,12 +151,35 @@ def test_the_users_own_image_holds_what_a_trainer_needs(place: Path) -> None:
     assert refused(place, market=market, no_image=True, **RTX).code == "needs-image"
 
 
+def test_every_wish_of_a_machine_reaches_whoever_rents_it_out(place: Path) -> None:
+    market = Market(RTX_4090="0.61")
+    wishes: dict[str, Any] = {
+        "cloud": "any",
+        "min_cuda": "12.9",
+        "network_volume": "vol1",
+        "registry_login": "login1",
+    }
+    plan = decided(
+        place, market=market, disk="77", spot="auto", region=("EU",), gpus="2", **wishes, **RTX
+    ).require()
+    for need in (plan.need, market.asked[0]):
+        assert (need.cloud, need.network_volume, need.registry, need.disk_gb) == ("any", "vol1", "login1", 77)
+        assert (need.spot, need.on_demand, need.regions, need.gpu_count) == (True, True, ("EU",), 2)
+        assert need.min_cuda == "12.9", "the user's word, not the image's"
+    only = decided(place, market=market, spot=True, **RTX).require().need
+    assert (only.spot, only.on_demand, only.cloud) == (True, False, "secure")
+
+
 def test_a_pin_of_the_projects_own_comes_first(place: Path) -> None:
     (place / "images").mkdir()
     pin = place / "images" / "public.json"
     pin.write_text('{"image": "me/base:2", "as_of": "2026-03-01"}')
     folder = project(place)
-    (choice,) = decided(place, None, ("x",), market=Market(RTX_4090="0.61"), project=str(folder), **RTX).require().choices
+    (choice,) = (
+        decided(place, None, ("x",), market=Market(RTX_4090="0.61"), project=str(folder), **RTX)
+        .require()
+        .choices
+    )
     assert (choice.runtime.image, choice.runtime.why) == ("me/base:2", "a public image, pinned on 2026-03-01")
     pin.write_text("{")
     assert refused(place, market=Market(RTX_4090="0.61"), **RTX).code == "unknown-image"

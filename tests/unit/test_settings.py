@@ -74,7 +74,7 @@ def test_a_profile_replaces_the_folders_own_file(tmp_path: Path) -> None:
 def test_flags_left_out_overrule_nothing(tmp_path: Path) -> None:
     write(tmp_path / "launcher.yaml", "spot: true\non: [local, docker]\n")
     held = resolve(tmp_path, {"spot": None, "on": (), "detach": False, "max_cost": None})
-    assert held.get("spot") is True
+    assert held.get("spot") == "only"
     assert held.get("on") == ("local", "docker")
     assert held.origin("detach") == "default"
 
@@ -141,7 +141,7 @@ def test_all_faults_of_all_files_at_once(tmp_path: Path) -> None:
         "bad.yaml:7:1: name: belongs on the command line (--name) or in LAUNCHER_NAME, not in a file",
         "bad.yaml:8:1: idle: has no value; leave the line out to keep the default",
         "bad.yaml:9:1: bid_price: unknown key 'bid_price', did you mean 'max_price'?",
-        "base.yaml:1:1: spot: needs true or false, not 'perhaps'",
+        "base.yaml:1:1: spot: must be no, only or auto, not 'perhaps'",
     )
 
 
@@ -308,7 +308,7 @@ def test_shown_lists_every_setting_in_words(tmp_path: Path) -> None:
     assert [
         shown[name].text for name in ("max_cost", "max_time", "hold", "on", "spot", "secret.T", "seed")
     ] == [
-        *("$0.90", "90s", "30m", "local, docker", "true", "env:T", "-"),
+        *("$0.90", "90s", "30m", "local, docker", "only", "env:T", "-"),
     ]
     assert (shown["max_cost"].value, shown["on"].value, shown["seed"].value) == (
         0.9,

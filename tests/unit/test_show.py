@@ -15,8 +15,8 @@ import pytest
 from launcher import catalogue
 from launcher.cli import show
 from launcher.errors import Exit, LauncherError
-from launcher.models import Job, Need, Offer, Range, Runtime, RuntimeKind
 from launcher.guard import usd
+from launcher.models import Job, Need, Offer, Range, Runtime, RuntimeKind
 from launcher.plan import Ask, Decision, Target, Way, make
 from launcher.pushset import Outlook
 

@@ -168,6 +168,8 @@ class Cloud:
         elif action == "stop":
             self.stop(pod)
         elif action == "start":
+            if pod.spot:
+                raise Refused(400, "Cannot resume a spot pod as an on demand pod.")
             self.start(pod)
         else:
             self._end_boot(pod, STOP_GRACE_S)
