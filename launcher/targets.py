@@ -253,9 +253,10 @@ def _none_left(name: str, software: Software, e: NoCapacity) -> LauncherError:
 def refused(name: str, e: ProviderError) -> LauncherError:
     if not isinstance(e, AuthRefused):
         return _fault(name, e.reason, e.exit)
-    code = "no-key" if e.missing else "key-refused"
-    details = (f"Mend it: {e.fix}",) if e.fix else ()
-    return LauncherError(code, f"{name}: {e.reason}", exit=e.exit, hint="doctor", details=details)
+    details, what = (f"Mend it: {e.fix}",) if e.fix else (), f"{name}: {e.reason}"
+    if e.missing:
+        return LauncherError("no-key", what, exit=e.exit, hint="doctor", details=details)
+    return LauncherError("key-refused", what, exit=e.exit, hint="doctor", details=details)
 
 
 def lacks_package(name: str, e: ImportError) -> LauncherError:
