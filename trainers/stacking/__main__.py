@@ -1,0 +1,14 @@
+"""`python -m trainers.stacking`: the first word comes before anything else is loaded."""
+
+import sys
+
+
+def main() -> int:
+    print(f"stacking: boosters, forest and ridge, python {sys.version.split()[0]}", flush=True)
+    from trainers.stacking.command import run
+
+    return run(sys.argv[1:])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,85 @@
+"""For people who retrain from their own code:
+
+    from trainers.stacking.api import train_versioned_model
+    version = train_versioned_model("season.parquet", "classifier")
+    version.model().predict_proba(new_rows)
+
+A version appears under models/ whole or not at all. When the same call was interrupted, it goes on after
+the last fit that was kept.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import time
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from trainers.kit.session import Log, Place
+from trainers.stacking import devices, train, versions
+from trainers.stacking.settings import TASKS, Settings
+from trainers.stacking.table import Schema, Unusable
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+@dataclass(frozen=True)
+class Version:
+    name: str
+    path: Path
+
+    @property
+    def result(self) -> dict[str, Any]:
+        return dict(json.loads((self.path / "result.json").read_text()))
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        return dict(self.result["metrics"])
+
+    def model(self, task: str | None = None) -> versions.Model:
+        """Without a name the only task's."""
+        there = [one for one in TASKS if (self.path / one / "model.json").is_file()]
+        if task is None and len(there) != 1:
+            raise Unusable(f"{self.path} holds {', '.join(there) or 'no task'}: say which one")
+        return versions.load(self.path, task or there[0])
+
+
+def train_versioned_model(
+    data: Any,
+    task: str,
+    version: str | None = None,
+    use_gpu: bool | None = None,
+    *,
+    schema: Schema | None = None,
+    settings: Settings | None = None,
+    holdout: Any = None,
+    models: Path | str = "models",
+) -> Version:
+    """`data` is a path, columns by name, a DataFrame or an Arrow table; `task` may be "all". `use_gpu`: None
+    looks and falls back, True demands, False never looks. Raises Unusable, DeviceRefused, NothingLearned."""
+    if task not in (*TASKS, "all"):
+        raise Unusable(f"there is no task {task!r}: {', '.join(TASKS)}, all")
+    name = version or f"{datetime.now(UTC):%Y%m%d_%H%M%S}_stacking"
+    final = Path(models) / name
+    if not NAME.fullmatch(name) or final.exists():
+        raise Unusable(f"{final} {'is there already' if final.exists() else 'is no name of a version'}")
+    beside = final.with_name(f".{name}.partial")
+    log = Log()
+    flag = {None: None, True: "cuda", False: "cpu"}[use_gpu]
+    places = devices.decide(flag, bool(use_gpu), os.environ, log.say)
+    chosen = replace(settings or Settings(), tasks=TASKS if task == "all" else (task,))
+    place = Place(beside / "out", beside / "checkpoints", None, None, chosen.seed)
+    order = train.Order(chosen, data, schema or Schema(), holdout)
+    train.run(train.Course(order, place, places, log, _never), time.monotonic())
+    os.rename(place.output, final)
+    shutil.rmtree(beside)
+    return Version(name, final)
+
+
+def _never() -> bool:
+    return False

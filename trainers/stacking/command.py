@@ -1,0 +1,119 @@
+"""The command line: whatever is wrong with it is said before numpy and the learners are loaded."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from argparse import Namespace
+from collections.abc import Sequence
+from pathlib import Path
+
+from trainers.kit.arguments import Arguments, number, whole
+from trainers.kit.device import DeviceRefused
+from trainers.kit.session import Leave, Log, Place
+from trainers.stacking import devices
+from trainers.stacking.settings import SPLITS, TASKS, Settings
+
+USAGE = 2
+NO_DEVICE = 1
+NOTHING_LEARNED = 1
+
+
+def arguments() -> Arguments:
+    """What trainer.yaml lists under args, with the same defaults and bounds; a test compares them."""
+    own = Settings()
+    flags = Arguments("stacking", "Boosters, forest and ridge, stacked: one class, three numbers.")
+    add = flags.add_argument
+    add("--task", choices=(*TASKS, "all"), default="all", help="what to learn")
+    add(
+        "--rows",
+        type=whole(200, 100_000_000),
+        default=6000,
+        help="rows of the generated table, without --data",
+    )
+    add("--folds", type=whole(2, 50), default=own.folds, help="parts that are held out in turn")
+    add("--split", choices=SPLITS, default=own.split, help="how rows are parted: time keeps the order")
+    add("--holdout", type=number(0.01, 0.9), default=own.holdout, help="share of rows that only judges")
+    add("--rounds", type=whole(1, 100_000), default=own.rounds, help="trees of a booster at most")
+    add(
+        "--learning-rate",
+        type=number(0.0001, 1),
+        default=own.learning_rate,
+        help="share of each tree that counts",
+    )
+    add("--depth", type=whole(1, 16), default=own.depth, help="of XGBoost's trees")
+    add("--leaves", type=whole(2, 4096), default=own.leaves, help="of LightGBM's trees")
+    add(
+        "--early-stop", type=whole(0, 10_000), default=own.early_stop, help="rounds without gain; 0 grows all"
+    )
+    add("--trees", type=whole(20, 10_000), default=own.trees, help="of the forest")
+    add("--class-weight", choices=("none", "balanced"), default=own.class_weight, help="for a rare class")
+    add("--target", help="the target's column, with one task (default: called as the task)")
+    add("--time", help="column with the order of rows")
+    add("--group", help="column with what must stay in one fold")
+    add("--data", help="CSV or Parquet (default: the run's input, else a generated table)")
+    add("--holdout-data", help="another table that judges, so that models can be compared")
+    add("--schema", help="JSON file: targets, features, time, group")
+    add("--seed", type=whole(0, 2**32 - 1), help="default: LAUNCHER_SEED, else 7")
+    add("--device", choices=("auto", "cpu", "cuda"), help="default: DEVICE, else auto")
+    add("--require-gpu", action="store_true", help="fail where no GPU can be used")
+    add("--output", help="folder for results (default: LAUNCHER_OUTPUT)")
+    add("--checkpoint", help="folder for checkpoints (default: LAUNCHER_CHECKPOINT)")
+    return flags
+
+
+def run(argv: Sequence[str]) -> int:
+    began = time.monotonic()
+    log = Log()
+    leave = Leave()
+    flags = arguments().read(argv)
+    try:
+        settings = _settings(flags)
+        place = Place.find(os.environ, output=flags.output, checkpoint=flags.checkpoint, seed=flags.seed)
+        places = devices.decide(flags.device, flags.require_gpu, os.environ, log.say)
+    except ValueError as wrong:
+        return _refused(wrong, USAGE)
+    except DeviceRefused as refused:
+        return _refused(refused, NO_DEVICE)
+    devices.give_icd()
+    from trainers.stacking import inputs, results, table, train
+
+    try:
+        order = inputs.order(flags, settings, place)
+        course = train.Course(order, place, places, log, lambda: leave.asked)
+        return train.run(course, began)
+    except table.Unusable as wrong:
+        return _refused(wrong, USAGE)
+    except DeviceRefused as refused:
+        return _refused(refused, NO_DEVICE)
+    except results.NothingLearned as nothing:
+        return _refused(nothing, NOTHING_LEARNED)
+
+
+def _refused(why: Exception, status: int) -> int:
+    print(f"error: stacking: {why}", file=sys.stderr)
+    return status
+
+
+def _settings(flags: Namespace) -> Settings:
+    """Raises ValueError with words for the user."""
+    if flags.target and flags.task == "all":
+        raise ValueError("--target names one column: say with --task which task it is of, or use a --schema")
+    for name in ("data", "schema", "holdout_data"):
+        given = getattr(flags, name)
+        if given and not Path(given).is_file():
+            raise ValueError(f"--{name.replace('_', '-')} {given}: there is no such file")
+    return Settings(
+        tasks=TASKS if flags.task == "all" else (flags.task,),
+        folds=flags.folds,
+        split=flags.split,
+        holdout=flags.holdout,
+        rounds=flags.rounds,
+        learning_rate=flags.learning_rate,
+        depth=flags.depth,
+        leaves=flags.leaves,
+        early_stop=flags.early_stop,
+        trees=flags.trees,
+        class_weight=flags.class_weight,
+    )

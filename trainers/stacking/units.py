@@ -1,0 +1,171 @@
+"""The pieces of a training: each is one fit of one learner, done whole or not at all, and kept when done.
+
+A unit's answer depends on the table, the settings and the unit alone, never on what ran before it; so a
+training that was killed and resumed gives what an undisturbed one gives.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from trainers.stacking import boosters, forest, ridge
+from trainers.stacking.devices import Places
+from trainers.stacking.folds import Folds
+from trainers.stacking.settings import LEARNERS, Settings, cores, is_class
+from trainers.stacking.stack import log_odds
+from trainers.stacking.table import Array
+
+ALL = "all"  # one fit that answers for every fold
+FINAL = "final"  # learns from all rows and judges none
+GPU_FEEDERS = 4  # threads that are enough beside a GPU that grows the trees
+
+
+@dataclass(frozen=True)
+class Unit:
+    task: str
+    learner: str
+    part: str  # "1" to the number of folds, ALL or FINAL
+
+    @property
+    def id(self) -> str:
+        return f"{self.task}.{self.learner}.{self.part}"
+
+    @property
+    def fold(self) -> int | None:
+        return int(self.part) - 1 if self.part.isdecimal() else None
+
+
+@dataclass(frozen=True)
+class Done:
+    model: bytes
+    scores: Array  # of the rows the unit holds out, in their order
+    importance: Array  # by feature
+    rounds: int
+    device: str
+    seconds: float
+
+
+def listed(settings: Settings) -> list[Unit]:
+    """Learner by learner, so that bins live only as long as they are used; the largest models last."""
+    return [
+        Unit(task, learner, part)
+        for learner in LEARNERS
+        for task in settings.tasks
+        for part in parts(settings, learner)
+    ]
+
+
+def parts(settings: Settings, learner: str) -> list[str]:
+    if learner == "ridge" or (learner == "forest" and settings.split == "stratified"):
+        return [ALL]
+    numbered = [str(fold + 1) for fold in range(settings.folds)]
+    return [*numbered, FINAL] if settings.split == "time" else numbered
+
+
+def models_of(settings: Settings, learner: str) -> list[str]:
+    """The units whose models answer for new rows: their mean, or the one that saw the latest rows."""
+    every = parts(settings, learner)
+    return [FINAL] if FINAL in every else every
+
+
+@dataclass
+class Work:
+    """What units work on: the rows that are learned from."""
+
+    rows: Array
+    features: tuple[str, ...]
+    targets: Mapping[str, Array]
+    folds: Folds
+    settings: Settings
+    places: Places
+    tick: Callable[[], None]  # called often; may raise to leave
+    xgb: boosters.XgbBins | None = None
+    lgb: boosters.LgbBins | None = None
+
+    def do(self, unit: Unit, done: Mapping[str, Done]) -> Done:
+        began = time.monotonic()
+        fit = {"ridge": self._ridge, "forest": self._forest}.get(unit.learner, self._booster)
+        made = fit(unit, done)
+        return Done(*made, seconds=time.monotonic() - began)
+
+    def weight(self, task: str) -> Array | None:
+        """Balanced: both classes weigh the same together."""
+        if self.settings.class_weight == "none" or not is_class(task):
+            return None
+        target = self.targets[task]
+        share = target.mean()
+        return np.where(target == 1, 0.5 / share, 0.5 / (1 - share))
+
+    def threads(self, learner: str) -> int:
+        """Beside a GPU the boosters need few, and the forest gets the others at the same time."""
+        if not self.places.on_gpu:
+            return cores()
+        feeders = min(GPU_FEEDERS, max(1, cores() // 2))
+        return max(1, cores() - feeders) if learner == "forest" else feeders
+
+    def held(self, unit: Unit) -> Array:
+        """Positions that a unit's scores are about."""
+        if unit.fold is not None:
+            return self.folds.held(unit.fold)
+        return self.folds.judged if unit.part == ALL else np.empty(0, dtype=np.int64)
+
+    def _rows(self, unit: Unit) -> tuple[Array, Array]:
+        fit = np.arange(len(self.rows)) if unit.fold is None else self.folds.fit(unit.fold)
+        return fit, self.held(unit)
+
+    def _ridge(self, unit: Unit, done: Mapping[str, Done]) -> tuple[bytes, Array, Array, int, str]:
+        target = self.targets[unit.task]
+        signed = 2 * target - 1 if is_class(unit.task) else target
+        model, held = ridge.fit(self.rows, signed, self.folds, self.weight(unit.task))
+        text = json.dumps(model.as_json()).encode()
+        return text, held[self.folds.judged], np.abs(model.slope), 1, "cpu"
+
+    def _forest(self, unit: Unit, done: Mapping[str, Done]) -> tuple[bytes, Array, Array, int, str]:
+        if not self.places.on_gpu:
+            self.lgb = None
+        fit, held = self._rows(unit)
+        target, weight, threads = self.targets[unit.task], self.weight(unit.task), self.threads("forest")
+        everything = len(fit) == len(self.rows)
+        grown = forest.fit(
+            unit.task, self.rows if everything else self.rows[fit], target[fit], self.settings, threads,
+            weight if weight is None else weight[fit], out_of_bag=unit.part == ALL, tick=self.tick,
+        )  # fmt: skip
+        said = grown.unseen if unit.part == ALL else grown.forest.scores(self.rows[held], threads)
+        scores = forest_scores(unit.task, said, self.settings.trees)
+        return grown.forest.dump(), scores, grown.importance, self.settings.trees, "cpu"
+
+    def _booster(self, unit: Unit, done: Mapping[str, Done]) -> tuple[bytes, Array, Array, int, str]:
+        fit, held = self._rows(unit)
+        rounds = self._final_rounds(unit, done) if unit.part == FINAL else None
+        target, weight = self.targets[unit.task], self.weight(unit.task)
+        given = (unit.task, target, fit, held, self.settings, self.tick, weight, rounds)
+        threads = self.threads(unit.learner)
+        if unit.learner == "xgboost":
+            if self.xgb is None:
+                device = "cuda" if self.places.on_gpu else "cpu"
+                self.xgb = boosters.XgbBins(self.rows, self.features, device, threads)
+            grown = boosters.fit_xgb(self.xgb, *given)
+        else:
+            self.xgb = None  # the table's bins are held once, not twice
+            if self.lgb is None:
+                self.lgb = boosters.LgbBins(
+                    self.rows, self.features, self.places.lightgbm.kind, threads, self.settings.seed
+                )
+            grown = boosters.fit_lgb(self.lgb, *given)
+        return grown.model, grown.held, grown.importance, grown.rounds, grown.device
+
+    def _final_rounds(self, unit: Unit, done: Mapping[str, Done]) -> int:
+        """As many as the folds found good, in the middle."""
+        found = [
+            done[Unit(unit.task, unit.learner, str(fold + 1)).id].rounds for fold in range(self.folds.count)
+        ]
+        return int(np.median(found))
+
+
+def forest_scores(task: str, said: Array, trees: int) -> Array:
+    return log_odds(said, 0.5 / trees) if is_class(task) else said
