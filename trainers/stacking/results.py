@@ -16,7 +16,7 @@ from trainers.kit.device import Device
 from trainers.kit.metrics import Metrics
 from trainers.stacking import plots, scores, stack, versions
 from trainers.stacking.devices import Places
-from trainers.stacking.settings import LEARNERS
+from trainers.stacking.settings import LEARNERS, is_class
 from trainers.stacking.table import Array, Table
 from trainers.stacking.units import ALL, Done, Unit, Work, parts
 
@@ -52,17 +52,20 @@ def finish(made: Made) -> Told:
         metrics |= {f"{task}_{name}": value for name, value in figures.items()}
         learners[task] = per_learner
     _folds(made)
-    return Told(metrics, {"learners": learners, "holdout": holdout(made.judging)})
+    return Told(metrics, {"learners": learners, "judged": judged(made.judging)})
 
 
-def holdout(judging: Table) -> dict[str, Any]:
-    """Which rows judged: two models can be compared by their figures only when this is the same. What is
-    known of the rows may change between them, what came of the rows may not."""
+def judged(judging: Table) -> dict[str, Any]:
+    """Which rows judged, and which figures count there: models are compared only where the rows are the same.
+    What is known of the rows may change between two models, what came of them may not."""
     seen = hashlib.sha256()
+    names: dict[bool, list[str]] = {True: [], False: []}
     for task in sorted(judging.targets):
         seen.update(task.encode())
         seen.update(np.ascontiguousarray(judging.targets[task], dtype="<f8"))
-    return {"digest": seen.hexdigest(), "rows": len(judging.rows), "tasks": sorted(judging.targets)}
+        names[is_class(task)].append(f"{task}_{scores.main_name(task)}")
+    said = {"holdout": seen.hexdigest(), "rows": len(judging.rows)}
+    return said | {"higher": names[True], "lower": names[False]}
 
 
 def out_of_fold(work: Work, done: Mapping[str, Done], task: str, learner: str) -> Array:
@@ -90,8 +93,8 @@ def _task(made: Made, task: str) -> tuple[dict[str, float], dict[str, Any]]:
     model = versions.of_units(
         task, made.kept.chosen[task], work.features, work.settings, made.done, fitted
     )  # fmt: skip
-    judged = model.base_scores(made.judging.rows, LEARNERS)
-    by_name = {"stack": fitted.scores(judged), **judged}
+    base = model.base_scores(made.judging.rows, LEARNERS)
+    by_name = {"stack": fitted.scores(base), **base}
     came = made.judging.targets[task]
     figures = {name: scores.quality(task, came, one) for name, one in by_name.items()}
     versions.save(made.output, model, work.settings, made.done)
