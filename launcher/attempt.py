@@ -7,7 +7,7 @@ from datetime import datetime
 from decimal import Decimal
 
 from launcher import guard
-from launcher.models import Access
+from launcher.models import Access, Fact
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,16 @@ class Sealed:
     at: datetime
     refused: str | None = None
     left_out: tuple[str, ...] = ()  # what lay in the output and is no part of the list
+
+    @classmethod
+    def told(cls, fact: Fact) -> Sealed:
+        d = fact.data
+        return cls(
+            **{name: d[name] for name in ("digest", "count", "size", "exit_code", "signal", "why")},
+            at=fact.at,
+            refused=d.get("refused"),
+            left_out=tuple(d.get("left_out") or ()),
+        )
 
 
 @dataclass(frozen=True)
@@ -57,6 +67,7 @@ class Attempt:
     kept: bool = False  # gone, but the place of its output still waits for a pull
     asleep: bool = False  # and that place is the stopped machine itself: to be read it has to be started
     woken: bool = False  # started again only to be read
+    noticed: str | None = None  # what a person was told to look at while it ran
     searched: bool = False  # whoever could look found nothing there to be fetched
     storage_usd_per_hour: Decimal = Decimal(0)  # while it is asleep
     before_usd: Decimal = Decimal(0)  # what it cost before `since`
@@ -94,3 +105,12 @@ class Checkpoint:
 class StopWish:
     id: str
     now: bool
+
+
+@dataclass(frozen=True)
+class Halt:
+    """Why the last engine left a run that is not over: nothing goes on before a person has looked."""
+
+    code: str
+    why: str
+    exit: int

@@ -108,19 +108,23 @@ def real_world(home: Home, folder: RunFolder, environ: Mapping[str, str]) -> Wor
     plan = read_plan(files, folder)
     log = logging.getLogger("launcher.calls")
 
+    def tick() -> None:
+        """Requests are answered and no call is cut short: what it asked for may have had its effect."""
+        world.tick_quietly()
+
     @cache
     def provider(choice: int) -> Provider:
-        inner = registry.load(plan.choices[choice].offer.provider, home)
+        inner = registry.load(plan.choices[choice].offer.provider, home, tick)
         return Wrapped(inner, clock, lambda verb, text: log.info("%s %s", verb, text))
 
-    return World(
+    world = World(
         plan=plan,
         folder=folder,
         versions=Versions(Path(plan.project)),
         files=files,
         clock=clock,
         provider=provider,
-        open_host=open_host,
+        open_host=lambda access: open_host(access, tick),
         push_set=lambda: pushset.gather(plan.job, home.scans),
         secrets=lambda refs: secret_values(refs, environ),
         token=lambda: secrets.token_hex(16),
@@ -131,6 +135,7 @@ def real_world(home: Home, folder: RunFolder, environ: Mapping[str, str]) -> Wor
         heard=lambda a: _touch(folder.attempt(a.n).heard),
         run_key=lambda: keys.pair(folder.keys),
     )
+    return world
 
 
 def _watched(folder: RunFolder) -> bool:

@@ -58,7 +58,7 @@ def _decide(world: World) -> Step | None:
 
 
 def _leave(world: World) -> RunState:
-    if world.state.ended is None and not world.state.wants_pull:
+    if world.state.ended is None and world.state.halted is None and not world.state.wants_pull:
         _give_up(world)
         world.record("ended", state=runstate.outcome(world.state).value)
     world.drop_hosts()

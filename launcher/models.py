@@ -242,6 +242,7 @@ class Access:
     image: str | None = None
     route: Route | None = None  # by ssh
     envs: str | None = None  # folder of environments that the host's runs share
+    container: str | None = None  # in which the run lives there, with files under the same names
 
 
 class ResourceState(StrEnum):

@@ -85,6 +85,8 @@ def _no_such_price(ask: Ask, target: Target, offer: Offer, refused: Sequence[Ref
 def _no_offer(ask: Ask, asked: Sequence[Target], refused: Sequence[Refusal]) -> LauncherError:
     names = " or ".join(target.name for target in asked) or "this machine"
     anything = "GPU" if ask.job.needs_gpu else "offer for this need"
+    if ask.need.gpu_count > 1:
+        anything = f"{ask.need.gpu_count} GPUs of one kind"
     wanted = " or ".join(ask.need.gpus) or anything
     return LauncherError(
         "no-offer",

@@ -13,14 +13,14 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Any
 
-from launcher.attempt import Attempt, Checkpoint, Sealed, StopWish
+from launcher.attempt import Attempt, Checkpoint, Halt, Sealed, StopWish
 from launcher.codec import load, parse_iso
-from launcher.errors import Exit
+from launcher.errors import Exit, KeyChanged
 from launcher.models import Access, Fact, Plan, State
 
 __all__ = [
-    "Attempt", "Checkpoint", "RunState", "Sealed", "Step", "StopWish", "apply", "exit_status",
-    "fold", "may_try_again", "next_choice", "next_step", "outcome", "shown"
+    "Attempt", "Checkpoint", "Halt", "RunState", "Sealed", "Step", "StopWish", "apply",
+    "exit_status", "fold", "may_try_again", "next_choice", "next_step", "outcome", "shown"
 ]  # fmt: skip
 
 MOST_IN_VAIN = 10  # create calls that were lost and made nothing: then the provider is at fault
@@ -52,6 +52,7 @@ class RunState:
     pull_failed: str | None = None
     discarded: bool = False  # what the machine still held was given up on purpose
     ended: State | None = None
+    halted: Halt | None = None  # until the next engine looks again
     floor: int = 0  # attempts before a reopening no longer count
 
     @property
@@ -148,22 +149,6 @@ def _settled(state: RunState, fact: Fact) -> RunState:
     return replace(state, attempts=tuple(attempts))
 
 
-def _sealed(fact: Fact) -> dict[str, Any]:
-    d = fact.data
-    sealed = Sealed(
-        d["digest"],
-        d["count"],
-        d["size"],
-        d["exit_code"],
-        d["signal"],
-        d["why"],
-        fact.at,
-        d.get("refused"),
-        tuple(d.get("left_out") or ()),
-    )
-    return {"sealed": sealed}
-
-
 def _with_checkpoint(state: RunState, d: Mapping[str, Any]) -> tuple[Checkpoint, ...]:
     """The newest is fetched first, so the order of facts is not the order of checkpoints."""
     fresh = Checkpoint(d["name"], d["digest"], (d.get("attempt", 0), d.get("written", 0.0)))
@@ -209,7 +194,8 @@ _ATTEMPT_FACTS: dict[str, Callable[[Fact], dict[str, Any]]] = {
         "deadline": parse_iso(f.data["deadline"]),
     },
     "deadline": lambda f: {"deadline": parse_iso(f.data["deadline"])},
-    "sealed": _sealed,
+    "sealed": lambda f: {"sealed": Sealed.told(f)},
+    "noticed": lambda f: {"noticed": f.data["code"]},
     "receipt": lambda f: {"receipt_at": f.at},
     "over": lambda f: {
         "over": f.data["why"],
@@ -237,7 +223,8 @@ _ATTEMPT_FACTS: dict[str, Callable[[Fact], dict[str, Any]]] = {
 
 # What each fact about the run changes in it.
 _RUN_FACTS: dict[str, Callable[[RunState, Fact], dict[str, Any]]] = {
-    "engine": lambda s, f: {"engines": s.engines + 1},
+    "engine": lambda s, f: {"engines": s.engines + 1, "halted": None},
+    "halted": lambda s, f: {"halted": Halt(f.data["code"], f.data["why"], f.data["exit"])},
     "stop": lambda s, f: {"stop": StopWish(f.data["id"], bool(f.data["now"]))},
     "answered": lambda s, f: {"answered": s.answered | {f.data["id"]}},
     "extended": lambda s, f: {
@@ -271,7 +258,7 @@ _RUN_FACTS: dict[str, Callable[[RunState, Fact], dict[str, Any]]] = {
 
 def next_step(state: RunState) -> Step | None:
     """None = nothing more to do for this run, now or ever, unless a person asks."""
-    if state.ended is not None:
+    if state.ended is not None or state.halted is not None:
         return None
     a = state.attempt
     if a is not None and (a.open or (a.kept and (not state.wants_pull or _stop_now(state)))):
@@ -318,14 +305,20 @@ def _after_failed_pull(state: RunState, a: Attempt) -> Step | None:
 
 def may_try_again(state: RunState) -> bool:
     """Whether another machine is to be asked for: wanted, allowed, and something is left to try."""
-    if state.stop is not None or state.sealed is not None:
-        return False
     attempts = state.attempts[state.floor :]
+    if state.stop is not None or state.sealed is not None or any(_met_a_stranger(state, a) for a in attempts):
+        return False
     tried = sum(a.instance is not None for a in attempts)
     in_vain = sum(a.instance is None and not a.blame for a in attempts)
     if tried >= state.plan.limits.max_attempts or in_vain >= MOST_IN_VAIN:
         return False
     return next_choice(state) is not None
+
+
+def _met_a_stranger(state: RunState, a: Attempt) -> bool:
+    """A host of the user's own showed another key than the known one. That is not passed over: somebody may
+    stand in between."""
+    return a.fault == KeyChanged.__name__ and not state.plan.choices[a.choice].offer.bills
 
 
 def next_choice(state: RunState) -> int | None:
@@ -362,6 +355,8 @@ def exit_status(state: RunState, shown: State) -> Exit:
         return Exit.LIMIT
     if shown is State.DONE:
         return Exit.DONE
+    if shown in (State.INTERRUPTED, State.WAITING) and state.halted is not None:
+        return Exit(state.halted.exit)
     if shown is State.FAILED and state.sealed is None:
         told = state.attempts[-1].status if state.attempts else None
         if told is not None:

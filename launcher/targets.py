@@ -291,7 +291,10 @@ def _lacks(offer: Offer, need: Need, job: Job, book: Book) -> str | None:
     if job.device is DeviceWish.CPU:
         return None
     if offer.gpu is not None and offer.gpu_count < need.gpu_count:
-        return f"{need.gpu_count} GPUs are asked for, and there are {offer.gpu_count} of {offer.gpu}"
+        there = f"is 1 {offer.gpu}" if offer.gpu_count == 1 else f"are {offer.gpu_count} {offer.gpu}"
+        return f"{need.gpu_count} GPUs of one kind are asked for, and there {there}"
+    if need.gpu_count > 1 and offer.gpu is None and offer.no_gpu is not None:
+        return f"{need.gpu_count} GPUs are asked for, and there is none: {offer.no_gpu}"
     if not need.gpus:
         return None
     wanted = " or ".join(need.gpus)

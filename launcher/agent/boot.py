@@ -39,7 +39,7 @@ def main() -> None:
             sys.exit(TOO_LATE)
         time.sleep(0.02)  # the agent comes by rename, and no system announces that to all of us
     env["LAUNCHER_BOOTED"] = repr(began)
-    os.execv(sys.executable, [sys.executable, "-I", "-S", agent, token])  # noqa: S606 - no shell is meant
+    os.execv(sys.executable, [sys.executable, "-I", "-X", "utf8", "-S", agent, token])  # noqa: S606 - no shell is meant
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ LOOK_AGAIN_S = 0.1
 CLEAR_LIMIT_S = 10.0  # what cannot be killed for so long keeps the results from nobody
 CLOSE_LIMIT_S = 15.0  # results never wait longer for the last checkpoints' hashes
 SEAL_AGAIN_S = 5.0
+RENAMED_SHOWN = 5
 IDLE_SOON = 0.75  # share of the idle limit after which a warning is due
 
 
@@ -224,6 +225,12 @@ class Course:
         self._enter("over")
         if facts.full:
             self._voice.warn("disk-full", "the machine's disk was full when the trainer had ended")
+        if facts.renamed:
+            names = ", ".join(facts.renamed[:RENAMED_SHOWN])
+            more = f" and {len(facts.renamed) - RENAMED_SHOWN} more" if facts.renamed[RENAMED_SHOWN:] else ""
+            self._voice.warn(
+                "names-escaped", f"names that no version can hold are kept escaped: {names}{more}"
+            )
         self._voice.emit(
             "sealed",
             sync=True,

@@ -1,7 +1,7 @@
 """What the GPUs do: by NVML, else by one nvidia-smi that keeps talking, else nothing.
 
 A reading is a list of records with name, util, mem_used_gb, mem_gb, power_w, temp_c, mig; what a device
-does not tell is None.
+does not tell is None. Only those are told of that are this run's to use: a neighbour's load is not ours.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ import ctypes
 import os
 import shutil
 import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from .tree import Tree
@@ -17,7 +19,7 @@ from .tree import Tree
 GB = 1e9
 NAME_BYTES = 96
 NO_VALUE = (1 << 64) - 1
-QUERY = "index,name,utilization.gpu,memory.used,memory.total,power.draw,temperature.gpu,mig.mode.current"
+QUERY = "index,uuid,name,utilization.gpu,memory.used,memory.total,power.draw,temperature.gpu,mig.mode.current"
 ASK_S = 20.0
 Gpu = dict[str, Any]
 
@@ -25,6 +27,55 @@ Gpu = dict[str, Any]
 class Gpus(Protocol):
     def read(self) -> list[Gpu] | None:
         """None = there are some, but they cannot be read now."""
+
+
+@dataclass
+class Card:
+    """One of the machine's: what it says of itself, or of each of its parts when it is cut (MIG)."""
+
+    uuid: str
+    name: str | None
+    parts: list[tuple[str, Gpu]] = field(default_factory=list)  # by their own uuids
+
+
+class Share:
+    """Which of the machine's GPUs are ours, by the words that CUDA itself obeys. Where a number could mean
+    another card to CUDA than to us, nothing is left out."""
+
+    def __init__(self, env: Mapping[str, str]) -> None:
+        said = env.get("CUDA_VISIBLE_DEVICES")
+        self._words = None if said is None else [word.strip() for word in said.split(",") if word.strip()]
+        self._numbers_are_places = env.get("CUDA_DEVICE_ORDER") == "PCI_BUS_ID"
+
+    @property
+    def empty(self) -> bool:
+        return self._words is not None and (not self._words or self._words[0].startswith("-"))
+
+    def of(self, cards: Sequence[Card]) -> list[Gpu] | None:
+        everything = [part for card in cards for _, part in card.parts]
+        if self._words is None or self.empty:
+            return [] if self.empty else everything
+        alike = self._numbers_are_places or len({card.name for card in cards}) <= 1
+        if not alike and any(word.isdecimal() for word in self._words):
+            return everything
+        found: list[Gpu] = []
+        for word in self._words:
+            named = _named(word, cards)
+            if not named:
+                break  # as CUDA does: what stands behind a wrong word is not seen
+            found += [part for part in named if all(part is not one for one in found)]
+        return found or None
+
+
+def _named(word: str, cards: Sequence[Card]) -> list[Gpu]:
+    if word.isdecimal():
+        return [part for card in cards[int(word) : int(word) + 1] for _, part in card.parts]
+    return [
+        part
+        for card in cards
+        for uuid, part in card.parts
+        if uuid.startswith(word) or (card.uuid and card.uuid.startswith(word))
+    ]
 
 
 class NoGpus:
@@ -51,7 +102,8 @@ class NvmlMissing(Exception):
 class Nvml:
     """NVIDIA's own library, spoken to without a wrapper. Every call answers 0 when it worked."""
 
-    def __init__(self, library: Any = None) -> None:
+    def __init__(self, library: Any = None, share: Share | None = None) -> None:
+        self._share = share or Share({})
         try:
             self._lib = ctypes.CDLL("libnvidia-ml.so.1") if library is None else library
         except OSError as fault:
@@ -63,29 +115,30 @@ class Nvml:
         count = self._number("nvmlDeviceGetCount_v2")
         if count is None:
             return None
-        found: list[Gpu] = []
+        cards: list[Card] = []
         for index in range(count):
             device = ctypes.c_void_p()
             if not self._did("nvmlDeviceGetHandleByIndex_v2", ctypes.c_uint(index), ctypes.byref(device)):
                 return None
-            slices = self._slices(device)
-            found += [self._describe(device, None)] if slices is None else slices
-        return found
+            slices, uuid = self._slices(device), self._uuid(device)
+            whole = [(uuid, self._describe(device, None))] if slices is None else slices
+            cards.append(Card(uuid, whole[0][1]["name"] if whole else None, whole))
+        return self._share.of(cards)
 
-    def _slices(self, device: ctypes.c_void_p) -> list[Gpu] | None:
+    def _slices(self, device: ctypes.c_void_p) -> list[tuple[str, Gpu]] | None:
         """The parts of a card that is cut (MIG), each as what it is; None for a whole card."""
         mode, pending = ctypes.c_uint(), ctypes.c_uint()
         if not self._did("nvmlDeviceGetMigMode", device, ctypes.byref(mode), ctypes.byref(pending)):
             return None
         if mode.value != 1:
             return None
-        found: list[Gpu] = []
+        found: list[tuple[str, Gpu]] = []
         for index in range(self._number("nvmlDeviceGetMaxMigDeviceCount", device) or 0):
             part = ctypes.c_void_p()
             if self._did(
                 "nvmlDeviceGetMigDeviceHandleByIndex", device, ctypes.c_uint(index), ctypes.byref(part)
             ):
-                found.append(self._describe(part, index))
+                found.append((self._uuid(part), self._describe(part, index)))
         return found
 
     def _describe(self, device: ctypes.c_void_p, mig: int | None) -> Gpu:
@@ -106,6 +159,11 @@ class Nvml:
             "mig": mig,
         }
 
+    def _uuid(self, device: ctypes.c_void_p) -> str:
+        told = ctypes.create_string_buffer(NAME_BYTES)
+        did = self._did("nvmlDeviceGetUUID", device, told, ctypes.c_uint(NAME_BYTES))
+        return told.value.decode(errors="replace") if did else ""
+
     def _number(self, call: str, *before: Any) -> int | None:
         value = ctypes.c_uint()
         return value.value if self._did(call, *before, ctypes.byref(value)) else None
@@ -118,7 +176,8 @@ class Nvml:
 class Smi:
     """One nvidia-smi that prints a line per GPU and second; the newest line of each counts."""
 
-    def __init__(self, tree: Tree) -> None:
+    def __init__(self, tree: Tree, share: Share | None = None) -> None:
+        self._share = share or Share({})
         self._pipe, mouth = os.pipe()
         os.set_blocking(self._pipe, False)
         try:
@@ -136,7 +195,7 @@ class Smi:
         tree.helpers.add(child.pid)
         child.returncode = 0  # the tree buries it; this object must not wait for it, too
         self._rest = b""
-        self._newest: dict[str, Gpu] | None = {}
+        self._newest: dict[int, Card] | None = {}
 
     def read(self) -> list[Gpu] | None:
         """What it said last; None when it has gone."""
@@ -151,18 +210,18 @@ class Smi:
             *lines, self._rest = (self._rest + data).split(b"\n")
             for line in lines:
                 self._take(line.decode(errors="replace"))
-        return list(self._newest.values()) if self._newest else None
+        return self._share.of([self._newest[at] for at in sorted(self._newest)]) if self._newest else None
 
     def close(self) -> None:
         os.close(self._pipe)
 
     def _take(self, line: str) -> None:
         words = [word.strip() for word in line.split(",")]
-        if len(words) != len(QUERY.split(",")) or self._newest is None:
+        if len(words) != len(QUERY.split(",")) or self._newest is None or not words[0].isdecimal():
             return  # its complaints are no readings
-        index, name, util, used, total, power, temperature, mig = words
+        index, uuid, name, util, used, total, power, temperature, mig = words
         cut = mig == "Enabled"  # it tells nothing of the parts: their load is unknown
-        self._newest[index] = {
+        said: Gpu = {
             "name": name,
             "util": None if cut else _figure(util, 1),
             "mem_used_gb": _figure(used, 1.048576e-3),
@@ -171,6 +230,7 @@ class Smi:
             "temp_c": _figure(temperature, 1),
             "mig": "cut" if cut else None,
         }
+        self._newest[int(index)] = Card(uuid, name, [(uuid, said)])
 
 
 def _figure(word: str, factor: float) -> float | None:
@@ -181,12 +241,15 @@ def _figure(word: str, factor: float) -> float | None:
 
 
 def find(tree: Tree) -> Gpus:
+    share = Share(os.environ)
+    if share.empty:
+        return NoGpus()
     try:
-        return Nvml()
+        return Nvml(share=share)
     except NvmlMissing:
         pass  # the next way
     try:
-        return Smi(tree)
+        return Smi(tree, share)
     except OSError:  # no nvidia-smi either
         return NoGpus()
 

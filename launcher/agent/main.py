@@ -52,6 +52,7 @@ def run(token: str) -> int:
         python="{}.{}.{}".format(*sys.version_info),
         platform=f"{sys.platform} {os.uname().machine}",
         taken=spool.taken(),
+        executable=sys.executable,
     )
     return Agent(spool, Mind(boot), Tree(token), booted).run()
 

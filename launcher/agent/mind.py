@@ -256,6 +256,7 @@ class Mind:
             boot=boot.boot,
             pid=boot.pid,
             python=boot.python,
+            executable=boot.executable,
             platform=boot.platform,
         )
         ends, limit = round(self.ends - now, 3), round(min(self.ends, self._boot_end) - now, 3)

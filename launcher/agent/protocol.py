@@ -71,6 +71,7 @@ class Boot:
     python: str = ""
     platform: str = ""
     taken: int = 0  # the highest command that an earlier life of this spool took
+    executable: str = ""  # the Python that runs it
 
 
 def _pace(data: Event, key: str) -> float | None:
@@ -182,6 +183,7 @@ class Sealed:
     bytes: int
     skipped: tuple[str, ...] = ()
     full: bool = False  # the disk had no room left
+    renamed: tuple[str, ...] = ()  # what no version could have held by the name it had
 
 
 @dataclass(frozen=True)

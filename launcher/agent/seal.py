@@ -1,7 +1,8 @@
 """The sealed list: every file of the output with size and sha256. The same tree gives the same bytes.
 
-Links, devices, pipes, what cannot be read and names that could not be kept at home are left out and named;
-nothing outside the folder is read.
+Links, devices, pipes and what cannot be read are left out and named; nothing outside the folder is read. A
+name that no version can hold is written anew first, its odd bytes as %XX: what is in the file is worth more
+than how it was called.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from .spool import Spool
 
 CHUNK = 1 << 20
 NAMES = 100  # of what was left out, so many by name
+NAME_BYTES = 240  # of one name, where it had to be written anew
 
 
 RESERVED = ("manifest.json", ".launcher")  # in a finished version these are not the trainer's
@@ -24,8 +26,58 @@ RESERVED = ("manifest.json", ".launcher")  # in a finished version these are not
 
 def can_be_kept(name: str) -> bool:
     """Whether a version may hold it: the client refuses a list with such a name whole, and rightly."""
-    odd = any(char < " " or "\x7f" <= char < "\xa0" or "\ud800" <= char < "\ue000" for char in name)
-    return not odd and name.split("/", maxsplit=1)[0] not in RESERVED
+    return not any(map(_odd, name)) and name.split("/", maxsplit=1)[0] not in RESERVED
+
+
+def _odd(char: str) -> bool:
+    return char < " " or "\x7f" <= char < "\xa0" or "\ud800" <= char < "\ue000"
+
+
+def kept_as(raw: bytes, top: bool) -> bytes:
+    """The name of one file or folder as a version can hold it: mostly as it is."""
+    name = raw.decode("utf-8", "surrogateescape")
+    if can_be_kept(name if top else f"x/{name}"):
+        return raw
+    plain = [not _odd(char) and char != "%" for char in name]
+    if all(plain):
+        plain[0] = False  # it is one of ours
+    pairs = zip(name, plain, strict=True)
+    fresh = "".join(char if is_plain else _escaped(char) for char, is_plain in pairs).encode()
+    if len(fresh) > NAME_BYTES:
+        mark = hashlib.sha256(raw).hexdigest()[:8]
+        fresh = fresh[: NAME_BYTES - 10].decode("utf-8", "ignore").encode() + f"%{mark}".encode()
+    return fresh
+
+
+def _escaped(char: str) -> str:
+    return "".join(f"%{byte:02X}" for byte in char.encode("utf-8", "surrogateescape"))
+
+
+def rename_odd(folder: str) -> tuple[str, ...]:
+    """Deepest first, so that each is found by the path it has. What was called how, told in plain letters."""
+    told = []
+    for place, folders, files in os.walk(os.fsencode(folder), topdown=False):
+        for raw in sorted([*folders, *files]):
+            fresh = kept_as(raw, place == os.fsencode(folder))
+            if fresh != raw and (as_it_is := _renamed(place, raw, fresh)) is not None:
+                told.append(f"{_shown(raw)} as {_shown(as_it_is)}")
+    return tuple(told)
+
+
+def _renamed(place: bytes, raw: bytes, fresh: bytes) -> bytes | None:
+    for at in range(1, 100):
+        name = fresh if at == 1 else fresh[: NAME_BYTES - 4] + f"%{at}".encode()
+        if not os.path.lexists(os.path.join(place, name)):
+            try:
+                os.rename(os.path.join(place, raw), os.path.join(place, name))
+            except OSError:  # not ours to change: it is left out, and named
+                return None
+            return name
+    return None
+
+
+def _shown(raw: bytes) -> str:
+    return repr(raw.decode("utf-8", "backslashreplace"))
 
 
 class NotPlain(Exception):
@@ -65,9 +117,11 @@ def seal(spool: Spool, output: str) -> Sealed | SealFailed:
     folder = spool.at(output)
     files: list[File] = []
     skipped: list[str] = []
+    renamed: tuple[str, ...] = ()
     if os.path.lexists(folder) and not (os.path.isdir(folder) and spool.holds(folder)):
         skipped.append(".")  # a link out of the run's own folder, or no folder at all
     elif os.path.isdir(folder):
+        renamed = rename_odd(folder)
         for name, plain in walk(folder):
             file = _hashed(folder, name) if plain and can_be_kept(name) else None
             if file is None:
@@ -85,7 +139,7 @@ def seal(spool: Spool, output: str) -> Sealed | SealFailed:
     more = [f"and {len(skipped) - NAMES} more"] if len(skipped) > NAMES else []
     digest = hashlib.sha256(data).hexdigest()
     named = [name.encode("utf-8", "backslashreplace").decode() for name in skipped[:NAMES]]
-    return Sealed(digest, len(files), sum(f.size for f in files), (*named, *more), full)
+    return Sealed(digest, len(files), sum(f.size for f in files), (*named, *more), full, renamed)
 
 
 def _hashed(folder: str, name: str) -> File | None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -24,19 +25,29 @@ from launcher.models import Choice, State
 from launcher.providers import registry
 from launcher.report import documents, lines, moving, versions
 from launcher.report.view import RunView
+from launcher.runstate import Halt
 from launcher.store import Versions
 
 LAST_LINES = 20
 LAST_BYTES = 64 * 1024
 
 
-def follow(view: RunView, *, as_json: bool, board: bool = False) -> None:
-    """Look until the run ends or the person leaves, then say how it stands. Raises the exit status."""
+def follow(
+    view: RunView,
+    *,
+    as_json: bool,
+    board: bool = False,
+    until: Callable[[RunView, State], bool] | None = None,
+) -> None:
+    """Look until the run ends or the person leaves, then say how it stands. Raises the exit status; returns
+    only where `until` ended the look."""
     out = sys.stderr if as_json else sys.stdout
     follower = Follower(view, prog(), out, board=board, as_json=as_json)
-    state = follower.run()
+    state = follower.run(until)
     if follower.left:
         raise click.exceptions.Exit(Exit.VIEW_LEFT)
+    if follower.met:
+        return
     finish(view, state, as_json=as_json)
 
 
@@ -130,18 +141,25 @@ def trouble(view: RunView, state: State) -> LauncherError | None:
         return None
     code, sentence = told
     refused = view.state.sealed.refused if view.state.sealed is not None else None
+    details = (refused,) if refused and refused not in sentence else ()
+    if state is State.FAILED and view.state.sealed is None:
+        details = (*details, *lines.other_refusals(view))
+    if view.state.halted is not None:
+        details = (*details, f"Then: {prog()} resume {view.plan.run}")
     return LauncherError(
         code,
         sentence,
         exit=runstate.exit_status(view.state, state),
-        details=(refused,) if refused and refused not in sentence else (),
+        details=details,
         hint=_check(view) or _next(view, state) or f"logs {view.plan.run}",
         billed=_billed(view),
     )
 
 
 def _told(view: RunView, state: State) -> tuple[str, str] | None:
-    sealed, label = view.state.sealed, view.plan.label
+    sealed, label, halted = view.state.sealed, view.plan.label, view.state.halted
+    if halted is not None and state in (State.INTERRUPTED, State.WAITING):
+        return halted.code, _halted(view, halted)
     if state is State.FAILED and sealed is not None:
         return _failed(view, sealed)
     if state is State.FAILED and _stranger(view):
@@ -165,14 +183,25 @@ def _told(view: RunView, state: State) -> tuple[str, str] | None:
     return None
 
 
+def _halted(view: RunView, halted: Halt) -> str:
+    """What the host does meanwhile; that it was not asked is why nobody knows."""
+    a, now = view.attempt, datetime.now(UTC)
+    if a is None or not a.open:
+        return halted.why
+    told = f"ends it by {lines.clock(a.d, now)}" if now < a.d else f"was to end it by {lines.clock(a.d, now)}"
+    return f"{halted.why}; what runs there goes on unseen, and its own guard {told}"
+
+
 def _stranger(view: RunView) -> bool:
     return bool(view.state.attempts) and view.state.attempts[-1].fault == KeyChanged.__name__
 
 
 def _check(view: RunView) -> str | None:
     """Nothing goes on before a person has looked at the host."""
-    name = view.offer.target.partition(":")[2]
-    return f"host check {name}" if name and _stranger(view) and view.state.sealed is None else None
+    name, halted = view.offer.target.partition(":")[2], view.state.halted is not None
+    return (
+        f"host check {name}" if name and (halted or (_stranger(view) and view.state.sealed is None)) else None
+    )
 
 
 def _failed(view: RunView, sealed: runstate.Sealed) -> tuple[str, str]:

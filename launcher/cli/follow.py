@@ -77,6 +77,7 @@ class Follower:
         self._passed = 0 if view.state.started_at is None else max(0, len(view.state.attempts) - 1)
         self._interrupts = 0
         self.left = False  # the person went, the run goes on
+        self.met = False  # what was waited for came
 
     def run(self, until: Callable[[RunView, State], bool] | None = None) -> State:
         """Until the run's end, or `until`, or until the person leaves. Returns what was shown last."""
@@ -87,9 +88,8 @@ class Follower:
                 self._view.refresh()
                 state = self._view.shown(now)
                 self._show(state, now)
-                if self._over(state, time.monotonic() - began) or (
-                    until is not None and until(self._view, state)
-                ):
+                self.met = until is not None and until(self._view, state)
+                if self.met or self._over(state, time.monotonic() - began):
                     break
                 if presses.count > self._interrupts:
                     self._interrupts = presses.count

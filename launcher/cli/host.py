@@ -270,6 +270,8 @@ def _holder(one: Holding, facts: Facts) -> str:
     where = f"GPU {at}: " if at is not None else ""
     if one.run:
         return f"{where}{one.user}, run {one.run}"
+    if one.pid is None:
+        return f"{where}{one.user}, by its lease alone"
     memory = f", {one.used_mb / 1024:.1f} GiB" if one.used_mb is not None else ""
     return f"{where}{one.user}, process {one.pid}{memory}"
 

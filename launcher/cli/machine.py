@@ -56,7 +56,8 @@ class Machine:
     @property
     def python(self) -> str:
         """What runs our own small programs there."""
-        return sys.executable if self.access.kind == "process" else "python3"
+        hello = next((e for e in reversed(self.events()) if e["ev"] == "hello"), {})
+        return sys.executable if self.access.kind == "process" else str(hello.get("executable") or "python3")
 
     def envs(self, home: Home) -> str:
         """Where environments by digest lie there."""
@@ -72,12 +73,10 @@ class Machine:
         return list(parse_events(data.split(b"\n")[:-1]))
 
     def agent(self) -> int | None:
-        """Its process, where it can be seen from there."""
+        """Its process, as whatever runs beside it sees it."""
         hello = next((e for e in reversed(self.events()) if e["ev"] == "hello"), {})
         pid = hello.get("pid")
-        if not isinstance(pid, int) or (pid == 1 and self.access.kind != "container"):
-            return None  # in a container of its own on that host
-        return pid
+        return pid if isinstance(pid, int) else None
 
     def prepared(self) -> str | None:
         """The Python of the environment that was made for the job."""

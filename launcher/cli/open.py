@@ -22,7 +22,7 @@ from launcher.cli.follow import Interrupts
 from launcher.cli.here import home, json_option, project
 from launcher.cli.live import Lines, harmless
 from launcher.cli.machine import Machine, machine, over, reached
-from launcher.errors import Exit, HostError, LauncherError, usage
+from launcher.errors import Exit, HostError, HostUnreachable, LauncherError, usage
 from launcher.remote.base import Host
 from launcher.remote.process import ProcessHost
 from launcher.remote.tunnel import Tunnel
@@ -123,6 +123,7 @@ def _beside(m: Machine, what: str, port: int, tick: Callable[[], None], shown: C
         place, program, far, path = None, None, 0, ""
         if what.isdecimal():
             far = int(what)
+            _looked(host, far)
         else:
             place, program = _place(m, host), _program(m, what)
             there = attend.begun(place, program, _telling(what, "the run's machine"), _until(m, tick))
@@ -133,6 +134,16 @@ def _beside(m: Machine, what: str, port: int, tick: Callable[[], None], shown: C
             shown(run, what, tunnel.port, path, far)
             _look(m, tick, tunnel, place, program)
     print(f"{run} has ended, and {what} with it", file=sys.stderr)
+
+
+def _looked(host: Host, far: int) -> None:
+    """Whoever waits before an empty page shall know why; what listens only later is led here all the same."""
+    try:
+        host.connect(far).close()
+    except HostUnreachable:
+        raise
+    except HostError as e:
+        show.warning(f"{e}; it may still come")
 
 
 def _look(

@@ -15,6 +15,7 @@ from launcher.cli.asking import Dashed, after_dashes
 from launcher.cli.here import run_argument, the_run
 from launcher.cli.machine import Machine, machine, unreachable
 from launcher.errors import HostError, usage
+from launcher.remote.inside import entering
 from launcher.ssh.quoting import line
 
 SHELL = 'exec "${SHELL:-$(command -v bash || command -v sh)}"'
@@ -29,7 +30,7 @@ class Led(Dashed):
 @run_argument
 @click.option("-t", "--tty", is_flag=True, help="A terminal for the command, too: it draws or asks.")
 def command(run: str | None, tty: bool) -> None:
-    """A shell on the run's machine, in its project folder; or CMD, whose exit status becomes ours."""
+    """A shell where the run lives, in its project folder; or CMD, whose exit status becomes ours."""
     m, words = machine(the_run(run)), after_dashes()
     tty = (tty or not words) and sys.stdin.isatty() and sys.stdout.isatty()
     if m.access.kind == "process":
@@ -60,6 +61,8 @@ def _by_ssh(m: Machine, words: Sequence[str], tty: bool) -> None:
     there = list(words) or ["sh", "-c", SHELL]
     # The shell over there reads one line again: it goes to the folder, which may be gone, then on.
     far = line(["cd", m.folder]) + b" && exec " + line(["env", *env, *there])
+    if m.access.container is not None:
+        far = b"exec " + line(entering(m.access.container, ["sh", "-c", os.fsdecode(far)], tty=tty))
     argv = [
         "ssh",
         "-F",

@@ -31,6 +31,12 @@ def command(run: str | None, printed: bool, as_json: bool) -> None:
     place, name = home(), m.view.plan.run
     file, line = sshfiles.offer(place, m.view.folder, route), sshfiles.include(place)
     text = file.read_text()
+    if m.access.container is not None:
+        print(
+            f"{name} lives in the container {m.access.container} there; the alias leads to the host itself, "
+            f"where its files are. Inside: {prog()} ssh {name}",
+            file=sys.stderr,
+        )
     if as_json:
         show.json({"run": name, "host": name, "file": str(file), "include": line, "block": text})
     elif printed:

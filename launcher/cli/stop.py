@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 import click
@@ -19,6 +20,8 @@ from launcher.errors import Exit, LauncherError, usage
 from launcher.models import State
 from launcher.report.lines import clock
 from launcher.report.view import RunView
+
+UNHEARD_S = 10.0  # a stop that a host took no notice of for so long is told of
 
 
 @click.command("stop")
@@ -37,7 +40,40 @@ def command(run: str | None, now: bool, yes: bool, as_json: bool) -> None:
         if now and (view.state.wants_pull or view.shown(datetime.now(UTC)) is State.WAITING):
             print(f"{view.plan.run}: its waiting results are thrown away", file=sys.stderr)
         ask_engine(view, "stop", now=now)
-    follow_to_end(view, as_json=as_json)
+    follow_to_end(view, as_json=as_json, until=_goes_unheard(datetime.now(UTC)))
+    raise _unconfirmed(view, now)
+
+
+def _goes_unheard(asked: datetime) -> Callable[[RunView, State], bool]:
+    """A machine of the user's own does not answer: its engine goes on asking, a person need not wait for it.
+    What bills is told by its own state."""
+
+    def unheard(view: RunView, _: State) -> bool:
+        a, now = view.attempt, datetime.now(UTC)
+        if a is None or not a.open or a.access is None or a.access.host_key != "known":
+            return False
+        if (now - max(asked, a.end_asked_at or asked)).total_seconds() < UNHEARD_S:
+            return False
+        return a.end_asked_at is not None or (view.unheard_s(now) or 0.0) >= UNHEARD_S
+
+    return unheard
+
+
+def _unconfirmed(view: RunView, at_once: bool) -> LauncherError:
+    a, now, target = view.attempt, datetime.now(UTC), view.offer.target
+    end = "its deadline"
+    if a is not None:
+        end = clock(a.d, now) if now < a.d else f"{clock(a.d, now)}, which is over"
+    then = "is ended" if at_once else "is stopped and what it made comes home"
+    return LauncherError(
+        "end-unconfirmed",
+        f"{target} does not answer, so nobody can say that {view.plan.run} has ended; its own guard ends it "
+        f"there by {end}",
+        exit=Exit.MAYBE_BILLING,
+        details=(f"The run's engine goes on asking here: once {target} answers, the run {then}.",),
+        hint=f"status {view.plan.run}",
+        billed="nothing: it is a machine of your own",
+    )
 
 
 def _ask(view: RunView) -> None:
@@ -68,10 +104,12 @@ def ask_engine(view: RunView, verb: str, **data: object) -> str:
     )
 
 
-def follow_to_end(view: RunView, *, as_json: bool) -> None:
-    """Like the view of `run`, but an end that was asked for is a success."""
+def follow_to_end(
+    view: RunView, *, as_json: bool, until: Callable[[RunView, State], bool] | None = None
+) -> None:
+    """Like the view of `run`, but an end that was asked for is a success. Returns where `until` ended it."""
     try:
-        follow(view, as_json=as_json)
+        follow(view, as_json=as_json, until=until)
     except click.exceptions.Exit as e:
         raise click.exceptions.Exit(
             Exit.DONE if e.exit_code in (Exit.LIMIT, Exit.TRAINER) else e.exit_code

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from launcher.hostwords import HostWish
+    from launcher.remote.base import Tick
     from launcher.store import Home
 
 MODULES = {
@@ -71,11 +72,12 @@ def settle(home: Home, wishes: Mapping[str, HostWish], origin: Callable[[str], s
         import_module(PLACED["ssh"]).settle(home, wishes, origin)
 
 
-def load(name: str, home: Home | None = None) -> Provider:
-    """The provider, made by its module's `make()`; one with places is made for the one that is named."""
+def load(name: str, home: Home | None = None, tick: Tick = lambda: None) -> Provider:
+    """The provider, made by its module's `make()`; one with places is made for the one that is named, and
+    lets `tick` in while a place does not answer."""
     kind, _, place = name.partition(":")
     if kind in PLACED and place and home is not None:
-        placed: Provider = import_module(PLACED[kind]).make(home, place)
+        placed: Provider = import_module(PLACED[kind]).make(home, place, tick)
         return placed
     if name not in MODULES:
         near = did_you_mean(name, MODULES)

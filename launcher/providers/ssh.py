@@ -19,6 +19,7 @@ from launcher.hosts import Device, Facts, HostBook, HostRecord
 from launcher.hostwords import HostWish
 from launcher.models import Access, Json, Need, Offer, Order, Resource, ResourceState, RuntimeKind, Traits
 from launcher.providers.base import Check
+from launcher.remote.base import Tick
 from launcher.store import Home
 
 KIND = "ssh"
@@ -33,12 +34,12 @@ LEAST_FREE_GB = 1.0  # a host with less comes after all others
 class SshProvider:
     traits = Traits(boots="machine", bills=False, token_idempotent=True, keeps_output=True, overrun_s=15)
 
-    def __init__(self, record: HostRecord) -> None:
+    def __init__(self, record: HostRecord, tick: Tick = lambda: None) -> None:
         from launcher.providers.ssh_way import Way  # a list of names shall not pay for it
 
         self.name = f"{KIND}:{record.name}"
         self._record = record
-        self._way = Way(self.name, record.route, record.fingerprint)
+        self._way = Way(self.name, record.route, record.fingerprint, tick=tick)
 
     def check(self) -> tuple[Check, ...]:
         try:
@@ -65,7 +66,7 @@ class SshProvider:
             owner=order.owner,
             ends_in_s=order.ends_in_s,
             gpus=order.wants_gpu,
-            must=order.require_gpu or bool(order.need.gpus),
+            must=order.require_gpu or bool(order.need.gpus) or order.need.gpu_count > 1,
             count=order.need.gpu_count,
             model=order.offer.id.removeprefix(self.name).removeprefix(":") or None,
             boot_guard=order.boot_guard,
@@ -164,6 +165,7 @@ class SshProvider:
             host_key="known",
             route=route,
             envs=None if env.get("container") else f"{seen['home']}/{ENVS}",
+            container=env.get("container"),
         )
         return replace(made, access=access)
 
@@ -212,8 +214,8 @@ def _of_no_use(facts: Facts | None) -> bool:
     return facts.fault is not None or (facts.disk_free_gb is not None and facts.disk_free_gb < LEAST_FREE_GB)
 
 
-def make(home: Home, place: str) -> SshProvider:
-    return SshProvider(HostBook(home).get(place))
+def make(home: Home, place: str, tick: Tick = lambda: None) -> SshProvider:
+    return SshProvider(HostBook(home).get(place), tick)
 
 
 def meet(home: Home, place: str) -> None:

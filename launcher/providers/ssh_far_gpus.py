@@ -2,8 +2,8 @@
 
 Travels with ssh_far.py. A GPU is free when no process of any user computes on it and no run holds its lease:
 a socket in the kernel whose name is taken for the whole machine, over all users, and which dies with the
-process that holds it. A second socket beside it carries the holder's name. Standard library only,
-Python >= 3.10.
+process that holds it. A second socket beside it carries the holder's name. A name is anybody's to take, so
+the kernel is asked whose socket it really is. Standard library only, Python >= 3.10.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import os
 import pwd
 import shutil
 import socket
+import struct
 import subprocess
 from contextlib import ExitStack, suppress
 from typing import Any
@@ -24,6 +25,10 @@ SMI_PLACES = ":/usr/bin:/usr/local/bin:/usr/local/nvidia/bin:/usr/lib/wsl/lib"
 LEASE, HELD = "\0launcher-gpu-", "\0launcher-held-"
 SOCKET_NAME = 107
 ANSWER_S = 10.0
+SOCK_DIAG, BY_FAMILY, REQUEST = 4, 20, 1  # the kernel's own list of sockets, as `ss` reads it
+SHOW_UID, UID_IS = 0x40, 7
+ANY = 0xFFFFFFFF
+HEAD = struct.Struct("=IHHII")
 
 
 class Refused(Exception):
@@ -95,6 +100,9 @@ class Survey:
 def holder_words(one: Json) -> str:
     if one.get("run"):
         return f"{one['user']}'s run {one['run']}"
+    if one["pid"] is None:
+        find = "ss -xap | grep launcher-gpu"
+        return f"a process of {one['user']} that took its lease and is no run (they find it by: {find})"
     memory = f" with {one['used_mb'] / 1024:.1f} GiB" if one["used_mb"] is not None else ""
     return f"{one['user']} (process {one['pid']}{memory})"
 
@@ -120,15 +128,52 @@ def user_name(uid: int) -> str:
 
 
 def leases() -> list[Json]:
-    """Runs that hold a GPU, of any user: their sockets' names tell."""
+    """Who holds a GPU, of any user. The lease counts; a name only if it is the same user's socket."""
+    leased: dict[str, int | None] = {}
+    named: dict[tuple[str, int | None], tuple[str, str]] = {}
+    for name, inode in _abstract():
+        if name.startswith(LEASE[1:]):
+            leased[name[len(LEASE) - 1 :]] = owner_of(inode)
+        elif name.startswith(HELD[1:]):
+            uuid, user, run = [*name[len(HELD) - 1 :].split("/", 2), "", ""][:3]
+            named[uuid, owner_of(inode)] = (user, run)
+    found = []
+    for uuid, uid in leased.items():
+        user, run = named.get((uuid, uid), ("somebody who cannot be seen from here", ""))
+        user = user if uid is None else user_name(uid)
+        found.append({"uuid": uuid, "user": user, "pid": None, "used_mb": None, "run": run or None})
+    return found
+
+
+def _abstract() -> list[tuple[str, int]]:
+    """The names of the abstract sockets here, and their inodes."""
     found = []
     with suppress(OSError), open("/proc/net/unix", encoding="utf-8", errors="replace") as table:
         for line in table:
-            name = line.rstrip("\n").rpartition(" @")[2]
-            if name.startswith(HELD[1:]):
-                uuid, user, run = [*name[len(HELD) - 1 :].rstrip("@").split("/", 2), "", ""][:3]
-                found.append({"uuid": uuid, "user": user, "pid": None, "used_mb": None, "run": run})
+            head, at, name = line.rstrip("\n").partition(" @")
+            if at and name.startswith("launcher-"):
+                found.append((name.rstrip("@"), int(head.split()[6])))
     return found
+
+
+def owner_of(inode: int) -> int | None:
+    """The user who made that socket, by the kernel's word; None where it does not tell."""
+    ask = struct.pack("=BBHIIIII", socket.AF_UNIX, 0, 0, ANY, inode, SHOW_UID, ANY, ANY)
+    with (
+        suppress(OSError, struct.error),
+        socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, SOCK_DIAG) as line,
+    ):
+        line.settimeout(1)
+        line.send(HEAD.pack(HEAD.size + len(ask), BY_FAMILY, REQUEST, 1, 0) + ask)
+        told = line.recv(1 << 16)
+        if HEAD.unpack_from(told)[1] == BY_FAMILY:
+            at = HEAD.size + 16  # behind the socket's family, state and inode
+            while at + 4 <= len(told):
+                size, kind = struct.unpack_from("=HH", told, at)
+                if kind == UID_IS:
+                    return int(struct.unpack_from("=I", told, at + 4)[0])
+                at += max(4, size + 3 & ~3)
+    return None
 
 
 def lease(gpus: Survey, ask: Json, held: ExitStack) -> tuple[list[str], list[int]]:

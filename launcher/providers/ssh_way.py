@@ -27,28 +27,41 @@ from launcher.errors import (
 )
 from launcher.models import Json, Route
 from launcher.providers import ssh_keys
-from launcher.ssh.connection import Connection, connect
+from launcher.remote.base import Tick
+from launcher.ssh.connection import Connection, connect, still
 from launcher.ssh.errors import KeyMismatch, LoginRefused, as_of_a_socket
 from launcher.ssh.quoting import line
+from launcher.ssh.waiting import SLICE_S, Ticker
 
 CONNECT_S = 8.0
 CONTROL_S = 25.0
 MOST_BYTES = 16 << 20  # of an answer, and of what comes before it
 SULKS_S = 2.0
 MARK = b"launcher-far "
-NO_PROGRAM, NOT_TOLD = 127, -1
+NO_PROGRAM, NOT_TOLD, TOO_OLD = 127, -1, 97
 PROGRAM = tuple(f"launcher.providers.{name}" for name in ("ssh_far_gpus", "ssh_far_docker", "ssh_far"))
-# What the host's python3 is told to do: take the program in, unless it is too old to understand it.
-BOOT = """
+# What a python of the host is told to do: take the program in, unless it is too old to understand it.
+BOOT = f"""
 import sys
 if sys.version_info < (3, 10):
-    sys.stdout.write('launcher-far {"old": "%d.%d.%d"}\\n' % sys.version_info[:3])
-else:
-    import json, types
-    for name, size in json.loads(sys.stdin.buffer.readline()):
-        module = sys.modules[name] = types.ModuleType(name)
-        exec(compile(sys.stdin.buffer.read(size), name, "exec"), module.__dict__)
-    module.main()
+    sys.exit({TOO_OLD})
+import json, types
+for name, size in json.loads(sys.stdin.buffer.readline()):
+    module = sys.modules[name] = types.ModuleType(name)
+    exec(compile(sys.stdin.buffer.read(size), name, "exec"), module.__dict__)
+module.main()
+"""
+PYTHONS = ("python3", *(f"python3.{minor}" for minor in range(19, 9, -1)), "python")
+# The first that is new enough becomes it all; where none is, the newest word of theirs is told.
+FIND = f"""
+for p in {" ".join(PYTHONS)}; do
+    command -v "$p" >/dev/null || continue
+    "$p" -I -c "$1"; s=$?
+    [ $s = {TOO_OLD} ] || exit $s
+    old=$("$p" -I -c 'import sys; sys.stdout.write("%d.%d.%d" % sys.version_info[:3])')
+done
+[ -n "$old" ] || exit {NO_PROGRAM}
+echo; echo 'launcher-far {{"old": "'$old'"}}'
 """
 REFUSALS: dict[str, type[NoCapacity] | type[BadOrder] | type[Busy] | type[VendorBug]] = {
     "busy": NoCapacity,
@@ -75,9 +88,15 @@ class Channel(Protocol):
 
 class Way:
     def __init__(
-        self, name: str, route: Route, fingerprint: str | None = None, connect_s: float = CONNECT_S
+        self,
+        name: str,
+        route: Route,
+        fingerprint: str | None = None,
+        connect_s: float = CONNECT_S,
+        tick: Tick = still,
     ) -> None:
         self._name, self.route, self._connect_s = name, route, connect_s
+        self._tick = Ticker(tick)
         self._fingerprint = fingerprint
         self._connection: Connection | None = None
         self._channel: Channel | None = None
@@ -128,7 +147,7 @@ class Way:
         try:
             if not self.route.pins and self._fingerprint is not None:
                 self.route = self._pinned(self._fingerprint)
-            return connect(self.route, timeout=self._connect_s)
+            return connect(self.route, timeout=self._connect_s, tick=self._tick)
         except KeyMismatch as e:
             raise KeyChanged(f"{self._name}: {e}", surely_no_effect=True) from e
         except LoginRefused as e:
@@ -148,7 +167,8 @@ class Way:
         sources = [(name, _source(name)) for name in PROGRAM]
         head = json.dumps([(name, len(source)) for name, source in sources]).encode() + b"\n"
         try:
-            channel = connection.open_session(line(["python3", "-I", "-c", BOOT]), timeout=self._connect_s)
+            begin = line(["sh", "-c", FIND, "sh", BOOT])
+            channel = connection.open_session(begin, timeout=self._connect_s, tick=self._tick)
             channel.settimeout(CONTROL_S)
         except (HostUnreachable, OSError) as e:
             raise Unreachable(f"{self._name} cannot be asked: {e}", surely_no_effect=True) from e
@@ -167,15 +187,9 @@ class Way:
             channel.settimeout(CONTROL_S)
             with as_of_a_socket():
                 channel.sendall(question)
+            channel.settimeout(SLICE_S)
             while (answer := self._taken()) is None:
-                channel.settimeout(max(0.1, until - time.monotonic()))
-                with as_of_a_socket():
-                    data = channel.recv(1 << 16)
-                if not data:
-                    raise self._ended(channel)
-                self._rest += data
-                if len(self._rest) > MOST_BYTES:
-                    raise VendorBug(f"{self._name} answers with more than can be meant")
+                self._listen(channel, until)
         except TimeoutError as e:
             raise Unreachable(f"{self._name} did not answer in time") from e
         except OSError as e:
@@ -183,8 +197,24 @@ class Way:
                 raise self._ended(channel) from e
             raise Unreachable(f"the connection to {self._name} broke: {e}") from e
         if "old" in answer:
-            raise BadOrder(f"{self._name}: python3 there is {answer['old']}, and 3.10 or newer is needed")
+            raise BadOrder(f"{self._name}: the python there is {answer['old']}, and 3.10 or newer is needed")
         return answer
+
+    def _listen(self, channel: Channel, until: float) -> None:
+        """A little more of its answer, or a moment of waiting."""
+        self._tick()
+        try:
+            with as_of_a_socket():
+                data = channel.recv(1 << 16)
+        except TimeoutError:
+            if time.monotonic() >= until:
+                raise
+            return
+        if not data:
+            raise self._ended(channel)
+        self._rest += data
+        if len(self._rest) > MOST_BYTES:
+            raise VendorBug(f"{self._name} answers with more than can be meant")
 
     def _taken(self) -> Json | None:
         """The next answer, past whatever the user's shell prints before it."""

@@ -23,8 +23,11 @@ TOKEN = "LAUNCHER_INSTANCE"  # noqa: S105 - a label, not a secret
 
 
 class Couriered:
-    def __init__(self, open_channel: Callable[[], Channel], *, message: int = CHUNK) -> None:
+    def __init__(
+        self, open_channel: Callable[[], Channel], *, message: int = CHUNK, tick: Tick | None = None
+    ) -> None:
         self._open_channel = open_channel
+        self._tick = tick  # for calls that bring none
         self._channel: Channel | None = None
         self._message = message  # how many bytes of files go in one round trip
 
@@ -117,7 +120,7 @@ class Couriered:
         most: int = 0,
     ) -> tuple[Json, bytes]:
         """`again`: repeating it does no harm, so a courier that died is replaced once."""
-        channel = self._free_channel(changes)
+        channel, tick = self._free_channel(changes), tick or self._tick
         try:
             return channel.call(ask, payload, timeout=timeout, tick=tick, most=most)
         except Broken:

@@ -1,6 +1,6 @@
-"""The client's side of a relay in a container: a Pipe over an engine's attached stream.
+"""The client's side of a relay in a container: a Pipe over an engine's attached stream, or another way in.
 
-What comes loses the engine's frames and then the relay's own; what goes gets the relay's. Frames bytes,
+What comes loses that way's frames and then the relay's own; what goes gets the relay's. Frames bytes,
 nothing else: it knows neither engines nor what is spoken over it.
 """
 
@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from launcher.errors import HostError, HostUnreachable
 from launcher.remote.base import Pipe
+from launcher.remote.channel import Framing
 from launcher.remote.frames import EngineFrames
 
 _HEAD = 4
@@ -19,10 +20,17 @@ _TAIL = 2000
 
 
 class Relayed:
-    def __init__(self, stream: Pipe, let_go: Callable[[], object], port: int, patience_s: float) -> None:
+    def __init__(
+        self,
+        stream: Pipe,
+        let_go: Callable[[], object],
+        port: int,
+        patience_s: float,
+        frames: Framing | None = None,
+    ) -> None:
         self._stream = stream
         self._let_go = let_go
-        self._frames = EngineFrames()
+        self._frames = frames or EngineFrames()
         self._raw = bytearray()  # of the relay: pieces with their heads
         self._left = 0  # of the piece that is being taken
         self._ended = False

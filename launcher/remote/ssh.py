@@ -19,9 +19,9 @@ from pathlib import Path
 
 from launcher.errors import HostError, HostUnreachable
 from launcher.models import Access, Route
-from launcher.remote import treesync
+from launcher.remote import inside, treesync
 from launcher.remote.base import Done, Listed, Pipe, Progress, Sending, Tick, Tree, Wanted, unseen
-from launcher.remote.channel import TAIL, Channel, Wire, message
+from launcher.remote.channel import TAIL, Channel, Wire, harmless, message
 from launcher.remote.couriered import ANSWER_S, Couriered, checked
 from launcher.remote.fetching import Rest, fetch
 from launcher.remote.sessions import ARRIVED, Session, opened
@@ -56,16 +56,18 @@ class NoPython(HostError):
 
 
 class SshHost:
-    def __init__(self, access: Access) -> None:
+    def __init__(self, access: Access, tick: Tick = still) -> None:
         if access.route is None:
             raise ValueError("a host by SSH needs a route")
         self.root = access.root
         self._route = access.route
+        self._container = access.container
         self._connection: Connection | None = None
         self._opening = threading.RLock()  # a tunnel's threads share the connection
         self._under_way = False
         self._python: str | None = None  # its name there, once it is known
-        self._courier = Couriered(self._open_channel, message=MESSAGE)
+        self._tick = tick  # for calls that bring none of their own
+        self._courier = Couriered(self._open_channel, message=MESSAGE, tick=tick)
         self._shell: Shelled | None = None
 
     # The verbs of a host.
@@ -74,7 +76,13 @@ class SshHost:
         return self._verbs().run(argv, stdin=stdin, cwd=cwd, timeout=timeout)
 
     def start(self, argv: Sequence[str], *, cwd: str = ".") -> None:
-        self._verbs().start(argv, cwd=cwd)
+        """Where the run lives: inside its container, if it has one there."""
+        if self._container is None:
+            self._verbs().start(argv, cwd=cwd)
+            return
+        done = self.run(inside.left_there(self._container, argv, posixpath.join(self.root, cwd)))
+        if done.exit_code:
+            raise HostError(f"{argv[0]} could not be started in the container: {harmless(done.stderr)}")
 
     def read(self, path: str, offset: int = 0, limit: int = 1 << 20) -> bytes:
         return self._verbs().read(checked(path), offset, limit)
@@ -108,6 +116,10 @@ class SshHost:
 
     def connect(self, port: int) -> Pipe:
         connection = self._connected()
+        if self._container is not None:
+            until = time.monotonic() + ANSWER_S
+            session, _ = opened(connection, inside.relay(self._container, port), until, still)
+            return inside.led_on(session, port, ANSWER_S)
         try:
             return Session(connection.open_port(port))
         except HostUnreachable as why:
@@ -123,7 +135,7 @@ class SshHost:
 
     # The way there.
 
-    def _connected(self, tick: Tick = still) -> Connection:
+    def _connected(self, tick: Tick | None = None) -> Connection:
         with self._opening:
             if self._connection is None or not self._connection.alive:
                 if self._under_way:  # a tick() of our own that wants something of the host
@@ -132,7 +144,7 @@ class SshHost:
                     self._connection.close()
                 self._under_way = True
                 try:
-                    self._connection = _knocked(self._route, tick)
+                    self._connection = _knocked(self._route, tick or self._tick)
                 finally:
                     self._under_way = False
             return self._connection
@@ -149,7 +161,7 @@ class SshHost:
                 raise
         return opened(self._connected(tick), argv, until, tick, keep=keep, ahead=ahead)
 
-    def _verbs(self, tick: Tick = still) -> Couriered | Shelled:
+    def _verbs(self, tick: Tick | None = None) -> Couriered | Shelled:
         """The courier; or the shell, once it was seen that there is no python."""
         self._connected(tick)
         if self._shell is None and self._python is None:
@@ -160,7 +172,7 @@ class SshHost:
         return self._shell or self._courier
 
     def _open_channel(self) -> Channel:
-        return Channel(self._courier_wire(still), lambda: None)
+        return Channel(self._courier_wire(self._tick), lambda: None)
 
     def _courier_wire(self, tick: Tick, first: bytes = b"") -> Wire:
         """A courier under way, its source sent to it: a command line has no room for it everywhere. `first`:

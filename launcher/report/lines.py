@@ -7,7 +7,9 @@ from decimal import Decimal
 
 from launcher import guard, telemetry
 from launcher.models import State
+from launcher.remote.channel import harmless
 from launcher.report.view import RunView
+from launcher.runstate import Attempt
 
 
 def money(usd: Decimal | float) -> str:
@@ -92,6 +94,21 @@ def passed_over(view: RunView, first: int) -> list[str]:
     return found
 
 
+def other_refusals(view: RunView) -> list[str]:
+    """Of a run that no machine would have: what each one before the last said. The last one's words stand
+    above, and may be the least telling."""
+    last = view.why() or ""
+    told = dict.fromkeys(_refusal(view, a) for a in view.state.attempts[:-1] if a.over)
+    return [one for one in told if one != last and last not in one]
+
+
+def _refusal(view: RunView, a: Attempt) -> str:
+    """Of which machine it is told; one target may have several kinds of them."""
+    offer, why = view.plan.choices[a.choice].offer, a.over or "given up"
+    of = offer.target if offer.gpu is None else f"{offer.target}, {offer.gpu}"
+    return why if offer.target in why and (offer.gpu is None or offer.gpu in why) else f"{of}: {why}"
+
+
 def meter(view: RunView, now: datetime, width: int | None = None) -> str:
     """One line that says it all. Where it does not fit, money and end stay and metrics go, the last first."""
     state = view.shown(now)
@@ -116,13 +133,15 @@ def board(view: RunView, now: datetime) -> list[str]:
     took = [duration(seconds)] if seconds is not None else []
     rows = [
         ("run", f"{view.plan.run}  {view.shown(now).value}  on {view.offer.target}"),
-        ("progress", " · ".join(progress(sample)) or "nothing said yet"),
+        ("progress", " · ".join(progress(sample)) or view.last_line() or "nothing said yet"),
         ("machine", " · ".join(device(sample)) or "no sample yet"),
         ("money", " · ".join(cost(view, now))),
         ("time", " · ".join([*took, *end(view, now)]) or "not started"),
     ]
     if quiet := silence(view, now):
         rows.append(("line", f"{quiet}; the run goes on there"))
+    if view.state.halted is not None:
+        rows.append(("stopped", "nobody drives it: a person has to look first"))
     if warned := view.warnings():
         rows.append(("warning", warned[-1]))
     return [f"  {name:<9} {text}" for name, text in rows]
@@ -131,14 +150,16 @@ def board(view: RunView, now: datetime) -> list[str]:
 def attention(view: RunView, now: datetime, prog: str) -> str | None:
     """A run without a living engine: what it is, what it costs, when it ends by itself, how to go on."""
     name, state, a = view.plan.run, view.shown(now), view.attempt
-    if state is State.WAITING:
+    halted = view.state.halted
+    if state is State.WAITING and halted is None:
         return f"{name}: results wait; fetch: {prog} pull {name}"
     if state is State.MAYBE_BILLING:
         return f"{name}: may still be billing; end it: {prog} resume {name}"
-    if state is not State.INTERRUPTED:
+    if state not in (State.INTERRUPTED, State.WAITING):
         return None
     rate = f"{money(a.usd_per_hour)}/h" if a is not None and view.offer.bills else "$0"
     end = ""
     if a is not None and a.open:
         end = f", its machine {'ends' if now < a.d else 'was to end'} itself by {clock(a.d, now)}"
-    return f"{name}: its engine died ({rate}{end}); go on: {prog} resume {name}"
+    why = harmless(halted.why.encode()) if halted is not None else "its engine died"
+    return f"{name}: {why} ({rate}{end}); go on: {prog} resume {name}"

@@ -20,10 +20,12 @@ from launcher.errors import Exit, LauncherError, usage
 from launcher.events import parse_events
 from launcher.files import held
 from launcher.models import Offer, Plan, State
+from launcher.remote.channel import harmless
 from launcher.runstate import Attempt, RunState
 from launcher.store import AttemptFolder, Home, RunFolder
 
 SILENT_S = 5.0
+LINE_BYTES, LINE = 4096, 120  # of the last line that a trainer printed
 
 
 @dataclass
@@ -94,6 +96,8 @@ class RunView:
             self.state = runstate.apply(self.state, fact)
             if fact.kind == "answered":
                 self.answers[fact.data["id"]] = str(fact.data.get("outcome"))
+            elif fact.kind == "noticed":
+                self._warned.append(str(fact.data.get("message")))
 
     @property
     def engine_alive(self) -> bool:
@@ -126,7 +130,7 @@ class RunView:
         return (folder.spool / "sealed.json").exists() or folder.sealed.exists()
 
     def warnings(self) -> tuple[str, ...]:
-        """What the agents warned of, oldest first. Reads only what is new since the last question."""
+        """What engines noticed and agents warned of, oldest first. Reads only what is new."""
         while data := self._events.read(len(self.state.attempts)):
             *lines, self._torn = (self._torn + data).split(b"\n")
             self._warned += [str(e.get("message")) for e in parse_events(lines) if e["ev"] == "warned"]
@@ -134,25 +138,43 @@ class RunView:
 
     def silent_s(self, now: datetime) -> float | None:
         """For how long a running trainer's machine has not answered, once that is longer than a breath."""
+        if not self.engine_alive or self.shown(now) is not State.RUNNING:
+            return None
+        still = self.unheard_s(now)
+        return round(still, 1) if still is not None and still >= SILENT_S else None
+
+    def unheard_s(self, now: datetime) -> float | None:
+        """Since its machine last answered, if it ever did."""
         a = self.state.attempt
-        if a is None or not self.engine_alive or self.shown(now) is not State.RUNNING:
+        if a is None:
             return None
         try:
-            heard = self.folder.attempt(a.n).heard.stat().st_mtime
+            return now.timestamp() - self.folder.attempt(a.n).heard.stat().st_mtime
         except FileNotFoundError:
             return None
-        still = now.timestamp() - heard
-        return round(still, 1) if still >= SILENT_S else None
 
     def sample(self) -> telemetry.Sample | None:
         a = self.state.attempt
         return telemetry.last(self.folder.attempt(a.n).telemetry) if a is not None else None
+
+    def last_line(self) -> str | None:
+        """What the trainer printed last, while it says nothing of steps."""
+        a = self.state.attempt
+        try:
+            with self.folder.attempt(a.n if a is not None else 1).log.open("rb") as f:
+                f.seek(max(0, f.seek(0, 2) - LINE_BYTES))
+                said = [harmless(line) for line in f.read().replace(b"\r", b"\n").split(b"\n")]
+        except FileNotFoundError:
+            return None
+        return next((line[:LINE] for line in reversed(said) if line), None)
 
     def why(self) -> str | None:
         """The last thing that went wrong, in its own words."""
         s = self.state
         if s.ended is State.DONE:
             return None
+        if s.halted is not None:
+            return s.halted.why
         if s.pull_failed is not None:
             return s.pull_failed
         if s.sealed is not None and s.sealed.refused is not None:

@@ -10,6 +10,7 @@ import hashlib
 import json
 from pathlib import Path
 
+from launcher.errors import HostDiskFull
 from launcher.events import parse_events
 from launcher.models import Json
 from launcher.remote.base import Host, Wanted
@@ -18,6 +19,8 @@ from launcher.world import World
 
 CHUNK = 1 << 18
 HEARD_EVERY_S = 1.0
+# A few blocks of what the agent holds back for the list of results: far more is left for that.
+_ROOM = "import os; os.truncate('reserve', max(0, os.path.getsize('reserve') - 65536))"
 STREAMS = ("events.jsonl", "telemetry.jsonl", "log", "setup.log")
 
 
@@ -28,6 +31,7 @@ class Link:
         self._folder = world.attempt_folder(a)
         self._leased_at: float | None = None
         self._heard_at = 0.0
+        self.disk_full = False  # a command did not fit there
         self.events: list[Json] = []
         self._rest = b""
         world.files.make_folder(self._folder.root)
@@ -48,13 +52,21 @@ class Link:
 
     # --- commands ----------------------------------------------------------------------------
 
-    def send(self, verb: str, **data: object) -> None:
-        """Numbers rise over engines too: the count of engines is in the journal."""
+    def send(self, verb: str, *, pressing: bool = False, **data: object) -> None:
+        """Numbers rise over engines too: the count of engines is in the journal. What presses is told on a
+        full disk, too."""
         memory, key = self._w.memory, f"sent:{self._a.n}"
         memory[key] = memory.get(key, 0) + 1
         n = self._w.state.engines * 1_000_000 + memory[key]
         body = json.dumps({"n": n, "verb": verb, **data}).encode()
-        self.host.write(f"in/{n:012d}.json", body)
+        try:
+            self.host.write(f"in/{n:012d}.json", body)
+        except HostDiskFull:
+            self.disk_full = True
+            if not pressing:
+                raise
+            self.host.run(["python3", "-I", "-c", _ROOM])
+            self.host.write(f"in/{n:012d}.json", body)
 
     def lease(self) -> None:
         """A living client keeps the machine alive while it is made ready: renewed at a third of the limit."""

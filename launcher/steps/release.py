@@ -12,11 +12,11 @@ from datetime import timedelta
 from pathlib import Path
 from typing import cast
 
-from launcher.errors import Busy, Gone, ProviderError
+from launcher.errors import Busy, Gone, KeyChanged, ProviderError
 from launcher.models import Resource, ResourceState
 from launcher.providers.base import Pausing, Provider
 from launcher.runstate import Attempt
-from launcher.steps import sight
+from launcher.steps import halting, sight
 from launcher.world import World
 
 SLOWEST_S = 60.0
@@ -33,8 +33,8 @@ def release(w: World) -> None:
     if sight.pauses(provider) and _holds(w, a) and _put_to_sleep(w, a, provider):
         return
     failures = absent = 0
-    lived = False
-    while absent < 2:
+    lived = unseen = False
+    while absent < 2 and not unseen:
         w.tick_quietly()
         proves = w.clock.now().timestamp() >= sight.visible_by(provider, w, a)  # as of before the look
         try:
@@ -43,14 +43,19 @@ def release(w: World) -> None:
             _terminate(provider, left)
             absent = 0 if left else min(absent + 1, 2 if proves else 1)
             failures = 0
-        except ProviderError:
+        except ProviderError as e:
             failures, absent = failures + 1, 0
-        if absent < 2:
+            unseen = halting.ended_itself(w, a, provider)
+            if isinstance(e, KeyChanged) and not unseen:
+                halting.halt(w, halting.CHANGED, e.reason)
+                return
+        if absent < 2 and not unseen:
             w.wait_quietly(_pause(provider, failures, absent))
     _tidy(w, a, provider)
     kept = provider.traits.keeps_output and not sight.pauses(provider) and w.state.wants_pull
     until = w.clock.now() if lived else sight.billed_until(provider, w, a)
-    evidence = "twice not listed, and ended by its own id"
+    seen = "twice not listed, and ended by its own id"
+    evidence = "nobody could look: its own guard ended it at its deadline" if unseen else seen
     w.about(a, "gone", evidence=evidence, kept=kept, billed_until=until)
 
 

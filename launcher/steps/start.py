@@ -14,8 +14,10 @@ from launcher import guard, plan
 from launcher.codec import parse_iso
 from launcher.errors import HostDiskFull, HostError
 from launcher.models import Access, DeviceWish, Json, RuntimeKind
+from launcher.providers.base import Provider
 from launcher.runstate import Attempt
-from launcher.steps import sight
+from launcher.ssh.errors import KeyMismatch
+from launcher.steps import halting, sight
 from launcher.steps.link import Link, link
 from launcher.steps.watch import granted, record_sealed
 from launcher.world import World
@@ -40,15 +42,22 @@ def start(w: World) -> None:
     except HostError as e:
         provider = w.provider(a.choice)
         w.drop_hosts()
+        if isinstance(e, KeyMismatch) and halting.by_stranger(w, a, provider, str(e)):
+            return
         if isinstance(e, HostDiskFull) and line.last("started") is None:  # no order fits there, however often
             w.about(a, "over", why=f"the machine's disk is full: {e}", blame=True)
             return
         if sight.vanished(provider, w, a):
             w.about(a, "over", why=f"the machine ended while it was made ready: {e}", blame=False)
-        elif sight.outlived(provider, w, a):
+        elif sight.outlived(provider, w, a) and not _may_hold(w, a, provider, str(e)):
             w.about(a, "over", why="deadline", blame=False)
         else:
             w.wait(1)
+
+
+def _may_hold(w: World, a: Attempt, provider: Provider, unheard: str) -> bool:
+    """The order to start was given, and what came of it lies on a host that does not answer."""
+    return w.attempt().start_asked and halting.out_of_reach(w, a, provider, unheard)
 
 
 def _started(w: World, a: Attempt, line: Link, event: Json) -> None:
@@ -100,7 +109,7 @@ def _prepared(w: World, a: Attempt, line: Link) -> str | None:
     event = line.last("prepared")
     if event is None:
         if w.memory.get(f"prepare:{a.n}") is None:
-            line.send("prepare", argv=_prepare_argv(w, a), cwd=f"project/{a.pushed}", env={})
+            line.send("prepare", argv=_prepare_argv(w, a, line), cwd=f"project/{a.pushed}", env={})
             w.memory[f"prepare:{a.n}"] = True
         event = _await(w, a, line, "prepared")
     if event is None:
@@ -123,13 +132,22 @@ def _python(event: Json) -> str | None:
         return None
 
 
-def _prepare_argv(w: World, a: Attempt) -> list[str]:
+def _own_python(access: Access, line: Link) -> str:
+    """Far away the one that runs the agent: python3 there may be too old for it, with a newer one beside."""
+    if access.kind != "ssh":
+        return "python3"
+    if line.last("hello") is None:
+        line.sync(("events.jsonl",))
+    return str((line.last("hello") or {}).get("executable") or "python3")
+
+
+def _prepare_argv(w: World, a: Attempt, line: Link) -> list[str]:
     runtime = w.plan.choices[a.choice].runtime
     access = a.access
     assert access is not None
     kept = w.envs if access.kind == "process" else access.envs
     into = kept or f"{access.root}/envs"
-    argv = ["python3", "-I", f"{access.root}/agent.pyz", "env", "--into", into]
+    argv = [_own_python(access, line), "-I", f"{access.root}/agent.pyz", "env", "--into", into]
     if runtime.requirements is not None:
         argv += ["--requirements", runtime.requirements]
     if runtime.setup:
@@ -151,7 +169,7 @@ def _command(w: World, a: Attempt, line: Link, python: str | None) -> None:
     line.send(
         "start",
         job={
-            "argv": _argv(w, a, python),
+            "argv": _argv(w, a, python, line),
             "cwd": cwd,
             "env": _env(w, a, a.access, output),
             "secret_file": "secret.json" if secrets else None,
@@ -169,13 +187,16 @@ def _command(w: World, a: Attempt, line: Link, python: str | None) -> None:
     )
 
 
-def _argv(w: World, a: Attempt, python: str | None) -> list[str]:
-    """`python` in the command means the environment's; an image or a host without one has python3."""
+def _argv(w: World, a: Attempt, python: str | None, line: Link) -> list[str]:
+    """`python` in the command means the environment's; an image without one has python3, and a host the one
+    that its agent runs by."""
     argv = list(w.plan.job.argv)
     runtime = w.plan.choices[a.choice].runtime
     if argv[0] in ("python", "python3"):
         if python is not None:
             argv[0] = python
+        elif runtime.kind is RuntimeKind.ENV and a.access is not None and a.access.kind == "ssh":
+            argv[0] = _own_python(a.access, line)
         elif runtime.kind is RuntimeKind.IMAGE or (a.access is not None and a.access.kind == "ssh"):
             argv[0] = "python3"
     return argv

@@ -11,12 +11,13 @@ from dataclasses import replace
 from datetime import datetime
 
 from launcher import guard
-from launcher.errors import HostDiskFull, HostError, ProviderError, Stopped
+from launcher.errors import HostDiskFull, HostError, HostUnreachable, KeyChanged, ProviderError, Stopped
 from launcher.models import Limits
 from launcher.providers.base import Provider
 from launcher.remote.base import Tick
 from launcher.runstate import Attempt
-from launcher.steps import early, sight
+from launcher.ssh.errors import KeyMismatch
+from launcher.steps import early, halting, sight
 from launcher.steps.link import Link, link
 from launcher.world import World
 
@@ -34,13 +35,17 @@ def watch(w: World) -> None:
         _search(w, a, provider)
         return
     look = _Watching(w, a, provider, link(w, a))
-    while w.attempt().sealed is None and w.attempt().over is None:
+    while w.attempt().sealed is None and w.attempt().over is None and w.state.halted is None:
         w.tick_quietly()
         if w.state.stop is not None and w.state.stop.now:
             return
         try:
             look.glance()
             early.bring(w, a, look.line, look.meanwhile)
+        except KeyMismatch as e:
+            w.drop_hosts()
+            if halting.by_stranger(w, a, provider, str(e)):
+                return
         except HostError:
             w.drop_hosts()  # the next look connects anew; until then the agent goes on by itself
         except Stopped:
@@ -64,8 +69,18 @@ class _Watching:
     def glance(self) -> None:
         with suppress(HostDiskFull):  # told again at the next glance; what it says is heard all the same
             _steer(self._w, self._a, self.line)
+        if self.line.disk_full:
+            self._tell_full()
         self.line.sync()
         self._looked = self._w.clock.now().timestamp()
+
+    def _tell_full(self) -> None:
+        """Once: whoever reads it can make room, or stop the run."""
+        w, a = self._w, self._w.attempt()
+        if a.noticed is None:
+            target = w.plan.choices[a.choice].offer.target
+            told = f"{target}: its disk is full; what the trainer writes there is lost while it is"
+            w.about(a, "noticed", code="disk-full", message=told)
 
     def is_time_to_ask(self) -> bool:
         now = self._w.clock.now().timestamp()
@@ -143,7 +158,7 @@ def _steer(w: World, a: Attempt, line: Link) -> None:
     memory = w.memory
     stop = w.state.stop
     if stop is not None and memory.get(f"stop-sent:{a.n}") is None:
-        line.send("stop", now=False, why="stop")
+        line.send("stop", pressing=True, now=False, why="stop")
         memory[f"stop-sent:{a.n}"] = True
     wanted = (a.n, w.state.max_time_s, w.state.max_cost)
     if memory.get("granted") != wanted:
@@ -178,24 +193,30 @@ def granted(w: World, a: Attempt, begun: datetime) -> Limits:
 
 def _look(w: World, a: Attempt, provider: Provider, line: Link) -> None:
     """Only positive evidence ends an attempt: gone by the provider's word, or past every deadline."""
+    unheard: str | None = None
     try:
         idle = not sight.computes(provider, a)
         if idle and (sight.stopped(provider, a) is not None or sight.surely_gone(provider, w, a)):
-            _last_look(w, a, line)
+            _last_look(w, a, provider, line)
             return
-    except ProviderError:
-        pass  # no answer is no evidence; the deadline below still counts
-    if sight.outlived(provider, w, w.attempt()):
-        _last_look(w, a, line)
-        if w.attempt().sealed is None and w.attempt().over is None:
-            w.about(a, "over", why="deadline", blame=False)
+    except KeyChanged as e:
+        halting.halt(w, halting.CHANGED, e.reason)
+        return
+    except ProviderError as e:
+        unheard = e.reason  # no answer is no evidence; the deadline below still counts
+    if sight.outlived(provider, w, w.attempt()) and not halting.out_of_reach(w, a, provider, unheard):
+        _last_look(w, a, provider, line)
 
 
-def _last_look(w: World, a: Attempt, line: Link) -> None:
+def _last_look(w: World, a: Attempt, provider: Provider, line: Link) -> None:
     """Where output outlives the machine, its last words may still be read."""
     try:
         line.drain()
         early.checkpoints(w, line, line.host, _patient(w))
+    except HostUnreachable as e:
+        w.drop_hosts()
+        if halting.out_of_reach(w, a, provider, str(e)):
+            return
     except HostError:
         pass  # nothing outlived it
     if line.last("sealed") is not None:

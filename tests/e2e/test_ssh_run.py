@@ -109,6 +109,16 @@ def test_a_host_that_makes_no_environments_says_how_to_mend_it(someone: HostedPe
         someone.leaves_nothing(box)
 
 
+def test_a_newer_python_beside_an_old_one_is_used(someone: HostedPerson) -> None:
+    with sshd_container("openssh") as box:
+        box.ages_python((3, 7, 3))
+        someone.knows("old", box)
+        someone.writes("says.py", SAYS)
+        done = someone.hosted("ssh:old", "python", "says.py", "by", "3.11")
+        assert (done.code, done.json()["state"]) == (0, "done"), done.stderr
+        someone.leaves_nothing(box)
+
+
 # --- people and engines that go away ----------------------------------------------------------------
 
 

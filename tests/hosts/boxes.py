@@ -132,6 +132,11 @@ class Box:
             text = "\n".join(lines).replace("'", "")
             self.sh(f"printf '%s\\n' '{text}' >/run/gpus/new && mv /run/gpus/new /run/gpus/{name}.csv")
 
+    def ages_python(self, version: tuple[int, int, int], really: str = "/usr/bin/python3.11") -> None:
+        """Its python3 says that it is that old; the true one stays where it lies."""
+        old = f'exec {really} -I -c "import sys; sys.version_info = {version}; exec(sys.argv[1])" "$3"'
+        self.sh(f"cd /usr/bin; rm -f python3; printf '%s\\n' '#!/bin/sh' '{old}' >python3; chmod 755 python3")
+
     def occupied(self, gpu: Gpu, *, user: str = "guest", used_mb: int = 4096) -> App:
         """A process of that user now computes on that GPU, as far as anybody can see."""
         pid = int(self.sh("sleep 600 >/dev/null 2>&1 & echo $!", user=user))

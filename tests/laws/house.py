@@ -215,6 +215,7 @@ EXCEPTIONS: dict[str, dict[str, str]] = {
         "launcher.cli.host": "docker is a program that a host may have, and `check` tells",
         "launcher.providers.ssh_far": "docker is a program that a host may have",
         "launcher.providers.ssh_far_docker": "docker is a program that a host may have",
+        "launcher.remote.inside": "docker is a program that a host may have",
     },
     "heavy imports wait until they are used": {
         "launcher.ssh.transport": "is imported itself only where a connection is made",

@@ -78,25 +78,41 @@ def test_links_pipes_and_what_cannot_be_read_are_named_never_followed(spool: Spo
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "kept", "told"),
     [
-        (b"\xff\xfe", "\\udcff\\udcfe"),
-        (b"new\nline", "new\nline"),
-        (b"manifest.json", "manifest.json"),
-        (b".launcher", ".launcher"),
+        (b"\xff\xfe", "%FF%FE", "'\\\\xff\\\\xfe' as '%FF%FE'"),
+        (b"new\nline 100%", "new%0Aline 100%25", "'new\\nline 100%' as 'new%0Aline 100%25'"),
+        ("\x1b[2J한국".encode(), "%1B[2J한국", "'\\x1b[2J한국' as '%1B[2J한국'"),
+        (b"manifest.json", "%6Danifest.json", "'manifest.json' as '%6Danifest.json'"),
+        (b"%41", "%41", None),
     ],
 )
-def test_names_a_version_cannot_hold_are_left_out_and_told(
-    spool: Spool, tmp_path: Path, name: bytes, told: str
+def test_names_a_version_cannot_hold_are_kept_escaped_and_told(
+    spool: Spool, tmp_path: Path, name: bytes, kept: str, told: str | None
 ) -> None:
     output = tmp_path / "output"
-    (output / "kept.json").write_text("{}")
     Path(os.fsdecode(os.fsencode(output) + b"/" + name)).write_text("1")
     sealed = seal(spool, "output")
     assert isinstance(sealed, Sealed)
-    assert sealed.skipped == (told,)
+    assert (sealed.skipped, sealed.renamed) == ((), (told,) if told else ())
     (row,) = json.loads((tmp_path / "sealed.json").read_bytes())["files"]
-    assert row["path"] == "kept.json"
+    assert row["path"] == kept and (output / kept).read_text() == "1"
+    again = seal(spool, "output")
+    assert isinstance(again, Sealed) and (again.renamed, again.digest) == ((), sealed.digest)
+
+
+def test_escaped_names_of_folders_of_the_same_kind_and_of_great_length(spool: Spool, tmp_path: Path) -> None:
+    output = os.fsencode(tmp_path / "output")
+    os.makedirs(output + b"/.launcher/a\nb/manifest.json")
+    for name in (b"/.launcher/a\nb/manifest.json/x", b"/a\tb", b"/a%09b", b"/" + b"\x01" * 250):
+        Path(os.fsdecode(output + name)).write_bytes(name)
+    sealed = seal(spool, "output")
+    assert isinstance(sealed, Sealed) and sealed.skipped == ()
+    paths = [row["path"] for row in json.loads((tmp_path / "sealed.json").read_bytes())["files"]]
+    long, *short = sorted(paths)
+    assert short == ["%2Elauncher/a%0Ab/manifest.json/x", "a%09b", "a%09b%2"]
+    assert long.startswith("%01%01") and len(long) <= 240
+    assert {(tmp_path / "output" / p).read_bytes() for p in paths[-2:]} == {b"/a\tb", b"/a%09b"}
 
 
 def test_a_folder_that_is_missing_or_leads_elsewhere_seals_nothing(spool: Spool, tmp_path: Path) -> None:

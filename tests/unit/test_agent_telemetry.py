@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from launcher.agent.gpu import Nvml, NvmlMissing, Smi
+from launcher.agent.gpu import Nvml, NvmlMissing, Share, Smi
 from launcher.agent.metrics import READ_BYTES, Metrics
 from launcher.agent.tree import Tree
 from launcher.agent.usage import Meter
@@ -121,6 +121,7 @@ class Library:
                 self.put(out, 200 + n.value) if n.value < 2 else 6
             ),
             "nvmlDeviceGetName": self.name,
+            "nvmlDeviceGetUUID": self.uuid,
             "nvmlDeviceGetUtilizationRates": self.load,
             "nvmlDeviceGetMemoryInfo": self.memory,
             "nvmlDeviceGetPowerUsage": lambda d, out: self.put(out, 250_500) if d.value < 200 else 3,
@@ -136,6 +137,11 @@ class Library:
     @staticmethod
     def name(device: Any, buffer: Any, size: Any) -> int:
         buffer.value = b"Card" if device.value < 200 else b"Card MIG 1g.10gb"
+        return 0
+
+    @staticmethod
+    def uuid(device: Any, buffer: Any, size: Any) -> int:
+        buffer.value = f"{'GPU' if device.value < 200 else 'MIG'}-{device.value}".encode()
         return 0
 
     @staticmethod
@@ -166,6 +172,32 @@ def test_nvml_tells_cards_and_slices_as_what_they_are() -> None:
     assert (first["util"], first["power_w"]) == (None, None)
 
 
+@pytest.mark.parametrize(
+    ("said", "order", "cut", "seen"),
+    [
+        (None, None, True, [None, 0, 1]),
+        ("", None, True, []),
+        ("-1", None, True, []),
+        ("GPU-100", None, True, [None]),
+        ("GPU-101", None, True, [0, 1]),
+        ("MIG-201", None, True, [1]),
+        ("MIG-201,GPU-100", None, True, [1, None]),
+        ("GPU-100,GPU-9,MIG-200", None, True, [None]),
+        ("GPU-9", None, True, None),
+        ("0", None, True, [None, 0, 1]),
+        ("0", "PCI_BUS_ID", True, [None]),
+        ("1", None, False, [None]),
+    ],
+)
+def test_only_what_is_this_runs_to_use_is_told_of(
+    said: str | None, order: str | None, cut: bool, seen: list[int | None] | None
+) -> None:
+    env = {"CUDA_VISIBLE_DEVICES": said, "CUDA_DEVICE_ORDER": order}
+    share = Share({name: value for name, value in env.items() if value is not None})
+    told = Nvml(Library(cut), share).read()
+    assert (told if told is None else [card["mig"] for card in told]) == seen
+
+
 def test_nvml_of_an_older_driver_knows_no_slices_and_a_lost_card_is_unreadable() -> None:
     assert len(Nvml(Library(fails=("nvmlDeviceGetMigMode",))).read() or []) == 2
     assert Nvml(Library(fails=("nvmlDeviceGetCount_v2",))).read() is None
@@ -185,7 +217,8 @@ def fake_smi(folder: Path, lines: str) -> str:
 
 def test_nvidia_smi_is_asked_once_and_read_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lines = (
-        "0, Old Card, 12, 1024, 24576, 95.50, 55, [N/A]\nnoise\n1, Cut Card, [N/A], 0, 81920, 60, 40, Enabled"
+        "0, GPU-1, Old Card, 12, 1024, 24576, 95.50, 55, [N/A]\nnoise\n"
+        "1, GPU-2, Cut Card, [N/A], 0, 81920, 60, 40, Enabled"
     )
     monkeypatch.setenv("PATH", fake_smi(tmp_path / "bin", lines))
     tree = Tree("token")

@@ -143,7 +143,7 @@ def test_this_machines_gpu_counts_by_its_name_and_its_memory(place: Path) -> Non
         (choice,) = decided(place, provider=Machine("NVIDIA A40"), gpu=(wish,)).plan.choices
         assert (choice.offer.gpu, choice.offer.vram_gb) == ("A40", Decimal(48))
     two = refused(place, provider=Machine("NVIDIA A40"), on=("here",), gpu=("A40",), gpus="2")
-    assert "2 GPUs are asked for, and there are 1" in two.details[0]
+    assert "2 GPUs of one kind are asked for, and there is 1" in two.details[0]
     assert decided(place, provider=Machine(), gpu=("A40",), device="cpu").plan.choices
 
 

@@ -1,0 +1,64 @@
+"""What only a person can mend on a host of the user's own: the engine leaves, says why, and gives nothing up.
+
+uses: what the host answers, or that it does not
+produces: halted (this engine leaves; the next one looks anew), or connected (the same machine, by the key
+that is believed now)
+"""
+
+from __future__ import annotations
+
+from launcher.codec import dump
+from launcher.errors import Exit, KeyChanged, ProviderError
+from launcher.providers.base import Provider
+from launcher.runstate import Attempt
+from launcher.steps import sight
+from launcher.world import World
+
+CHANGED = "host-key-changed"
+UNREACHABLE = "host-unreachable"
+PATIENCE_S = 600.0  # past the end of its life: a laptop that wakes up needs a moment for its network
+
+
+def halt(w: World, code: str, why: str) -> None:
+    w.drop_hosts()
+    w.record("halted", code=code, why=why, exit=int(Exit.UNREACHABLE))
+
+
+def by_stranger(w: World, a: Attempt, provider: Provider, why: str) -> bool:
+    """A host showed another key. Whether that is settled: the engine leaves, or a person has said meanwhile
+    that the new key is right. Of a rented machine its console may still tell more."""
+    if a.access is None or a.access.host_key != "known" or a.instance is None:
+        return False
+    try:
+        access = provider.get(a.instance).access
+    except KeyChanged as e:
+        halt(w, CHANGED, e.reason)
+        return True
+    except ProviderError:
+        return False
+    if access is None or access.route == a.access.route:
+        halt(w, CHANGED, why)
+    else:
+        w.about(a, "connected", boot=a.boot, access=dump(access), layers=list(a.armed))
+    return True
+
+
+def out_of_reach(w: World, a: Attempt, provider: Provider, unheard: str | None) -> bool:
+    """It has ended, or must have, and nobody answers there, where its results lie: they are not given up.
+    After a while the engine leaves; whoever comes back looks again."""
+    if unheard is None or not _on_own_host(provider):
+        return False
+    now = w.clock.now().timestamp()
+    if now - w.memory.setdefault(f"unheard:{a.n}", now) > PATIENCE_S:
+        halt(w, UNREACHABLE, unheard)
+    return True
+
+
+def ended_itself(w: World, a: Attempt, provider: Provider) -> bool:
+    """Past its end of life the guard over there has ended it, whether or not somebody can look."""
+    return _on_own_host(provider) and sight.outlived(provider, w, a)
+
+
+def _on_own_host(provider: Provider) -> bool:
+    traits = provider.traits
+    return traits.boots == "machine" and traits.keeps_output and not traits.bills

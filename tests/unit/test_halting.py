@@ -1,0 +1,115 @@
+"""A host of the user's own that stays away, or is no longer who it was: nothing there is given up unseen."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from launcher import engine
+from launcher.errors import Exit, KeyChanged, ProviderError, Unreachable
+from launcher.models import State, Traits
+from launcher.runstate import exit_status, may_try_again, next_step, shown
+from launcher.steps.halting import PATIENCE_S
+from tests.sim.house import House
+from tests.unit.journals.stories import begin, choice, plan
+
+OWN = Traits(boots="machine", bills=False, token_idempotent=True, keeps_output=True, overrun_s=15)
+ALONE = 9  # a house whose one machine is free and keeps its output
+
+
+class Away:
+    """A provider whose host answers nobody, or with another key, from a fact of the run on."""
+
+    def __init__(self, inner: Any, house: House, since: str, error: ProviderError | None) -> None:
+        self._inner, self._house, self._since, self.error = inner, house, since, error
+        self.name, self.traits = inner.name, OWN
+
+    def _is_away(self) -> bool:
+        assert self._house.world is not None
+        told = {fact.kind for fact in self._house.world.journal.facts}
+        return self.error is not None and self._since in told
+
+    def __getattr__(self, verb: str) -> Any:
+        def ask(*words: Any) -> Any:
+            if self._is_away():
+                for line in self._house.lines.values():
+                    line.cut_until = float("inf")
+                assert self.error is not None
+                raise self.error
+            return getattr(self._inner, verb)(*words)
+
+        return ask
+
+
+def house_with(error: ProviderError, since: str) -> tuple[House, Away]:
+    house = House(ALONE)
+    house.calm()
+    world = house.open(0.0)
+    assert world.plan.choices[0].offer.bills is False and len(world.plan.choices) == 1
+    away = Away(world.provider(0), house, since, error)
+    world.provider = lambda _: away
+    return house, away
+
+
+def comes_back(house: House, away: Away) -> Any:
+    away.error = None
+    house.calm()
+    world = house.open(0.0)
+    world.provider = lambda _: away
+    return engine.drive(world, {"pid": 2})
+
+
+def test_results_of_a_host_that_was_away_past_its_end_are_fetched_once_it_is_back() -> None:
+    house, away = house_with(Unreachable("lab does not answer"), "started")
+    assert house.world is not None
+    state = engine.drive(house.world, {"pid": 1})
+    assert state.halted is not None and state.halted.code == "host-unreachable"
+    assert state.ended is None and state.attempt is not None and state.attempt.open
+    late = (house.true_clock.now() - state.attempt.d).total_seconds()
+    assert PATIENCE_S <= late < PATIENCE_S + 300
+    assert (
+        exit_status(state, shown(state, engine_alive=False, now=house.true_clock.now())) is Exit.UNREACHABLE
+    )
+    assert comes_back(house, away).ended is State.DONE
+
+
+def test_a_machine_whose_end_nobody_could_see_counts_as_ended_past_its_deadline() -> None:
+    """Its results are here: whoever cannot look any more need not ask for ever."""
+    house, _ = house_with(Unreachable("lab does not answer"), "receipt")
+    assert house.world is not None
+    state = engine.drive(house.world, {"pid": 1})
+    assert state.ended is State.DONE and state.attempt is not None and state.attempt.gone_at is not None
+    assert (state.attempt.gone_at - state.attempt.d).total_seconds() < 120
+
+
+def test_another_key_ends_the_asking_at_once_and_gives_nothing_up() -> None:
+    house, away = house_with(KeyChanged("lab shows another key"), "started")
+    assert house.world is not None
+    state = engine.drive(house.world, {"pid": 1})
+    assert state.halted is not None and (state.halted.code, state.halted.exit) == ("host-key-changed", 6)
+    assert state.attempt is not None and (state.attempt.open, state.attempt.over) == (True, None)
+    assert comes_back(house, away).ended is State.DONE
+
+
+def test_another_key_on_the_way_out_is_said_instead_of_asked_again() -> None:
+    house, _ = house_with(KeyChanged("lab shows another key"), "receipt")
+    assert house.world is not None
+    state = engine.drive(house.world, {"pid": 1})
+    assert state.halted is not None and state.attempt is not None and state.attempt.open
+
+
+def test_a_halted_run_waits_for_the_next_engine() -> None:
+    story = begin().started()("halted", code="host-key-changed", why="lab shows another key", exit=6)
+    assert next_step(story.state) is None and story.state.ended is None
+    assert next_step(story("engine", pid=2).state) is not None
+
+
+@pytest.mark.parametrize(("rate", "goes_on"), [("0", False), ("0.69", True)])
+def test_only_a_host_of_ones_own_with_another_key_is_not_passed_over(rate: str, goes_on: bool) -> None:
+    two = plan(choice("lab", rate), choice("other", "0"))
+    story = begin(replace(two)).asked()(
+        "not-created", attempt=1, reason="k", blame=True, exit=6, code="KeyChanged"
+    )
+    assert may_try_again(story.state) is goes_on
