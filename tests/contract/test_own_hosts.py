@@ -298,7 +298,7 @@ def test_whatever_breaks_a_line_is_told_as_a_broken_line(box: Box) -> None:
                 return True
             return False
 
-        for step in range(60):
+        for step in range(36):
             eventually(answers)
             relay.cut()
             threading.Event().wait(step % 12 / 4000)

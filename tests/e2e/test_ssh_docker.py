@@ -19,6 +19,7 @@ from launcher.ssh.errors import fingerprint
 from tests.e2e.containers import undisturbed
 from tests.e2e.hosted import HostedPerson, result
 from tests.e2e.person import until
+from tests.e2e.sidework import SERVES, Serving, opened
 from tests.engines.base import base_image
 
 pytestmark = [pytest.mark.need("docker"), pytest.mark.need("sshd")]
@@ -135,6 +136,24 @@ def test_stop_now_ends_the_container(person: HostedPerson, machine: Path) -> Non
     began = time.monotonic()
     assert person.types("stop", "now", "--now", "--json").json()["state"] == "stopped"
     print(f"stopped in {time.monotonic() - began:.1f} s")
+    leaves_nothing(person, machine)
+
+
+def test_a_shell_and_ports_lead_into_the_container(person: HostedPerson, machine: Path) -> None:
+    person.writes("serves.py", SERVES)
+    words = ("--name", "fox", "-d", "--image", base_image())
+    assert person.hosted("ssh:lab", "python3", "serves.py", "/tmp/go", flags=words).code == 0
+    (name,), run = containers(person), Serving(person, "fox", "there")
+    said = person.types(
+        "ssh", "fox", "--", "sh", "-c", "test -e /.dockerenv && ls && echo $LAUNCHER_RUN; exit 3"
+    )
+    assert (said.code, said.stdout.split()) == (3, ["serves.py", "fox"]), said.stderr
+    alias = person.types("ssh-config", "fox")
+    assert alias.code == 0 and name in alias.stderr and "host itself" in alias.stderr, alias.stderr
+    with opened(person, "fox", str(run.port)) as door:
+        assert door.page() == "page of fox"
+        subprocess.run(["docker", "exec", name, "touch", "/tmp/go"], check=True)
+        assert door.ends()[0] == 0
     leaves_nothing(person, machine)
 
 
