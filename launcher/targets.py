@@ -260,7 +260,9 @@ def refused(name: str, e: ProviderError) -> LauncherError:
 
 
 def lacks_package(name: str, e: ImportError) -> LauncherError:
-    return _fault(name, f"needs the Python package {e.name}, which is not installed", Exit.USAGE)
+    extra = name.partition(":")[0]
+    mend = f"Mend it: pip install 'launcher[{extra}]'"
+    return _fault(name, f"needs the Python package {e.name}, which is not installed", Exit.USAGE, (mend,))
 
 
 def _fault(name: str, reason: str, exit: Exit, fixes: tuple[str, ...] = ()) -> LauncherError:

@@ -39,6 +39,7 @@ dependencies = ["core-thing"]
 [project.optional-dependencies]
 docker = ["docker-thing"]
 ssh = ["ssh-thing"]
+runpod = ["pod-thing"]
 test = ["test-thing"]
 dev = []
 """
@@ -141,7 +142,8 @@ def test_the_first_start_sets_up_and_runs_what_was_asked(checkout: Checkout, tmp
     assert told["cwd"] == str(tmp_path)
     assert told["prefix"] == str(checkout.root / ".venv")
     assert (told["path"], told["venv"], told["pythonpath"]) == (str(checkout.bin), "/theirs", "/theirs")
-    assert (checkout.bin / "installed").read_text().split() == ["core-thing", "docker-thing", "ssh-thing"]
+    installed = (checkout.bin / "installed").read_text().split()
+    assert installed == ["core-thing", "docker-thing", "ssh-thing", "pod-thing"]
 
 
 def test_the_name_is_the_one_that_was_typed(ready: Checkout, tmp_path: Path) -> None:
@@ -298,4 +300,4 @@ def test_with_pip_alone_the_real_lists_install(checkout: Checkout) -> None:
     pins = set((ROOT / "constraints.txt").read_text().split("\n"))
     ours = [line for line in installed if not line.startswith(("pip==", "setuptools=="))]
     assert set(ours) <= pins
-    assert 10 <= len(ours) <= 30  # core, and the ways to Docker and SSH
+    assert 10 <= len(ours) <= 30  # core, and the ways to Docker, SSH and a rented pod
