@@ -33,7 +33,6 @@ def container_command(ask: Json, folder: str, devices: list[str] | None, variabl
     if said([docker, "version", "--format", "{{.Server.Version}}"]) is None:
         raise Refused("bad", "the Docker engine there does not answer this user (is it in the group docker?)")
     patience = shutil.which("timeout")
-    gpus = ["--gpus", f'"device={",".join(devices)}"'] if devices else []
     return [
         *([patience, "-k", "5", str(int(ask["ends_in_s"]) + FETCHING_S)] if patience else []),
         docker, "run", "--rm", "--name", container_name(ask),
@@ -44,11 +43,16 @@ def container_command(ask: Json, folder: str, devices: list[str] | None, variabl
         "--volume", f"{folder}:{folder}", "--workdir", folder,
         "--cap-drop", "ALL", *(word for name in CAPABILITIES for word in ("--cap-add", name)),
         "--security-opt", "no-new-privileges", "--shm-size", SECOND_MEMORY, "--log-driver", "none",
-        *gpus,
+        *gpu_words(devices or []),
         *(word for name in variables for word in ("--env", name)),
         "--env", f"HOME={folder}",
         "--entrypoint", "python3", ask["image"], "-I", "-c", ask["boot_guard"], ask["token"],
     ]  # fmt: skip
+
+
+def gpu_words(devices: list[str]) -> list[str]:
+    """The leased GPUs and no others. Quoted: the client reads a comma as the next of its own fields."""
+    return ["--gpus", f'"device={",".join(devices)}"'] if devices else []
 
 
 def container_lives(name: str) -> bool:

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 from launcher.errors import HostUnreachable
 from launcher.models import Route
-from launcher.ssh.connection import connect
-from launcher.ssh.errors import KeyMismatch, fingerprint
+from launcher.ssh.connection import shown_key
+from launcher.ssh.errors import fingerprint
 
 KINDS = ("ssh-ed25519", "ecdsa-sha2-nistp256", "ssh-rsa")
 
@@ -16,13 +16,7 @@ KINDS = ("ssh-ed25519", "ecdsa-sha2-nistp256", "ssh-rsa")
 def shown(way: Route, kind: str | None = None) -> str:
     """The key of that kind, else the one that is shown by itself. Raises HostUnreachable; KeyMismatch when it
     is a jump host that is not who we know."""
-    try:
-        connect(replace(way, pins=(kind,) if kind else ())).close()
-    except KeyMismatch as e:
-        if not str(e).startswith(f"{way.address}:{way.port} "):
-            raise
-        return e.shown
-    raise HostUnreachable(f"{way.address}:{way.port} let somebody in whom it cannot know")
+    return shown_key(replace(way, pins=(kind,) if kind else ()))
 
 
 def with_fingerprint(way: Route, wanted: str) -> tuple[str | None, tuple[str, ...]]:

@@ -106,7 +106,9 @@ def _refusal(view: RunView, a: Attempt) -> str:
     """Of which machine it is told; one target may have several kinds of them."""
     offer, why = view.plan.choices[a.choice].offer, a.over or "given up"
     of = offer.target if offer.gpu is None else f"{offer.target}, {offer.gpu}"
-    return why if offer.target in why and (offer.gpu is None or offer.gpu in why) else f"{of}: {why}"
+    if offer.target not in why:
+        return f"{of}: {why}"
+    return why if offer.gpu is None or offer.gpu in why else f"{offer.gpu}: {why}"
 
 
 def meter(view: RunView, now: datetime, width: int | None = None) -> str:

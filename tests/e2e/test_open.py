@@ -65,11 +65,11 @@ def test_a_port_of_ones_own_choice_and_one_that_is_taken(person: Person) -> None
 def test_where_nothing_listens_it_says_so_and_stays(person: Person) -> None:
     serving(person, "fox")
     with opened(person, "1") as door:  # the newest run is meant
+        assert door.process.stderr is not None
+        told = door.process.stderr.readline()  # before anybody looks
+        assert told.startswith("warning: nothing listens on port 1 of the host")
         with pytest.raises(OSError, match=r"Remote end closed|reset"):
             door.page()
-        assert door.process.stderr is not None
-        told = door.process.stderr.readline()
-        assert told.startswith("warning: nothing listens on port 1 of the host")
         assert door.is_left()[0] == 130
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from launcher.dockerapi import connect
+from launcher.providers.ssh_far_docker import gpu_words
 from launcher.ssh.errors import fingerprint
 from tests.e2e.containers import undisturbed
 from tests.e2e.hosted import HostedPerson, result
@@ -155,6 +156,24 @@ def test_a_shell_and_ports_lead_into_the_container(person: HostedPerson, machine
         subprocess.run(["docker", "exec", name, "touch", "/tmp/go"], check=True)
         assert door.ends()[0] == 0
     leaves_nothing(person, machine)
+
+
+def test_dockers_own_client_reads_the_leased_gpus_as_meant() -> None:
+    """As far as an engine without GPUs tells: it takes the request down, and would refuse only the start."""
+    uuids = ["GPU-5f3c", "GPU-9b1e"]
+    made = subprocess.run(
+        ["docker", "create", *gpu_words(uuids), base_image(), "true"],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    engine = connect(20)
+    try:
+        (asked,) = engine.inspect_container(made.stdout.strip())["HostConfig"]["DeviceRequests"]
+        assert (asked["DeviceIDs"], asked["Capabilities"]) == (uuids, [["gpu"]])
+    finally:
+        engine.remove_container(made.stdout.strip())
+        engine.close()
 
 
 def test_an_image_that_cannot_be_had_says_why(person: HostedPerson, machine: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -118,6 +119,37 @@ def test_the_board_names_what_was_warned_of_last(folder: RunFolder) -> None:
     board = lines.board(view, NOON)
     assert [line.split()[0] for line in board] == ["run", "progress", "machine", "money", "time", "warning"]
     assert board[-1].endswith("auc is inf")
+
+
+def test_a_trainer_that_tells_no_steps_is_known_by_its_last_line(folder: RunFolder) -> None:
+    view = told(folder, begin().started())
+    assert "nothing said yet" in lines.board(view, NOON)[1]
+    log = folder.attempt(1).log
+    log.parent.mkdir(parents=True, exist_ok=True)
+    log.write_bytes(b"loading\n 10 %\r 20 %\x1b[2J\n\n")
+    assert lines.board(view, NOON)[1].endswith("progress  20 %?[2J")
+
+
+def test_what_an_engine_noticed_is_a_warning(folder: RunFolder) -> None:
+    view = told(folder, begin().started()("noticed", attempt=1, code="disk-full", message="its disk is full"))
+    assert view.warnings() == ("its disk is full",) and view.state.attempts[0].noticed == "disk-full"
+
+
+def test_every_machine_that_would_not_is_told_of_with_its_own_reason(folder: RunFolder) -> None:
+    lab = stories.choice("lab", "0")
+    story = begin(plan(*(replace(lab, offer=replace(lab.offer, gpu=gpu)) for gpu in ("A", "B"))))
+    for n, why in ((1, "lab: no such image"), (2, "lab: a B cannot be had: held by ada")):
+        story.asked(n, n - 1)("not-created", attempt=n, reason=why, blame=True, exit=4, code="BadOrder")
+    view = told(folder, story)
+    assert view.why() == "lab: a B cannot be had: held by ada"
+    assert lines.other_refusals(view) == ["A: lab: no such image"]
+
+
+def test_a_halted_run_says_why_and_how_it_goes_on(folder: RunFolder) -> None:
+    story = begin().started()("halted", code="host-key-changed", why="lab shows another key", exit=6)
+    line = lines.attention(told(folder, story), NOON, "./launch") or ""
+    assert line.startswith("quickstart-abcd: lab shows another key ($0, its machine ends itself by ")
+    assert line.endswith("go on: ./launch resume quickstart-abcd")
 
 
 def test_nothing_is_asked_of_a_person_while_all_is_well(folder: RunFolder) -> None:

@@ -144,6 +144,9 @@ def test_this_machines_gpu_counts_by_its_name_and_its_memory(place: Path) -> Non
         assert (choice.offer.gpu, choice.offer.vram_gb) == ("A40", Decimal(48))
     two = refused(place, provider=Machine("NVIDIA A40"), on=("here",), gpu=("A40",), gpus="2")
     assert "2 GPUs of one kind are asked for, and there is 1" in two.details[0]
+    none = refused(place, provider=Machine(), on=("here",), gpus="2")
+    assert (none.exit, none.message) == (Exit.NO_OFFER, "here has no 2 GPUs of one kind")
+    assert none.details == ("here: 2 GPUs are asked for, and there is none: it has none",)
     assert decided(place, provider=Machine(), gpu=("A40",), device="cpu").plan.choices
 
 
