@@ -53,6 +53,7 @@ class Target:
     runnable: bool = True  # this build can carry a run out there
     keeps_output: bool = True  # output outlives the machine's end until it is pulled
     fault: LauncherError | None = None  # it was asked and could not answer
+    layers: tuple[str, ...] = ()  # who ends its machines, each without the ones before
     no_bids: str = ""  # what is said to whoever took a highest price for a bid
     instead: tuple[Offer, ...] = ()  # as large, within the highest price, where what is asked for is not
 
@@ -111,7 +112,7 @@ class Decision:
     others: tuple[Choice, ...] = ()
     ends_by: datetime | None = None
     problem: LauncherError | None = None
-    notes: tuple[str, ...] = ()
+    notes: tuple[tuple[str, str], ...] = ()  # what a person should know of the targets, by what it is about
     warnings: tuple[str, ...] = ()
     paid: bool = False  # a target that would be tried, or that cannot be, costs money
 

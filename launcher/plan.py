@@ -36,6 +36,7 @@ CPU = "cpu"
 ANY_GPU = "gpu"
 TRY_S = 600  # the least T by default of a project whose length was seen once
 FREE_TRY_S = 3600  # the same where nothing bills
+MOST_TRIED = 8  # rented machines that one run may try, the cheapest; the rest of a market is shown
 LEAST_TIME_S = 60  # the shortest T that is chosen for a job of unknown length
 
 
@@ -49,13 +50,14 @@ def make(ask: Ask, now: datetime) -> Decision:
         problem = refusals.nothing(ask, asked, refused)
         if ask.targets:
             raise problem
-    usable = [(target, way) for target, way in ways if target.ready]
+    usable = _cheapest([(target, way) for target, way in ways if target.ready])
     if ways and not usable:
         problem = refusals.blocked(ask, ways[0][0])
     limits, kept, dear = _limits(ask, usable or ways)
     others, also_refused = _comparison(ask, asked)
     tried = [way for target, way in kept if target.ready]
-    unused = [way for target, way in (ways if usable else kept) if not target.ready]
+    unused = [way for target, way in ways if usable and (target, way) not in usable]
+    unused += [way for target, way in kept if not target.ready]
     choices = _ordered(_choice(ask, way, limits) for way in tried)
     others = (*_ordered(_choice(ask, way, limits) for way in unused), *others)
     plan = Plan(
@@ -78,7 +80,7 @@ def make(ask: Ask, now: datetime) -> Decision:
     ends_by = _ends_by(plan, tried, now)
     warnings = (*_passed_over(ask, asked, plan), *_too_short(ask, plan))
     costs = any(target.bills for target in asked if target.ready or not choices)
-    return Decision(plan, others, ends_by, problem, _notes(asked, plan), warnings, costs)
+    return Decision(plan, others, ends_by, problem, tuple(_notes(asked, plan)), warnings, costs)
 
 
 def requires_gpu(plan: Plan, offer: Offer) -> bool:
@@ -118,6 +120,13 @@ def _affordable_per_hour(
             else:
                 kept.append((target, way))
     return kept, tuple(refused)
+
+
+def _cheapest(ways: Sequence[tuple[Target, Way]]) -> list[tuple[Target, Way]]:
+    """Without those that a run would hardly come to: the dearest of them would set its ceiling."""
+    rates = sorted(way.offer.usd_per_hour for _, way in ways if way.offer.bills)
+    highest = rates[:MOST_TRIED][-1] if rates else Decimal(0)
+    return [(target, way) for target, way in ways if not way.offer.bills or way.offer.usd_per_hour <= highest]
 
 
 def _comparison(ask: Ask, asked: Sequence[Target]) -> tuple[tuple[Choice, ...], tuple[Refusal, ...]]:
@@ -260,20 +269,24 @@ def _in_seconds(hours: Decimal) -> int:
     return int((hours * HOUR_S).to_integral_value(ROUND_CEILING))
 
 
-def _notes(asked: Sequence[Target], plan: Plan) -> tuple[str, ...]:
-    """What can be lost, and until when results wait."""
-    notes = []
+def _notes(asked: Sequence[Target], plan: Plan) -> Iterator[tuple[str, str]]:
+    """Until when results wait and what that costs, what can be lost, and who ends what bills."""
     for target in asked:
-        storage = max(
-            (c.offer.storage_usd_per_day for c in plan.choices if c.offer.target == target.name),
-            default=Decimal(0),
-        )
+        ways = [choice.offer for choice in plan.choices if choice.offer.target == target.name]
+        storage = max((offer.storage_usd_per_day for offer in ways), default=Decimal(0))
         cost = f" at ${usd(storage)} a day" if storage else ""
         if target.keeps_output:
-            notes.append(f"{target.name}: results wait there{cost} until they are pulled")
+            yield "results", f"{target.name}: results wait there{cost} until they are pulled"
         else:
-            notes.append(f"{target.name}: results that were not pulled are lost when the machine ends")
-    return tuple(notes)
+            yield "results", f"{target.name}: results that were not pulled are lost when the machine ends"
+        if target.bills and ways:
+            every = written_duration(plan.limits.checkpoint_every_s)
+            yield (
+                "lost",
+                f"with a lost machine goes what came after the last fetched checkpoint (every {every})",
+            )
+        if target.layers and ways:
+            yield "guard", f"it is ended by {', else '.join(target.layers)}; doctor finds what is left"
 
 
 def _passed_over(ask: Ask, asked: Sequence[Target], plan: Plan) -> Iterator[str]:

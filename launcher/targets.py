@@ -203,7 +203,13 @@ def _market(
     ways = tuple(Way(offer, runtime, traits.overrun_s, traits.billing_step_s) for offer in asked(need))
     refused = () if ways else (Refusal(name, "nothing that is free there now fits what is asked for"),)
     target = Target(
-        name, ways, refused, True, keeps_output=traits.keeps_output, no_bids=book.terms[name].no_bids
+        name,
+        ways,
+        refused,
+        bills=True,
+        keeps_output=traits.keeps_output,
+        layers=traits.layers,
+        no_bids=book.terms[name].no_bids,
     )
     return _with_instead(target, need, asked)
 

@@ -273,7 +273,7 @@ def _chosen(decision: Decision, first: Choice) -> None:
             if line.name == "training" and not first.estimate.known:
                 time = f"not known, {hours(line.hours.high)} at most"
             money = f"${spread(line.usd, usd)}" if _costs(first.offer) else ""
-            print(f"  {line.name:<12}{time:<24}{money}".rstrip())
+            print(f"  {line.name:<12}{time:<23} {money}".rstrip())
     bounds = [f"the trainer runs {written_duration(limits.max_time_s)} at most"]
     if decision.ends_by is not None:
         bounds.append(f"everything is ended by {clock(decision.ends_by, made.created_at)}")
@@ -281,8 +281,8 @@ def _chosen(decision: Decision, first: Choice) -> None:
         f"${usd(limits.max_cost)} at most" if first.offer.bills and limits.max_cost else _free(first.offer)
     )
     print(f"  limits      {'; '.join(bounds)}")
-    for note in decision.notes:
-        print(f"  results     {harmless(note)}")
+    for about, note in decision.notes:
+        print(f"  {about:<12}{harmless(note)}")
 
 
 def _free(offer: Offer) -> str:

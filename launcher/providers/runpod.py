@@ -59,6 +59,7 @@ class RunpodProvider:
             pauses_from_inside=True,
             keeps_output=True,
             overrun_s=60,
+            layers=("the engine", "the agent there", "the pod's first process with a key of its own"),
             verbs=frozenset({"pause", "unpause", "billed", "prices"}),
             wants_key=True,
             look_s=LOOK_S,

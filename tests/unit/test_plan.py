@@ -335,14 +335,19 @@ def test_the_plan_keeps_what_was_asked() -> None:
     assert plan.consent is None, "nobody was asked yet"
 
 
-def test_where_results_wait_is_said() -> None:
-    assert make(ask("here"), NOW).notes == ("here: results wait there until they are pulled",)
+def test_where_results_wait_what_can_be_lost_and_who_ends_it_is_said() -> None:
+    assert make(ask("here"), NOW).notes == (("results", "here: results wait there until they are pulled"),)
+    lost = ("lost", "with a lost machine goes what came after the last fetched checkpoint (every 5m)")
     assert make(ask("cloud"), NOW).notes == (
-        "cloud: results wait there at $0.07 a day until they are pulled",
+        ("results", "cloud: results wait there at $0.07 a day until they are pulled"),
+        lost,
     )
-    lossy = replace(SKY, keeps_output=False)
-    notes = make(ask("sky", offered=(lossy,)), NOW).notes
-    assert notes == ("sky: results that were not pulled are lost when the machine ends",)
+    lossy = replace(SKY, keeps_output=False, layers=("one", "another"))
+    assert make(ask("sky", offered=(lossy,)), NOW).notes == (
+        ("results", "sky: results that were not pulled are lost when the machine ends"),
+        lost,
+        ("guard", "it is ended by one, else another; doctor finds what is left"),
+    )
 
 
 def test_the_same_ask_gives_the_same_decision() -> None:

@@ -7,10 +7,11 @@ from decimal import Decimal
 
 import pytest
 
+from launcher import guard
 from launcher.errors import Exit, LauncherError
 from launcher.models import Need, Refusal
 from launcher.plan import Target, Way, Wishes, make
-from tests.unit.test_plan import CLOUD, HERE, NOW, READY, ask, offer, refusal, targets_of
+from tests.unit.test_plan import CLOUD, HERE, NOW, READY, ask, offer, refusal, rented, targets_of
 
 
 def test_a_price_above_the_highest_is_refused_with_both_figures() -> None:
@@ -105,3 +106,12 @@ def test_a_target_that_does_not_answer_says_so_only_when_nothing_else_is_left() 
     decision = make(ask("box", "here", offered=(silent, HERE)), NOW)
     assert targets_of(decision) == ["here"]
     assert Refusal("box", "no answer") in decision.plan.refused
+
+
+def test_of_a_large_market_the_cheapest_are_tried_and_the_rest_is_shown() -> None:
+    market = rented("cloud", *((f"G{n}", f"{n}.00") for n in range(1, 13)))
+    decision = make(ask("cloud", "here", offered=(HERE, market)), NOW)
+    assert [choice.offer.gpu for choice in decision.plan.choices] == [None, *(f"G{n}" for n in range(1, 9))]
+    assert [choice.offer.gpu for choice in decision.others] == [f"G{n}" for n in range(9, 13)]
+    limits = decision.plan.limits
+    assert limits.max_cost == guard.smallest_ceiling(Decimal("8.01"), limits, 60), "not that of the dearest"
