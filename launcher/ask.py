@@ -14,6 +14,7 @@ from decimal import Decimal
 from launcher.errors import LauncherError
 from launcher.estimate import Past
 from launcher.models import Choice, Job, Need, Offer, Plan, Range, Refusal, Runtime
+from launcher.values import written_duration
 
 
 @dataclass(frozen=True)
@@ -92,8 +93,17 @@ class Ask:
 
     @property
     def tail(self) -> str:
-        """What stands last in a line to paste: a project's own command."""
-        return "" if self.trainer is not None else f" -- {shlex.join(self.job.argv)}"
+        return tail(self.trainer, self.job.argv, self.wishes)
+
+
+def tail(trainer: str | None, argv: tuple[str, ...], wishes: Wishes) -> str:
+    """What stands last in a line to paste: for a project of the user's own a limit, and its command."""
+    if trainer is not None:
+        return ""
+    limit = f" --max-cost {wishes.max_cost}" if wishes.max_cost is not None else ""
+    if wishes.max_time_s is not None:
+        limit += f" --max-time {written_duration(wishes.max_time_s)}"
+    return f"{limit} -- {shlex.join(argv)}"
 
 
 def words(trainer: str | None, project: str) -> str:

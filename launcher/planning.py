@@ -15,7 +15,7 @@ from pathlib import Path
 
 from launcher import catalogue, jobs, plan, recipe, runtimes, targets
 from launcher.arguments import checked
-from launcher.ask import Ask, Decision, Wishes, words
+from launcher.ask import Ask, Decision, Wishes, tail, words
 from launcher.catalogue import Book
 from launcher.errors import LauncherError, usage
 from launcher.estimate import Past
@@ -136,9 +136,12 @@ def _name(settings: Settings, label: str, house: House) -> str:
 
 def _software(settings: Settings, what: What) -> Software:
     image = settings.get("image") or (what.recipe.image if what.recipe else None)
-    named = words(what.recipe.name if what.recipe else None, str(what.project))
+    name = what.recipe.name if what.recipe else None
+    last = tail(name, what.job.argv, _wishes(settings))
     said = settings.get("image") if settings.given("image") else None
-    return Software(what.job, image, said, bool(settings.get("no_image")), named)
+    return Software(
+        what.job, image, said, bool(settings.get("no_image")), words(name, str(what.project)), last
+    )
 
 
 def _need(settings: Settings, wanted: Recipe | None, book: Book) -> Need:

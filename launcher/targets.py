@@ -6,7 +6,6 @@ network, and only with a key. No provider is named: what there is comes from the
 
 from __future__ import annotations
 
-import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,7 +15,7 @@ from pathlib import Path
 from launcher import runtimes, together
 from launcher.ask import Target, Way
 from launcher.catalogue import Book
-from launcher.errors import AuthRefused, Exit, LauncherError, NoCapacity, ProviderError, usage
+from launcher.errors import AuthRefused, BadOrder, Exit, LauncherError, NoCapacity, ProviderError, usage
 from launcher.models import DeviceWish, Job, Need, Offer, Refusal, Runtime
 from launcher.providers.base import Provider
 from launcher.providers.wrap import Wrapped
@@ -55,11 +54,7 @@ class Software:
     said_image: str | None = None  # the user's own word, where the recipe's is not meant
     no_image: bool = False  # an environment on the machine instead
     words: str = ""  # what names the job after `run`
-
-    @property
-    def tail(self) -> str:
-        """What stands last in a line to paste: a project's own command."""
-        return "" if self.job.push is not None else f" -- {shlex.join(self.job.argv)}"
+    tail: str = ""  # what stands last in a line to paste
 
 
 def stranger(name: str, house: House) -> str | None:
@@ -149,6 +144,8 @@ def _runnable(name: str, software: Software, need: Need, book: Book, house: Hous
     except NoCapacity as e:
         fault = _none_left(name, software, e)
         return Target(name, (), (Refusal(name, e.reason),), bills=True, fault=fault)
+    except BadOrder as e:
+        return Target(name, (), (Refusal(name, e.reason),), bills=True, fault=_fault(name, e.reason, e.exit))
     except ProviderError as e:
         reason, fault = e.reason, refused(name, e)
     except LauncherError as e:

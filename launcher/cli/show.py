@@ -220,13 +220,18 @@ def _plan_row(mark: str, choice: Choice, now: datetime) -> Row:
     return (
         mark,
         offer.target,
-        " ".join(filter(None, (offer.instance_type, offer.region, "spot" if offer.spot else ""))) or "-",
+        _machine(offer) or "-",
         f"{count}{offer.gpu}" if offer.gpu else "-",
         usd(offer.usd_per_hour, MILL) if _costs(offer) else "0",
         spread(forecast.hours, hours) if forecast.known else f"at most {hours(forecast.hours.high)}",
         _money(choice),
         _origin(offer, now),
     )
+
+
+def _machine(offer: Offer) -> str:
+    parts = (offer.instance_type, offer.cloud, offer.region, "spot" if offer.spot else "")
+    return " ".join(filter(None, parts))
 
 
 def _costs(offer: Offer) -> bool:
@@ -336,6 +341,7 @@ def _entry(choice: Choice) -> Json:
         "gpu_count": offer.gpu_count,
         "vram_gb": offer.vram_gb,
         "spot": offer.spot,
+        "cloud": offer.cloud,
         "usd_per_hour": offer.usd_per_hour,
         "price_source": offer.price_source,
         "price_as_of": offer.price_as_of,

@@ -237,7 +237,7 @@ class RunpodProvider:
         try:
             return self._api().get(f"/v2/network-volumes/{id}", f"look at the network volume {id}")
         except Gone:
-            raise BadOrder(f"this account has no network volume {id} at Runpod") from None
+            raise NoCapacity(f"this account has no network volume {id} at Runpod") from None
 
     def _rent(self, order: Order, root: str) -> Resource:
         """By a bid. Never on demand instead."""

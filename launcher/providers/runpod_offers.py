@@ -114,6 +114,11 @@ class Market:
         if 0 < together < need.gpu_count:
             reason = f"no machine of Runpod's has {need.gpu_count}× {wanted}, {together} at most"
             return NoCapacity(reason, hint=f"{typed} --gpus {together}")
+        if strange := [one for one in need.regions if self.regions and not self._on_earth(one)]:
+            every = ", ".join(sorted({*self.regions, *self.regions.values()}))
+            return NoCapacity(
+                f"Runpod is in no place called {' or '.join(strange)}; it is in {every}", hint=typed
+            )
         if free and need.regions:
             places = sorted({id for gpu, _ in free for id in _free_in(gpu)})
             reason = f"no {wanted} is free in {' or '.join(need.regions)} now"
@@ -125,6 +130,9 @@ class Market:
         cuda = f" with CUDA {need.min_cuda}" if need.min_cuda else ""
         other = f"{typed} --cloud any" if need.cloud != "any" and need.network_volume is None else None
         return NoCapacity(f"no {wanted}{cuda} is free in Runpod's {where} cloud now", hint=other)
+
+    def _on_earth(self, wanted: str) -> bool:
+        return any(_within(id, continent, wanted) for id, continent in self.regions.items())
 
     def _named(self, gpu: Json) -> str:
         """The price list's name, by what Runpod calls it or by its id; else Runpod's."""

@@ -90,7 +90,7 @@ def test_a_market_that_does_not_answer_is_shown_from_the_price_list(renter: Pers
         root = f"http://127.0.0.1:{deaf.getsockname()[1]}"
         begun = time.monotonic()
         plan = renter.types("plan", "mini", RUNPOD_API_BASE_URL=root)
-        assert time.monotonic() - begun < 8
+        assert time.monotonic() - begun < 20, "an answer itself is waited for 25 s"
     assert plan.code == 0 and "planning notes" in plan.stdout
     assert "the prices of runpod are from planning notes instead" in plan.stderr
     gone = renter.types("run", "mini", *RTX, "-y", RUNPOD_API_BASE_URL="http://127.0.0.1:9")

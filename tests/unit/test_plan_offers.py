@@ -58,7 +58,7 @@ def test_a_highest_price_below_every_offer_is_answered_with_the_one_that_would_d
     theirs = replace(dear, trainer=None, need=replace(dear.need, gpus=("A40",)), wishes=Wishes(max_time_s=60))
     with pytest.raises(LauncherError) as caught:
         make(theirs, NOW)
-    assert str(caught.value.hint).endswith("--max-price 0.69 -- python -m trainers.x")
+    assert str(caught.value.hint).endswith("--max-price 0.69 --max-time 1m -- python -m trainers.x")
 
 
 NO_KEY = LauncherError("no-key", "cloud: there is no key", exit=Exit.KEYS)

@@ -9,12 +9,18 @@ from typing import Any
 
 import pytest
 
-from launcher.errors import AuthRefused, Exit, LauncherError, NoCapacity, TooFast, Unreachable
+from launcher.ask import Decision
+from launcher.errors import AuthRefused, BadOrder, Exit, LauncherError, NoCapacity, TooFast, Unreachable
 from launcher.models import Need, Offer, RuntimeKind
 from tests.unit.planned import Market, decided, project, refused, small_place
 
 RTX: dict[str, Any] = {"on": ("runpod",), "gpu": ("RTX 4090",), "max_cost": "5"}
 MISSING = AuthRefused("there is no key", "export KEY=…", missing=True)
+
+
+def listed(decision: Decision, field: str) -> list[object]:
+    """What is shown of the market beside what would be tried."""
+    return [getattr(one.offer, field) for one in decision.others if one.offer.target == "runpod"]
 
 
 @pytest.fixture
@@ -32,18 +38,14 @@ def test_a_plan_asks_whoever_has_a_key_and_a_run_elsewhere_nobody(place: Path) -
     market = Market(RTX_4090="0.61")
     elsewhere = decided(place, market=market)
     assert market.asked == []
-    assert {one.offer.price_source for one in elsewhere.others if one.offer.target == "runpod"} == {
-        "planning notes"
-    }
+    assert set(listed(elsewhere, "price_source")) == {"planning notes"}
     shown = decided(place, market=market, for_run=False)
-    assert [one.offer.price_source for one in shown.others if one.offer.target == "runpod"] == ["live"]
+    assert listed(shown, "price_source") == ["live"]
 
 
 def test_without_a_key_the_price_list_is_shown_and_a_run_is_refused(place: Path) -> None:
     decision = decided(place, market=Market(MISSING), for_run=False, **RTX)
-    assert [one.offer.id for one in decision.others if one.offer.target == "runpod"] == [
-        "runpod:RTX 4090:any"
-    ]
+    assert listed(decision, "id") == ["runpod:RTX 4090:any"]
     assert not any("there is no key" in text for text in decision.warnings)
     with pytest.raises(LauncherError) as caught:
         decision.require()
@@ -65,7 +67,7 @@ def test_whoever_does_not_answer_is_shown_from_the_price_list_with_a_warning(
     place: Path, fault: Exception, code: str, status: Exit
 ) -> None:
     decision = decided(place, market=Market(fault), for_run=False)
-    assert [one.offer.price_source for one in decision.others if one.offer.target == "runpod"]
+    assert listed(decision, "price_source")
     assert any(
         text.endswith("the prices of runpod are from planning notes instead") for text in decision.warnings
     )
@@ -78,6 +80,12 @@ class Slow(Market):
     def offers(self, need: Need) -> tuple[Offer, ...]:
         time.sleep(30)
         return ()
+
+
+def test_an_order_that_can_never_be_is_no_reason_to_show_old_prices(place: Path) -> None:
+    error = refused(place, market=Market(BadOrder("no such thing")), **RTX)
+    assert (error.code, error.exit) == ("target-unreachable", Exit.PROVIDER)
+    assert not listed(decided(place, market=Market(BadOrder("no such thing")), for_run=False), "id")
 
 
 def test_a_plan_waits_no_longer_than_its_deadline(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,7 +131,7 @@ def test_none_free_is_told_in_its_own_words_with_a_line_to_paste(place: Path) ->
     folder = project(place)
     error = refused(place, None, ("x", "a b"), market=market, project=str(folder), **RTX)
     assert (error.code, error.exit, error.message) == ("no-offer", Exit.NO_OFFER, "none of it is free")
-    assert error.hint == f"plan --project '{folder}' --on runpod --cloud any -- x 'a b'"
+    assert error.hint == f"plan --project '{folder}' --on runpod --cloud any --max-cost 5 -- x 'a b'"
     empty = refused(place, market=Market(), **RTX)
     assert empty.details == ("runpod: nothing that is free there now fits what is asked for",)
 

@@ -9,7 +9,7 @@ from typing import Literal
 
 import pytest
 
-from launcher.errors import BadOrder, NoCapacity
+from launcher.errors import NoCapacity
 from launcher.models import Need
 from launcher.providers.runpod import RunpodProvider
 from tests.emulators.runpod.emulation import Emulation, emulated
@@ -68,8 +68,8 @@ class TestOffers:
         [
             (
                 replace(RTX, regions=("AP",)),
-                "no RTX 4090 is free in AP now",
-                "--gpu 'RTX 4090' --region EU-CZ-1",
+                "Runpod is in no place called AP; it is in EU-CZ-1, EU-RO-1, EUROPE, NORTH_AMERICA, US-KS-2",
+                "--gpu 'RTX 4090'",
             ),
             (
                 replace(RTX, min_cuda="12.9"),
@@ -99,6 +99,12 @@ class TestOffers:
         assert caught.value.hint == "--gpu 'RTX 4090' --cloud any"
         assert len(provider.offers(replace(RTX, cloud="any"))) == 1
 
+    def test_where_it_is_free_is_told(self, emulation: Emulation, provider: RunpodProvider) -> None:
+        emulation.cloud.catalog.sold_out("NVIDIA GeForce RTX 4090", place="US-KS-2")
+        with pytest.raises(NoCapacity, match="no RTX 4090 is free in US now") as caught:
+            provider.offers(replace(RTX, regions=("US",)))
+        assert caught.value.hint == "--gpu 'RTX 4090' --region EU-CZ-1"
+
     def test_a_network_volume_decides_the_data_center_and_the_cloud(
         self, emulation: Emulation, provider: RunpodProvider
     ) -> None:
@@ -113,7 +119,7 @@ class TestOffers:
         assert caught.value.hint == "--gpu 'RTX 4090' --region EU-RO-1"
         with pytest.raises(NoCapacity, match="secure cloud only"):
             provider.offers(replace(need, cloud="community"))
-        with pytest.raises(BadOrder, match="no network volume vol2"):
+        with pytest.raises(NoCapacity, match="no network volume vol2"):
             provider.offers(replace(need, network_volume="vol2"))
 
     def test_several_gpus_cost_so_many_times_as_much(self, provider: RunpodProvider) -> None:
