@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
+from typing import Any
 
 from launcher import guard
+from launcher.codec import load, parse_iso
 from launcher.models import Access, Fact
 
 
@@ -46,21 +49,26 @@ class Attempt:
     ends_at: datetime  # D as ordered
     usd_per_hour: Decimal
     instance: str | None = None
+    created_at: datetime | None = None  # when we knew of it
     access: Access | None = None
     pinned: tuple[str, str] | None = None  # which of its boots told which host key
     boot: str | None = None
+    was: str | None = None  # the boot that is over: its agent's words are not the present one's
     armed: tuple[str, ...] = ()
     pushed: str | None = None
     start_asked: bool = False  # from here on a trainer may run there, whatever we hear of it
     started_at: datetime | None = None
     begun: datetime | None = None  # the machine's own word for when the trainer started
     deadline: datetime | None = None  # D since the trainer started
+    under_way: bool = False  # and its trainer still has the boot in which it began
     sealed: Sealed | None = None
     receipt_at: datetime | None = None
     over: str | None = None  # why this machine is to be ended: nothing more is wanted of it
     blame: bool = False  # the offer itself did not work: the next attempt tries another
     status: int | None = None  # the exit status that its failure stands for
     fault: str | None = None  # what kind of refusal it was, by the name of its error
+    everywhere: bool = False  # and no other offer of its target would have done
+    taken: bool = False  # by somebody else, while its trainer ran and we were looking
     end_asked_at: datetime | None = None
     gone_at: datetime | None = None
     billed_until: datetime | None = None  # the latest at which its meter stopped
@@ -72,6 +80,8 @@ class Attempt:
     storage_usd_per_hour: Decimal = Decimal(0)  # while it is asleep
     before_usd: Decimal = Decimal(0)  # what it cost before `since`
     since: datetime | None = None
+    billed_usd: Decimal | None = None  # by its provider's own books
+    counted_usd: Decimal = Decimal(0)  # by ours, when those were asked
 
     @property
     def open(self) -> bool:
@@ -114,3 +124,85 @@ class Halt:
     code: str
     why: str
     exit: int
+
+
+# --- what each fact about one attempt changes in it ----------------------------------------------
+
+
+def _billed_until(fact: Fact) -> datetime:
+    """A machine that was not seen alive any more had ended by its D, however late somebody looked."""
+    return parse_iso(fact.data["billed_until"]) if "billed_until" in fact.data else fact.at
+
+
+CHANGES: dict[str, Callable[[Fact], dict[str, Any]]] = {
+    "created": lambda f: {
+        "instance": f.data["instance"],
+        "created_at": f.at,
+        "usd_per_hour": Decimal(f.data["usd_per_hour"]),
+        "access": load(Access, f.data["access"]) if f.data.get("access") else None,
+    },
+    "not-created": lambda f: {
+        "gone_at": f.at,
+        "billed_until": _billed_until(f),
+        "over": f.data["reason"],
+        "blame": f.data["blame"],
+        "status": f.data.get("exit"),
+        "fault": f.data.get("code"),
+        "everywhere": bool(f.data.get("everywhere")),
+        # What never was costs nothing; what was perhaps there for a while may have.
+        **({"usd_per_hour": Decimal(0)} if f.data.get("sure", True) else {}),
+    },
+    "pinned": lambda f: {"pinned": (f.data["boot_id"], f.data["key"])},
+    "connected": lambda f: {
+        "boot": f.data["boot"],
+        "access": load(Access, f.data["access"]),
+        "armed": tuple(f.data["layers"]),
+    },
+    "rebooted": lambda f: {
+        "boot": None,
+        "was": f.data.get("was"),
+        "armed": (),
+        "pushed": None,
+        "under_way": False,
+    },
+    "pushed": lambda f: {"pushed": f.data["digest"]},
+    "start-asked": lambda f: {"start_asked": True},
+    "started": lambda f: {
+        "started_at": parse_iso(f.data["first"]) if "first" in f.data else f.at,
+        "begun": parse_iso(f.data["begun"]) if "begun" in f.data else f.at,
+        "deadline": parse_iso(f.data["deadline"]),
+        "under_way": True,
+    },
+    "deadline": lambda f: {"deadline": parse_iso(f.data["deadline"])},
+    "sealed": lambda f: {"sealed": Sealed.told(f)},
+    "noticed": lambda f: {"noticed": f.data["code"]},
+    "receipt": lambda f: {"receipt_at": f.at},
+    "over": lambda f: {
+        "over": f.data["why"],
+        "blame": f.data["blame"],
+        "status": f.data.get("exit"),
+        "fault": f.data.get("code"),
+        "everywhere": bool(f.data.get("everywhere")),
+        "searched": bool(f.data.get("searched")),
+        "taken": bool(f.data.get("taken")),
+    },
+    "end-asked": lambda f: {"end_asked_at": f.at},
+    "gone": lambda f: {
+        "gone_at": f.at,
+        "billed_until": _billed_until(f),
+        "kept": bool(f.data.get("kept")),
+        "asleep": bool(f.data.get("asleep")),
+        "storage_usd_per_hour": Decimal(f.data.get("storage_usd_per_hour") or 0),
+    },
+    "billed": lambda f: {
+        "billed_usd": Decimal(f.data["usd"]),
+        "counted_usd": Decimal(f.data["counted_usd"]),
+    },
+    "woken": lambda f: {
+        **dict.fromkeys(("gone_at", "billed_until", "boot", "over", "end_asked_at", "receipt_at")),
+        **dict.fromkeys(("kept", "asleep", "blame"), False),
+        "woken": True,
+        "armed": (),
+        "deadline": parse_iso(f.data["deadline"]),
+    },
+}

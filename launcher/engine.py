@@ -9,7 +9,7 @@ from contextlib import suppress
 from launcher import runstate
 from launcher.errors import LauncherError, Stopped
 from launcher.runstate import RunState, Step
-from launcher.steps import connect, provision, pull, push, release, start, watch
+from launcher.steps import books, connect, provision, pull, push, release, start, watch
 from launcher.world import World
 
 STEPS: dict[Step, Callable[[World], None]] = {
@@ -60,6 +60,7 @@ def _decide(world: World) -> Step | None:
 def _leave(world: World) -> RunState:
     if world.state.ended is None and world.state.halted is None and not world.state.wants_pull:
         _give_up(world)
+        books.reconcile(world)
         world.record("ended", state=runstate.outcome(world.state).value)
     world.drop_hosts()
     return world.state

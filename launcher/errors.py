@@ -58,10 +58,11 @@ class ProviderError(Exception):
 
     exit = Exit.PROVIDER
 
-    def __init__(self, reason: str, *, surely_no_effect: bool = False) -> None:
+    def __init__(self, reason: str, *, surely_no_effect: bool = False, everywhere: bool = False) -> None:
         super().__init__(reason)
         self.reason = reason
         self.surely_no_effect = surely_no_effect
+        self.everywhere = everywhere  # every other offer of this target would be refused alike
 
 
 class AuthRefused(ProviderError):
@@ -70,7 +71,7 @@ class AuthRefused(ProviderError):
     exit = Exit.KEYS
 
     def __init__(self, reason: str, fix: str | None = None, *, missing: bool = False) -> None:
-        super().__init__(reason, surely_no_effect=True)
+        super().__init__(reason, surely_no_effect=True, everywhere=True)
         self.fix = fix
         self.missing = missing
 
@@ -86,17 +87,19 @@ class NoCapacity(ProviderError):
 
 
 class QuotaReached(ProviderError):
+    """The account may not have so much. `everywhere`: it may have nothing at all now."""
+
     exit = Exit.NO_OFFER
 
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason, surely_no_effect=True)
+    def __init__(self, reason: str, *, everywhere: bool = False) -> None:
+        super().__init__(reason, surely_no_effect=True, everywhere=everywhere)
 
 
 class BadOrder(ProviderError):
     """The provider says that this order can never work."""
 
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason, surely_no_effect=True)
+    def __init__(self, reason: str, *, everywhere: bool = False) -> None:
+        super().__init__(reason, surely_no_effect=True, everywhere=everywhere)
 
 
 class TooFast(ProviderError):

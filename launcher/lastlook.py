@@ -2,7 +2,7 @@
 
 The look is a process of its own with a deadline: a machine that does not answer costs a view a few seconds
 and no more. What it finds is kept in the run's folder, where every view sees it; an engine drives nothing by
-it. Asks the host and nobody else, changes nothing there, starts no engine.
+it. Asks the host, or of a run that is over the provider's books; changes nothing there, starts no engine.
 """
 
 from __future__ import annotations
@@ -10,16 +10,24 @@ from __future__ import annotations
 import subprocess
 import sys
 from datetime import datetime
+from decimal import Decimal
+from functools import partial
 from pathlib import Path
+from typing import cast
 
+from launcher import runstate, together
 from launcher.errors import HostError, NoFile
 from launcher.files import Disk
-from launcher.models import Access, State
+from launcher.models import Access, Fact, State
+from launcher.providers import registry
+from launcher.providers.base import Billing
 from launcher.remote import open_host
 from launcher.report.view import RunView
-from launcher.store import RunFolder
+from launcher.runstate import Attempt
+from launcher.store import Home, RunFolder
 
 LOOK_S = 3.5
+BOOKS_S = 3.0
 
 
 def look(view: RunView, now: datetime) -> bool:
@@ -33,6 +41,26 @@ def look(view: RunView, now: datetime) -> bool:
     except subprocess.TimeoutExpired:
         return False
     return done.returncode == 0
+
+
+def books(view: RunView, home: Home, now: datetime) -> None:
+    """What the provider's own books say by now: when the run ended they lagged behind. The view folds it as
+    a fact; nobody writes it down."""
+    gone = [a for a in view.state.attempts if a.instance is not None and not (a.open or a.asleep)]
+    asked = {a.n: a for a in gone if view.plan.choices[a.choice].offer.bills}
+    answers = together.ask({str(n): partial(_billed, view, home, a) for n, a in asked.items()}, BOOKS_S)
+    for n, usd in answers.items():
+        if isinstance(usd, Decimal):
+            a = asked[int(n)]
+            told = {"attempt": a.n, "usd": str(usd), "counted_usd": str(a.cost(now))}
+            view.state = runstate.apply(view.state, Fact("billed", now, told))
+
+
+def _billed(view: RunView, home: Home, a: Attempt) -> Decimal | None:
+    provider = registry.load(view.plan.choices[a.choice].offer.provider, home)
+    if "billed" not in provider.traits.verbs:
+        return None
+    return cast(Billing, provider).billed(a.instance or "")
 
 
 def _far_machine(view: RunView) -> Access | None:

@@ -13,10 +13,11 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Any
 
-from launcher.attempt import Attempt, Checkpoint, Halt, Sealed, StopWish
-from launcher.codec import load, parse_iso
+from launcher import guard
+from launcher.attempt import CHANGES, Attempt, Checkpoint, Halt, Sealed, StopWish
+from launcher.codec import parse_iso
 from launcher.errors import Exit, KeyChanged
-from launcher.models import Access, Fact, Plan, State
+from launcher.models import Fact, Plan, State
 
 __all__ = [
     "Attempt", "Checkpoint", "Halt", "RunState", "Sealed", "Step", "StopWish", "apply",
@@ -100,6 +101,26 @@ class RunState:
         """What all attempts cost until now, by their own rates."""
         return sum((a.cost(now) for a in self.attempts), Decimal(0))
 
+    def could_cost(self, max_time_s: int, now: datetime) -> Decimal:
+        """All of it in the end, should its trainer be given that much time."""
+        a = self.attempt
+        if a is None or not self.plan.choices[a.choice].offer.bills:
+            return self.spent(now)
+        until_d = guard.spent(a.usd_per_hour, now, a.d, 1)
+        more = a.usd_per_hour * (max_time_s - self.max_time_s) / 3600
+        return self.spent(now) + until_d + more
+
+    @property
+    def billed(self) -> Decimal | None:
+        """What the providers' own books say of it, as far as they were asked and answered."""
+        told = [a.billed_usd for a in self.attempts if a.billed_usd is not None]
+        return sum(told, Decimal(0)) if told else None
+
+    @property
+    def counted(self) -> Decimal:
+        """What was counted here of the very same machines, when the books were asked."""
+        return sum((a.counted_usd for a in self.attempts if a.billed_usd is not None), Decimal(0))
+
     def spent_besides(self, a: Attempt, now: datetime) -> Decimal:
         """What all attempts but this one cost."""
         return replace(self, attempts=tuple(other for other in self.attempts if other.n != a.n)).spent(now)
@@ -117,9 +138,9 @@ def apply(state: RunState, fact: Fact) -> RunState:
     d = fact.data
     if fact.kind == "create-asked":
         return replace(state, attempts=(*state.attempts, _asked(fact)))
-    if "attempt" in d and fact.kind in _ATTEMPT_FACTS:
+    if "attempt" in d and fact.kind in CHANGES:
         state = _settled(state, fact) if fact.kind in ("woken", "gone") else state
-        return _with_attempt(state, d["attempt"], **_ATTEMPT_FACTS[fact.kind](fact))
+        return _with_attempt(state, d["attempt"], **CHANGES[fact.kind](fact))
     if fact.kind in _RUN_FACTS:
         return replace(state, **_RUN_FACTS[fact.kind](state, fact))
     return state
@@ -156,70 +177,6 @@ def _with_checkpoint(state: RunState, d: Mapping[str, Any]) -> tuple[Checkpoint,
         sorted((*(c for c in state.checkpoints if c.name != fresh.name), fresh), key=lambda c: c.age)
     )
 
-
-def _billed_until(fact: Fact) -> datetime:
-    """A machine that was not seen alive any more had ended by its D, however late somebody looked."""
-    return parse_iso(fact.data["billed_until"]) if "billed_until" in fact.data else fact.at
-
-
-# What each fact about one attempt changes in it.
-_ATTEMPT_FACTS: dict[str, Callable[[Fact], dict[str, Any]]] = {
-    "created": lambda f: {
-        "instance": f.data["instance"],
-        "usd_per_hour": Decimal(f.data["usd_per_hour"]),
-        "access": load(Access, f.data["access"]) if f.data.get("access") else None,
-    },
-    "not-created": lambda f: {
-        "gone_at": f.at,
-        "billed_until": _billed_until(f),
-        "over": f.data["reason"],
-        "blame": f.data["blame"],
-        "status": f.data.get("exit"),
-        "fault": f.data.get("code"),
-        # What never was costs nothing; what was perhaps there for a while may have.
-        **({"usd_per_hour": Decimal(0)} if f.data.get("sure", True) else {}),
-    },
-    "pinned": lambda f: {"pinned": (f.data["boot_id"], f.data["key"])},
-    "connected": lambda f: {
-        "boot": f.data["boot"],
-        "access": load(Access, f.data["access"]),
-        "armed": tuple(f.data["layers"]),
-    },
-    "rebooted": lambda f: {"boot": None, "armed": (), "pushed": None},
-    "pushed": lambda f: {"pushed": f.data["digest"]},
-    "start-asked": lambda f: {"start_asked": True},
-    "started": lambda f: {
-        "started_at": f.at,
-        "begun": parse_iso(f.data["begun"]) if "begun" in f.data else f.at,
-        "deadline": parse_iso(f.data["deadline"]),
-    },
-    "deadline": lambda f: {"deadline": parse_iso(f.data["deadline"])},
-    "sealed": lambda f: {"sealed": Sealed.told(f)},
-    "noticed": lambda f: {"noticed": f.data["code"]},
-    "receipt": lambda f: {"receipt_at": f.at},
-    "over": lambda f: {
-        "over": f.data["why"],
-        "blame": f.data["blame"],
-        "status": f.data.get("exit"),
-        "fault": f.data.get("code"),
-        "searched": bool(f.data.get("searched")),
-    },
-    "end-asked": lambda f: {"end_asked_at": f.at},
-    "gone": lambda f: {
-        "gone_at": f.at,
-        "billed_until": _billed_until(f),
-        "kept": bool(f.data.get("kept")),
-        "asleep": bool(f.data.get("asleep")),
-        "storage_usd_per_hour": Decimal(f.data.get("storage_usd_per_hour") or 0),
-    },
-    "woken": lambda f: {
-        **dict.fromkeys(("gone_at", "billed_until", "boot", "over", "end_asked_at", "receipt_at")),
-        **dict.fromkeys(("kept", "asleep", "blame"), False),
-        "woken": True,
-        "armed": (),
-        "deadline": parse_iso(f.data["deadline"]),
-    },
-}
 
 # What each fact about the run changes in it.
 _RUN_FACTS: dict[str, Callable[[RunState, Fact], dict[str, Any]]] = {
@@ -280,13 +237,13 @@ def _next_of_attempt(state: RunState, a: Attempt) -> Step | None:
     if a.sealed is not None:
         if not state.worth:
             return Step.RELEASE
-        if a.woken and a.boot is None:
+        if a.boot is None:  # woken, or started again by others: it is to be met anew before it is read
             return Step.CONNECT if state.wants_pull else Step.RELEASE
         # A version without a receipt (we died in between) goes through PULL again: it only sends the receipt.
         return Step.PULL if state.pull_failed is None else _after_failed_pull(state, a)
     if a.woken:
         return Step.CONNECT if a.boot is None else Step.WATCH
-    if a.started_at is None and state.stop is not None:
+    if not a.under_way and state.stop is not None:
         return Step.RELEASE
     if a.instance is None:
         return Step.PROVISION
@@ -294,7 +251,7 @@ def _next_of_attempt(state: RunState, a: Attempt) -> Step | None:
         return Step.CONNECT
     if a.pushed is None:
         return Step.PUSH
-    return Step.START if a.started_at is None else Step.WATCH
+    return Step.WATCH if a.under_way else Step.START
 
 
 def _after_failed_pull(state: RunState, a: Attempt) -> Step | None:
@@ -322,9 +279,11 @@ def _met_a_stranger(state: RunState, a: Attempt) -> bool:
 
 
 def next_choice(state: RunState) -> int | None:
-    """The first offer, in the plan's order, that has not itself been at fault."""
-    bad = {a.choice for a in state.attempts[state.floor :] if a.blame}
-    return next((i for i in range(len(state.plan.choices)) if i not in bad), None)
+    """The first offer, in the plan's order, that has not itself been at fault, nor its whole target."""
+    attempts, choices = state.attempts[state.floor :], state.plan.choices
+    bad = {a.choice for a in attempts if a.blame}
+    closed = {choices[a.choice].offer.target for a in attempts if a.everywhere}
+    return next((i for i, c in enumerate(choices) if i not in bad and c.offer.target not in closed), None)
 
 
 # --- what a person is told -----------------------------------------------------------------------
@@ -384,7 +343,7 @@ def shown(state: RunState, *, engine_alive: bool, now: datetime) -> State:
         return State.RENTING
     if a.sealed is not None:
         return State.PULLING
-    return State.PREPARING if a.started_at is None else State.RUNNING
+    return State.RUNNING if a.under_way else State.PREPARING
 
 
 def _unconfirmed(state: RunState, a: Attempt, now: datetime) -> bool:

@@ -14,7 +14,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, Protocol
 
-from launcher import guard, runstate
+from launcher import runstate
 from launcher.codec import load
 from launcher.errors import Stopped
 from launcher.files import Files
@@ -206,9 +206,7 @@ class World:
             return "refused: the trainer's time would be above 7 days in all"
         a = self.state.attempt
         if a is not None and self.plan.choices[a.choice].offer.bills and max_cost is not None:
-            add = guard.spent(a.usd_per_hour, self.clock.now(), a.d, 1)
-            more = a.usd_per_hour * (max_time_s - self.state.max_time_s) / 3600
-            total = self.state.spent(self.clock.now()) + add + more
+            total = self.state.could_cost(max_time_s, self.clock.now())
             if total > max_cost:
                 return f"refused: that could cost ${total:.2f}, above the ceiling of ${max_cost:.2f}"
         self.record("extended", id=id, max_time_s=max_time_s, max_cost=max_cost)

@@ -20,6 +20,7 @@ from datetime import datetime
 
 TOO_LATE = 75
 GRACE_S = 30.0
+TOLD_S = 10.0  # what was said last can be read for so long: it goes with the pod
 KEYS = "/run/launcher"
 CONFIG = """Port 22
 HostKey /run/launcher/host_key
@@ -67,7 +68,24 @@ def missing() -> list[str]:
     sshd = shutil.which("sshd", path="/usr/sbin:/usr/local/sbin:/sbin:/usr/bin")
     lacks = [] if sshd else ["sshd"]
     lacks += [] if shutil.which("ssh-keygen") else ["ssh-keygen"]
+    lacks += [] if trusts() else ["CA bundle"]
     return lacks + ([] if os.environ.get("PUBLIC_KEY") else ["PUBLIC_KEY"])
+
+
+def root() -> str:
+    return os.environ.get("RUNPOD_API_BASE_URL", "https://api.runpod.io").rstrip("/")
+
+
+def trusts() -> bool:
+    """Without certificates the platform cannot be believed, nor asked for an end."""
+    if not root().startswith("https:"):
+        return True
+    try:
+        import ssl
+    except ImportError:
+        return False
+    paths = ssl.get_default_verify_paths()
+    return bool(paths.cafile or (paths.capath and os.listdir(paths.capath)))
 
 
 def open_door(token: str) -> "subprocess.Popen[bytes]":
@@ -119,10 +137,9 @@ def results_wait() -> bool:
 
 
 def ask(key: str, method: str, path: str, body: "dict[str, object] | None") -> bool:
-    root = os.environ.get("RUNPOD_API_BASE_URL", "https://api.runpod.io").rstrip("/")
     data = None if body is None else json.dumps(body).encode()
     head = {"Authorization": "Bearer " + key, "Content-Type": "application/json", "User-Agent": "launcher"}
-    request = urllib.request.Request(root + path, data, head, method=method)  # noqa: S310 - root is ours
+    request = urllib.request.Request(root() + path, data, head, method=method)  # noqa: S310 - root is ours
     try:
         with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310 - the same
             return b'"errors"' not in answer.read(1 << 16)
@@ -164,6 +181,7 @@ def main() -> None:
         guard(key, sys.argv[1])
     except (OSError, subprocess.SubprocessError, ValueError, KeyError) as why:
         say(f"failed: {why!r}")  # to leave would be to begin again, for ever
+        time.sleep(TOLD_S)
         end(key, keep=results_wait())
 
 
@@ -179,6 +197,7 @@ def guard(key: str, token: str) -> None:
     for name in (lacks := missing()):
         say(f"missing {name}")
     if lacks:
+        time.sleep(TOLD_S)
         end(key, keep=False)
     sshd = open_door(token)
     env = {k: v for k, v in os.environ.items() if k != "PUBLIC_KEY"}

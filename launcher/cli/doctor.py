@@ -12,6 +12,7 @@ from launcher import strays, together
 from launcher.cli import show
 from launcher.cli.here import home, json_option
 from launcher.errors import Exit, LauncherError, usage
+from launcher.models import Resource, ResourceState
 from launcher.providers import registry
 from launcher.providers.base import Check, Provider
 from launcher.report import documents
@@ -110,18 +111,27 @@ def _page(checks: list[Check], sweep: strays.Sweep) -> None:
     for name, why in sweep.silent:
         print(f"no   {name} could not be asked what it runs{'' if why in said else f': {why}'}")
     for target, r in sweep.needed:
-        print(f"in use: {target} {r.kind} {r.id} of {r.run}")
+        print(f"in use: {target} {r.kind} {r.id} of {r.run}{_costs(r)}")
     if not sweep.strays:
         print("nothing was left behind" if not sweep.silent else "nothing was left behind where we could ask")
     for s in sweep.strays:
         r = s.resource
         whose = "ours" if s.ours else f"owner {r.owner}"
-        print(f"left behind: {s.target} {r.kind} {r.id} of {r.run} ({whose}): {s.why}")
+        print(f"left behind: {s.target} {r.kind} {r.id} of {r.run} ({whose}): {s.why}{_costs(r)}")
     if sweep.strays:
         from launcher.cli.prog import prog
 
         flags = "--end-orphans" if any(s.ours for s in sweep.strays) else "--end-orphans --all-owners"
         print(f"end them: {prog()} doctor {flags}")
+
+
+def _costs(r: Resource) -> str:
+    """What stops being billed when it is ended."""
+    if not r.usd_per_hour:
+        return ""
+    if r.state is ResourceState.STOPPED:
+        return f", stopped, ${r.usd_per_hour * 24:.2f}/day of storage"
+    return f", ${r.usd_per_hour:.2f}/h"
 
 
 def _end(providers: list[Provider], sweep: strays.Sweep, all_owners: bool, yes: bool) -> None:

@@ -19,7 +19,7 @@ from launcher.cli.follow import Follower
 from launcher.cli.live import harmless
 from launcher.cli.prog import prog
 from launcher.cli.words import Words, repeated
-from launcher.errors import Exit, KeyChanged, LauncherError
+from launcher.errors import AuthRefused, Exit, KeyChanged, LauncherError, QuotaReached
 from launcher.files import Disk
 from launcher.models import Choice, State
 from launcher.providers import registry
@@ -85,6 +85,7 @@ def card(view: RunView, state: State, now: datetime) -> list[tuple[str, str]]:
         ("time", lines.duration(seconds) if seconds is not None else "the trainer did not start"),
         ("device", f"{device_words(device)} on {view.offer.target}" if device else ""),
         ("cost", lines.money(view.usd(now))),
+        ("billed", lines.billed(view) or ""),
         ("metrics", " · ".join(metrics)),
         ("results", _short(Path(view.state.version_path)) if view.state.version_path else ""),
         ("latest", _latest(view) if state is State.DONE else ""),
@@ -140,6 +141,7 @@ def trouble(view: RunView, state: State) -> LauncherError | None:
     if told is None:
         return None
     code, sentence = told
+    account = code in ("account-refused", "quota-reached")
     refused = view.state.sealed.refused if view.state.sealed is not None else None
     details = (refused,) if refused and refused not in sentence else ()
     if state is State.FAILED and view.state.sealed is None:
@@ -151,7 +153,7 @@ def trouble(view: RunView, state: State) -> LauncherError | None:
         sentence,
         exit=runstate.exit_status(view.state, state),
         details=details,
-        hint=_check(view) or _next(view, state) or f"logs {view.plan.run}",
+        hint=_check(view) or _next(view, state) or ("doctor" if account else f"logs {view.plan.run}"),
         billed=_billed(view),
     )
 
@@ -164,6 +166,8 @@ def _told(view: RunView, state: State) -> tuple[str, str] | None:
         return _failed(view, sealed)
     if state is State.FAILED and _stranger(view):
         return "host-key-changed", view.why() or "who answers there is not who was known"
+    if state is State.FAILED and (account := _account(view)) is not None:
+        return account
     if state is State.FAILED:
         return "run-failed", view.why() or "the run failed, and nothing was said"
     if state is State.LIMIT:
@@ -190,6 +194,18 @@ def _halted(view: RunView, halted: Halt) -> str:
         return halted.why
     told = f"ends it by {lines.clock(a.d, now)}" if now < a.d else f"was to end it by {lines.clock(a.d, now)}"
     return f"{halted.why}; what runs there goes on unseen, and its own guard {told}"
+
+
+def _account(view: RunView) -> tuple[str, str] | None:
+    """No offer was at fault: the account itself may not rent."""
+    a = view.attempt
+    if a is None or not a.everywhere or a.over is None:
+        return None
+    if a.fault == AuthRefused.__name__:
+        return "account-refused", a.over
+    if a.fault == QuotaReached.__name__:
+        return "quota-reached", a.over
+    return None
 
 
 def _stranger(view: RunView) -> bool:
@@ -234,7 +250,9 @@ def _limit(view: RunView, why: str | None) -> str:
 
 
 def _billed(view: RunView) -> str:
-    a = view.attempt
+    a, kept = view.attempt, lines.storage(view)
+    if a is not None and kept is not None:
+        return f"{lines.money(kept)}/day of storage for {a.instance}, which is stopped, until it is fetched"
     if a is None or not a.open or not view.offer.bills:
         return "nothing"
     return f"{a.instance} at {lines.money(a.usd_per_hour)}/h until {lines.clock(a.d, datetime.now(UTC))}"

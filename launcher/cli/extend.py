@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
+import sys
+from datetime import UTC, datetime, timedelta
+from decimal import ROUND_CEILING, Decimal
 
 import click
 
+from launcher import guard
 from launcher.cli.here import json_option, run_argument, the_run
 from launcher.cli.stop import ask_engine
 from launcher.errors import Exit, LauncherError, usage
 from launcher.report.lines import clock
+from launcher.report.lines import money as shown
+from launcher.report.view import RunView
 from launcher.values import duration, money
+
+ANSWERED_IN = timedelta(minutes=1)  # while a person reads the question the meter runs
 
 
 @click.command("extend")
@@ -33,11 +40,13 @@ def command(run: str | None, by: str | None, max_cost: str | None, as_json: bool
         raise usage("not-running", f"{view.plan.run} does not run", hint=f"resume {view.plan.run}")
     try:
         add_s = duration(by, low=1) if by is not None else 0
-        ceiling = str(money(max_cost, low=0)) if max_cost is not None else None
+        ceiling = money(max_cost, low=0) if max_cost is not None else None
     except ValueError as e:
         raise usage("bad-setting", f"{e}") from None
     before = view.state
-    outcome = ask_engine(view, "extend", add_s=add_s, max_cost=ceiling)
+    if ceiling is None:
+        ceiling = _higher(view, add_s, by)
+    outcome = ask_engine(view, "extend", add_s=add_s, max_cost=None if ceiling is None else str(ceiling))
     if outcome != "done":
         raise LauncherError(
             "extend-refused",
@@ -57,3 +66,31 @@ def command(run: str | None, by: str | None, max_cost: str | None, as_json: bool
             f"{view.plan.run}: {more} s more"
             + (f", ends by {clock(a.d, datetime.now(UTC))}" if a is not None and a.open else "")
         )
+
+
+def _higher(view: RunView, add_s: int, by: str | None) -> Decimal | None:
+    """What was agreed to covers it, or a person agrees to the sum that does."""
+    state, now = view.state, datetime.now(UTC)
+    agreed = state.max_cost if state.max_cost is not None else _consented(view)
+    if agreed is None or not view.offer.bills:
+        return None
+    needed = state.could_cost(state.max_time_s + add_s, now + ANSWERED_IN).quantize(guard.CENT, ROUND_CEILING)
+    if needed <= agreed:
+        return None
+    if not sys.stdin.isatty():
+        raise LauncherError(
+            "extend-refused",
+            f"that could cost {shown(needed)} in all, and {shown(agreed)} was agreed to",
+            exit=Exit.LIMIT,
+            hint=f"extend {view.plan.run} --by {by} --max-cost {needed}",
+            billed="the run goes on",
+        )
+    question = (
+        f"{by} more could cost {shown(needed)} in all, and {shown(agreed)} was agreed to. Agree to that?"
+    )
+    click.confirm(question, abort=True, err=True)
+    return needed
+
+
+def _consented(view: RunView) -> Decimal | None:
+    return view.plan.consent.max_cost if view.plan.consent is not None else None

@@ -201,8 +201,14 @@ class Follower:
         a = view.attempt
         rate = f"{lines.money(a.usd_per_hour)}/h" if a is not None and view.offer.bills else "$0"
         end = f", ends by {lines.clock(a.d, datetime.now(UTC))} at the latest" if a is not None else ""
+        storage = view.offer.storage_usd_per_day
+        kept = (
+            f"  results that nobody fetches wait on the stopped machine for {lines.money(storage)}/day\n"
+            if storage
+            else ""
+        )
         return (
-            f"left the view; {view.plan.run} goes on ({rate}{end})\n"
+            f"left the view; {view.plan.run} goes on ({rate}{end})\n{kept}"
             f"  come back: {prog} watch {view.plan.run}\n"
             f"  stop it:   {prog} stop {view.plan.run}    (or press Ctrl-C again now)"
         )

@@ -16,7 +16,7 @@ from launcher.errors import LauncherError, ProviderError
 from launcher.models import Resource, State
 from launcher.providers import registry
 from launcher.report import documents, listing
-from launcher.report.lines import attention, clock, duration, money
+from launcher.report.lines import attention, clock, duration, money, storage
 from launcher.report.listing import Line
 from launcher.report.view import RunView
 from launcher.store import Home
@@ -59,9 +59,10 @@ def _damaged(name: str, e: LauncherError) -> None:
 
 
 def _hosts(views: list[RunView]) -> list[str]:
-    """The user's own, where a run of ours may live."""
-    names = {v.offer.provider for v in views if v.attempt is not None and v.attempt.open}
-    return sorted(name for name in names if registry.is_place(name))
+    """Where a run of ours may live, or sleep: the user's own hosts, and whoever bills."""
+    kept = [v for v in views if v.attempt is not None and (v.attempt.open or v.attempt.asleep)]
+    found = {v.offer.provider for v in kept if v.offer.bills or registry.is_place(v.offer.provider)}
+    return sorted(found)
 
 
 def _asked(lines: list[Line], hosts: list[str], now: datetime) -> tuple[list[Line], dict[str, str]]:
@@ -96,11 +97,17 @@ def _row(line: Line, now: datetime) -> tuple[str, ...]:
         row["state"],
         row["target"],
         money(row["usd"]),
-        f"{money(row['usd_per_hour'])}/h" if deadline and line.bills else "-",
+        _now(line),
         f"{started.astimezone():%m-%d %H:%M}" if started else "-",
         duration(line.seconds) if line.seconds is not None else "-",
         clock(deadline, now) if deadline else "-",
     )
+
+
+def _now(line: Line) -> str:
+    if line.view is not None and (kept := storage(line.view)) is not None:
+        return f"{money(kept)}/day"
+    return f"{money(line.row['usd_per_hour'])}/h" if line.row["deadline"] and line.bills else "-"
 
 
 def _runs_on(name: str, place: Home) -> tuple[Resource, ...]:
@@ -115,12 +122,16 @@ def _last_line(views: list[RunView], now: datetime, asked: list[str]) -> str:
     """By our own journals: nothing that bills can be rented without one being written first."""
     live = [v for v in views if v.attempt is not None and v.attempt.open]
     billing = [v for v in live if v.offer.bills]
+    where = f" (asked {', '.join(asked)} {clock(now, now)})" if asked else ""
+    kept = {v.plan.run: day for v in views if (day := storage(v)) is not None}
+    stopped = f"; stopped machines bill {money(sum(kept.values()))}/day: {', '.join(kept)}" if kept else ""
     if billing:
         rate = sum((v.attempt.usd_per_hour for v in billing if v.attempt is not None), start=0)
-        return f"{len(live)} running, billing ${rate:.2f}/h: {', '.join(v.plan.run for v in billing)}"
+        names = ", ".join(v.plan.run for v in billing)
+        return f"{len(live)} running, billing ${rate:.2f}/h: {names}{stopped}{where}"
     if live:
-        where = f" (asked {', '.join(asked)} {clock(now, now)})" if asked else ""
         places = sorted({v.offer.target for v in live})
         away = all(registry.is_place(place) for place in places)
-        return f"{len(live)} running {'on ' + ', '.join(places) if away else 'here'}, nothing bills{where}"
-    return "nothing runs, nothing bills"
+        on = "on " + ", ".join(places) if away else "here"
+        return f"{len(live)} running {on}{stopped or ', nothing bills'}{where}"
+    return f"nothing runs{stopped or ', nothing bills'}{where}"

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import click
 
-from launcher.cli.here import ask_machine, json_option, run_argument, the_run
+from launcher.cli.here import ask_machine, home, json_option, run_argument, the_run
 from launcher.cli.live import harmless
 from launcher.report import documents, lines, moving
 
@@ -19,6 +19,10 @@ def command(run: str | None, as_json: bool) -> None:
     """One run: state, device, progress, money, guard."""
     view, now = the_run(run), datetime.now(UTC)
     ask_machine(view, now)
+    if view.state.ended is not None and view.offer.bills:
+        from launcher import lastlook
+
+        lastlook.books(view, home(), now)
     if as_json:
         print(json.dumps(documents.status(view, now)))
         return

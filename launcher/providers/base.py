@@ -7,6 +7,7 @@ is wrap.py's, words are cli's, memory is the journal's. Errors leave as the clos
 from __future__ import annotations
 
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Protocol
 
 from launcher.models import Need, Offer, Order, Resource, Traits
@@ -30,6 +31,11 @@ class Pausing(Protocol):
 
     def unpause(self, id: str) -> None:
         """Ask for another boot on the same disk, without a GPU where that can be had."""
+
+
+class Billing(Protocol):
+    def billed(self, id: str) -> Decimal | None:
+        """USD so far by the provider's own books; None = they do not know of it yet."""
 
 
 class Provider(Protocol):

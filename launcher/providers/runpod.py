@@ -31,6 +31,7 @@ _RENT = (
     "mutation($input: PodRentInterruptableInput!) "
     "{ podRentInterruptable(input: $input) { id name env costPerHr desiredStatus } }"
 )
+_RESUME = "mutation($input: PodResumeInput!) { podResume(input: $input) { id desiredStatus } }"
 _BALANCE = "query { myself { clientBalance currentSpendPerHr } }"
 _SPOT = "query($input: GpuTypeFilter) { gpuTypes(input: $input) { id secureSpotPrice communitySpotPrice } }"
 _NO_SPOT = "Runpod no longer rents pods that may be taken away: without --spot it rents on demand"
@@ -150,11 +151,18 @@ class RunpodProvider:
         self._api().post(f"/v2/pods/{_safe(id)}/action", {"action": "stop"}, f"stop {id}")
 
     def unpause(self, id: str) -> None:
-        """On the machine it was on: NoCapacity when its GPUs are somebody else's by now. What was rented by a
-        bid is started by the same one: REST knows no bids, and refuses."""
+        """On the machine it was on. When its GPUs are somebody else's by now, without any, as far as the old
+        API still does that; else NoCapacity. What was rented by a bid is started by the same one: REST knows
+        no bids, and refuses."""
         path = f"/v2/pods/{_safe(id)}"
         try:
             self._api().post(f"{path}/action", {"action": "start"}, f"start {id}")
+        except NoCapacity as none:
+            wanted = {"input": {"podId": id, "gpuCount": 0}}
+            try:
+                self._api().graph(_RESUME, f"start {id} without a GPU", wanted, act=True)
+            except ProviderError:
+                raise none from None
         except BadOrder as why:
             if not _SPOT_POD.search(why.reason):
                 raise

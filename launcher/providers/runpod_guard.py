@@ -15,6 +15,7 @@ MOST_BYTES = 8192
 _UNPACK = "import base64,zlib;exec(zlib.decompress(base64.b64decode({!r})))"
 _SHELL = """command -v python3 >/dev/null && exec python3 -I -c "$1" "$2" "$3"
 echo "launcher missing python3"
+sleep 10
 while :; do
 printf 'header = "Authorization: Bearer %s"\\n' "$RUNPOD_API_KEY" |
 curl -fsS -m 10 -K - -X DELETE "${RUNPOD_API_BASE_URL:-https://api.runpod.io}/v2/pods/$RUNPOD_POD_ID"

@@ -49,19 +49,19 @@ def refusal(status: int, headers: Mapping[str, str], body: str, doing: str) -> P
     if status == 401:
         return AuthRefused(f"Runpod does not accept this key: {detail}", FIX)
     if status == 402:
-        return QuotaReached(f"the balance at Runpod is too low: {detail}")
+        return QuotaReached(f"the balance at Runpod is too low: {detail}", everywhere=True)
     if status == 403:
         return BadOrder(reason) if creating and _POOL.search(detail) else AuthRefused(reason, RIGHTS)
     if status == 404:
         return BadOrder(reason) if creating else Gone(reason)
     if status == 409:
-        return Busy(reason)
+        return BadOrder(reason) if creating else Busy(reason)
     if status == 400 and _NONE_LEFT.search(detail):
         return NoCapacity(f"Runpod has none free: {detail}")
     if status == 400 and creating and _LIMIT.search(detail):
         return QuotaReached(reason)
     if status in (400, 422):
-        return BadOrder(reason)
+        return BadOrder(reason, everywhere=status == 422 and not _POOL.search(detail))
     return VendorBug(f"Runpod answered {status} when asked to {doing}: {detail}")
 
 
@@ -74,7 +74,7 @@ def of_graph(message: str, doing: str) -> ProviderError:
     if re.search(r"logged in|unauthori[sz]ed|denied|forbidden", message, re.IGNORECASE):
         return AuthRefused(f"Runpod refused to {doing}: {message}", RIGHTS)
     if re.search(r"balance|fund", message, re.IGNORECASE):
-        return QuotaReached(f"the balance at Runpod is too low: {message}")
+        return QuotaReached(f"the balance at Runpod is too low: {message}", everywhere=True)
     if re.search(r"something went wrong|internal", message, re.IGNORECASE):
         return Unreachable(f"Runpod could not {doing} now: {message}")
     return BadOrder(f"Runpod refused to {doing}: {message}")

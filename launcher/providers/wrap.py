@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from decimal import Decimal
-from typing import Any, Protocol, TypeVar, cast
+from typing import Protocol, TypeVar, cast
 
 from launcher.errors import ProviderError, TooFast, Unreachable
 from launcher.models import Need, Offer, Order, Resource
-from launcher.providers.base import Check, Pausing, Provider
+from launcher.providers.base import Billing, Check, Pausing, Provider
 
 T = TypeVar("T")
 TRIES = 3
@@ -68,9 +68,8 @@ class Wrapped:
         self._logged("unpause", id, lambda: self._pausing().unpause(id))
 
     def billed(self, id: str) -> Decimal | None:
-        """Optional, as its traits tell."""
-        told: Decimal | None = self._ask("billed", lambda: cast(Any, self._inner).billed(id))
-        return told
+        """Asked once: nothing waits for a bill."""
+        return self._logged("billed", id, lambda: cast(Billing, self._inner).billed(id))
 
     def console(self, id: str) -> str:
         return self._ask("console", lambda: self._inner.console(id))

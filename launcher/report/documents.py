@@ -8,8 +8,9 @@ from pathlib import Path
 
 from launcher.codec import foreign_json, parse_iso
 from launcher.models import Json
-from launcher.report import moving
+from launcher.report import lines, moving
 from launcher.report.view import RunView
+from launcher.runstate import Attempt
 from launcher.telemetry import Sample
 
 
@@ -63,10 +64,17 @@ def row(view: RunView, now: datetime) -> Json:
         "target": view.offer.target,
         "instance": a.instance if a is not None else None,
         "usd": usd(view.usd(now)),
-        "usd_per_hour": usd(a.usd_per_hour) if a is not None and live else 0.0,
+        "usd_per_hour": usd(_rate(a)),
         "started": time(view.state.started_at),
         "deadline": time(a.d) if a is not None and live else None,
     }
+
+
+def _rate(a: Attempt | None) -> Decimal:
+    """What runs up now: a machine, or the disk of one that sleeps."""
+    if a is None:
+        return Decimal(0)
+    return a.usd_per_hour if a.open else a.storage_usd_per_hour if a.asleep else Decimal(0)
 
 
 def status(view: RunView, now: datetime) -> Json:
@@ -77,6 +85,9 @@ def status(view: RunView, now: datetime) -> Json:
         "version": view.state.version,
         "artifacts": view.state.version_path,
         "why": view.why(),
+        "tried": lines.tried(view),
+        "storage_usd_per_day": usd(lines.storage(view)),
+        "billed_usd": usd(view.state.billed),
         "warnings": list(view.warnings()),
         "telemetry": sample(view.sample()),
         "silent_s": view.silent_s(now),

@@ -6,7 +6,7 @@ from datetime import datetime
 from decimal import Decimal
 
 from launcher import guard, telemetry
-from launcher.models import State
+from launcher.models import Offer, State
 from launcher.remote.channel import harmless
 from launcher.report.view import RunView
 from launcher.runstate import Attempt
@@ -84,13 +84,21 @@ def silence(view: RunView, now: datetime) -> str | None:
     return f"{view.offer.target} not heard for {duration(silent_s)}" if silent_s is not None else None
 
 
+def called(offer: Offer) -> str:
+    """What was tried, told apart from the other offers of its target."""
+    where = ", ".join(filter(None, (offer.cloud, offer.region)))
+    if not where:
+        return offer.target
+    gpu = f"{offer.gpu_count} x {offer.gpu}" if offer.gpu_count > 1 else offer.gpu
+    return " ".join(filter(None, (offer.target, gpu, f"({where})")))
+
+
 def passed_over(view: RunView, first: int) -> list[str]:
     """Why each machine from that one on, the present one left out, did not do, and which is asked next."""
     found, attempts = [], view.state.attempts
     for a, after in zip(attempts[first:], attempts[first + 1 :], strict=False):
-        target, following = (view.plan.choices[one.choice].offer.target for one in (a, after))
-        why = a.over or "given up"
-        found.append(f"{why if target in why else f'{target}: {why}'}; next: {following}")
+        offer, following = (view.plan.choices[one.choice].offer for one in (a, after))
+        found.append(f"{_failed(offer, a)}; next: {called(following)}")
     return found
 
 
@@ -98,17 +106,49 @@ def other_refusals(view: RunView) -> list[str]:
     """Of a run that no machine would have: what each one before the last said. The last one's words stand
     above, and may be the least telling."""
     last = view.why() or ""
-    told = dict.fromkeys(_refusal(view, a) for a in view.state.attempts[:-1] if a.over)
+    told = dict.fromkeys(
+        _failed(view.plan.choices[a.choice].offer, a) for a in view.state.attempts[:-1] if a.over
+    )
     return [one for one in told if one != last and last not in one]
 
 
-def _refusal(view: RunView, a: Attempt) -> str:
+def _failed(offer: Offer, a: Attempt) -> str:
     """Of which machine it is told; one target may have several kinds of them."""
-    offer, why = view.plan.choices[a.choice].offer, a.over or "given up"
+    why, name = a.over or "given up", called(offer)
+    if name != offer.target:
+        return f"{name}: {why}"
     of = offer.target if offer.gpu is None else f"{offer.target}, {offer.gpu}"
     if offer.target not in why:
         return f"{of}: {why}"
     return why if offer.gpu is None or offer.gpu in why else f"{offer.gpu}: {why}"
+
+
+def tried(view: RunView) -> list[str]:
+    """Every machine that did not do, the last one too."""
+    return [
+        _failed(view.plan.choices[a.choice].offer, a)
+        for a in view.state.attempts
+        if a.over is not None and a.sealed is None
+    ]
+
+
+def storage(view: RunView) -> Decimal | None:
+    """USD per day of a machine that sleeps with what may be results."""
+    a = view.attempt
+    return a.storage_usd_per_hour * 24 if a is not None and a.asleep else None
+
+
+def billed(view: RunView) -> str | None:
+    """What the provider's own books say, beside what was counted here."""
+    told = view.state.billed
+    if told is None:
+        return None
+    counted = view.state.counted
+    difference = told - counted
+    if abs(difference) < Decimal("0.005"):
+        return f"{money(told)} in the provider's books so far, as counted here"
+    more = "more" if difference > 0 else "less"
+    return f"{money(told)} in the provider's books so far, {money(abs(difference))} {more} than counted here"
 
 
 def meter(view: RunView, now: datetime, width: int | None = None) -> str:
@@ -144,6 +184,10 @@ def board(view: RunView, now: datetime) -> list[str]:
         rows.append(("line", f"{quiet}; the run goes on there"))
     if view.state.halted is not None:
         rows.append(("stopped", "nobody drives it: a person has to look first"))
+    if (kept := storage(view)) is not None:
+        rows.append(("stopped", f"{view.offer.target} keeps the machine's disk for {money(kept)}/day"))
+    if (books := billed(view)) is not None:
+        rows.append(("billed", books))
     if warned := view.warnings():
         rows.append(("warning", warned[-1]))
     return [f"  {name:<9} {text}" for name, text in rows]
@@ -154,7 +198,9 @@ def attention(view: RunView, now: datetime, prog: str) -> str | None:
     name, state, a = view.plan.run, view.shown(now), view.attempt
     halted = view.state.halted
     if state is State.WAITING and halted is None:
-        return f"{name}: results wait; fetch: {prog} pull {name}"
+        kept = storage(view)
+        where = f" on a stopped machine ({money(kept)}/day of storage)" if kept is not None else ""
+        return f"{name}: results wait{where}; fetch: {prog} pull {name}"
     if state is State.MAYBE_BILLING:
         return f"{name}: may still be billing; end it: {prog} resume {name}"
     if state not in (State.INTERRUPTED, State.WAITING):

@@ -14,10 +14,15 @@ from launcher.errors import Exit, Gone, HostError, KeyChanged, NoFile, ProviderE
 from launcher.events import parse_events
 from launcher.models import Access, Resource, ResourceState
 from launcher.providers.base import Provider
+from launcher.remote.base import Host
 from launcher.runstate import Attempt
 from launcher.ssh.errors import KeyMismatch
-from launcher.steps import pinning, sight, wake
+from launcher.steps import causes, pinning, sight, wake
+from launcher.steps.causes import Cause
 from launcher.world import World
+
+SPOKEN = 1 << 18
+LISTEN_S = 3.0  # between two looks at what a machine says that cannot be reached yet
 
 
 def connect(w: World) -> None:
@@ -40,39 +45,65 @@ def _until_armed(w: World, a: Attempt) -> None:
     while w.clock.now() < ready_by and not seen.stranger:
         w.tick()
         try:
-            resource = provider.get(a.instance)
-        except Gone:
-            resource = None
+            if _settled(w, a, provider, seen) or _hopeless(w, provider, seen):
+                return
         except KeyChanged as e:
             _stranger(w, a, e.reason)
             return
         except ProviderError:
             w.wait(1)
             continue
-        if resource is None or resource.state is ResourceState.ENDED:
-            if sight.vanished(provider, w, a):
-                why = _last_words(w, a, "the machine ended while it booted")
-                w.about(a, "over", why=why, blame=not _left_alone(w, a))
-                return
-        elif sight.pauses(provider) and resource.state is ResourceState.STOPPED:
-            if _rests(w, a, provider):
-                return
-        elif resource.state is ResourceState.RUNNING and _reached(w, provider, resource, seen):
-            return
         if not seen.stranger:
             w.wait(max(w.pace_s / 5, provider.traits.look_s))
     if seen.doubt is not None:
         _stranger(w, a, seen.doubt)
         return
-    _late(w, a)
+    _late(w, a, seen)
 
 
-def _late(w: World, a: Attempt) -> None:
-    why = _last_words(w, a, "the machine was not reachable in time")
+def _settled(w: World, a: Attempt, provider: Provider, seen: _Seen) -> bool:
+    """One look: True once it is known what becomes of it."""
+    try:
+        resource = provider.get(a.instance or "")
+    except Gone:
+        resource = None
+    if resource is None or resource.state is ResourceState.ENDED:
+        if not sight.vanished(provider, w, a):
+            return False
+        why = _last_words(w, a, "the machine ended while it booted")
+        w.about(a, "over", why=why, blame=not _left_alone(w, a))
+        return True
+    if sight.pauses(provider) and resource.state is ResourceState.STOPPED:
+        return _rests(w, a, provider)
+    return resource.state is ResourceState.RUNNING and _reached(w, provider, resource, seen)
+
+
+def _hopeless(w: World, provider: Provider, seen: _Seen) -> bool:
+    """What it says of itself, or the platform of it, may show that waiting longer is paid for in vain."""
+    a, now = w.attempt(), w.clock.now().timestamp()
+    if not provider.traits.bills or a.instance is None or seen.delivered or now < seen.listened + LISTEN_S:
+        return False
+    seen.listened = now
+    try:
+        cause = causes.of(provider.console(a.instance))
+    except ProviderError:
+        return False
+    if cause is None or not cause.certain:
+        return False
+    _fails(w, a, cause.words, Exit.PROVIDER, everywhere=cause.everywhere)
+    return True
+
+
+def _late(w: World, a: Attempt, seen: _Seen) -> None:
+    why = _last_words(w, a, f"the machine was not reachable in time: {seen.stage}")
+    _fails(w, a, why, Exit.UNREACHABLE)
+
+
+def _fails(w: World, a: Attempt, why: str, exit: Exit, *, everywhere: bool = False) -> None:
     if a.woken:
         wake.gives_up(w, a, why)
     else:
-        w.about(a, "over", why=why, blame=True, exit=int(Exit.UNREACHABLE))
+        w.about(a, "over", why=why, blame=True, exit=int(exit), everywhere=everywhere)
 
 
 def _rests(w: World, a: Attempt, provider: Provider) -> bool:
@@ -94,12 +125,15 @@ class _Seen:
     delivered: str | None = None  # the boot that has the agent
     doubt: str | None = None  # who answers is not whom the console told of
     stranger: bool = False  # and no later word can mend it
+    stage: str = "it never came up"  # how far it was
+    listened: float = 0.0  # to what it says
 
 
 def _reached(w: World, provider: Provider, resource: Resource, seen: _Seen) -> bool:
     """One look at a machine that runs: believed, brought the agent, armed."""
     a, access = w.attempt(), resource.access
     if access is None:
+        seen.stage = "it runs, and no way to it was ever told"
         return False
     announced = access.host_key == "announce"
     try:
@@ -114,7 +148,11 @@ def _reached(w: World, provider: Provider, resource: Resource, seen: _Seen) -> b
         return False
     except ProviderError:  # its console cannot be read now
         return False
-    return access is not None and seen.delivered is not None and _armed(w, a, access)
+    if access is None:
+        seen.stage = "it runs, and never said by which key it is known"
+        return False
+    seen.stage = "it runs, and nobody answers there" if seen.delivered is None else "its agent did not report"
+    return seen.delivered is not None and _armed(w, a, access)
 
 
 def _stranger(w: World, a: Attempt, why: str) -> None:
@@ -131,12 +169,15 @@ def _left_alone(w: World, a: Attempt) -> bool:
 
 
 def _last_words(w: World, a: Attempt, why: str) -> str:
-    """What the machine printed last says more than that it is gone."""
+    """What is known to be bad, else what the machine printed last, says more than that it is gone."""
     try:
-        lines = w.provider(a.choice).console(a.instance or "").strip().splitlines()
+        console = w.provider(a.choice).console(a.instance or "").strip()
     except ProviderError:
         return why
-    return f"{why}; it printed: {lines[-1][:200]}" if lines else why
+    cause: Cause | None = causes.of(console)
+    if cause is not None:
+        return f"{why}; {cause.words}"
+    return f"{why}; it printed: {console.splitlines()[-1][:200]}" if console else why
 
 
 def _deliver(w: World, a: Attempt, access: Access) -> bool:
@@ -157,17 +198,29 @@ def _deliver(w: World, a: Attempt, access: Access) -> bool:
 
 def _armed(w: World, a: Attempt, access: Access) -> bool:
     try:
-        lines = w.host(a, access).read("events.jsonl", 0, 1 << 16).split(b"\n")[:-1]
+        events = list(parse_events(_spoken(w.host(a, access)).split(b"\n")[:-1]))
     except NoFile:
         return False
     except HostError:
         w.drop_hosts()
         return False
-    events = list(parse_events(lines))
-    hello = next((e for e in events if e["ev"] == "hello" and e.get("token") == a.token), None)
-    armed = next((e for e in events if e["ev"] == "armed"), None)
-    if hello is None or armed is None:
+    hellos = [at for at, e in enumerate(events) if e["ev"] == "hello" and e.get("token") == a.token]
+    if not hellos or events[hellos[-1]]["boot"] == a.was:
+        return False
+    hello, since = events[hellos[-1]], events[hellos[-1] :]
+    armed = next((e for e in since if e["ev"] == "armed"), None)
+    if armed is None:
         return False
     layers = [str(layer) for layer in armed["layers"]]
     w.about(a, "connected", boot=str(hello["boot"]), access=dump(access), layers=layers)
     return True
+
+
+def _spoken(host: Host) -> bytes:
+    """All of it: the newest boot's first words may stand far behind."""
+    data = b""
+    while True:
+        chunk = host.read("events.jsonl", len(data), SPOKEN)
+        data += chunk
+        if len(chunk) < SPOKEN:
+            return data

@@ -10,7 +10,7 @@ import hashlib
 import json
 from pathlib import Path
 
-from launcher.errors import HostDiskFull
+from launcher.errors import HostDiskFull, HostUnreachable
 from launcher.events import parse_events
 from launcher.models import Json
 from launcher.remote.base import Host, Wanted
@@ -34,6 +34,10 @@ class Link:
         self.disk_full = False  # a command did not fit there
         self.events: list[Json] = []
         self._rest = b""
+        # A machine that is used: its present boot's words count. One that is woken to be read: all of them.
+        self._one_boot = a.boot is not None and not a.woken
+        self._ours = not self._one_boot
+        self.began_anew = False  # another boot's agent speaks here by now
         world.files.make_folder(self._folder.root)
         self._local = {
             "events.jsonl": self._folder.events,
@@ -79,11 +83,13 @@ class Link:
     # --- streams -----------------------------------------------------------------------------
 
     def sync(self, names: tuple[str, ...] = STREAMS) -> bool:
-        """Bring home what is new. True when something came."""
+        """Bring home what is new. True when something came. An agent that began anew is another one."""
         wanted = [Wanted(name, self._offset[name], CHUNK) for name in names]
         found = self.host.read_many(wanted)
         self._heard()
         came = [self._keep(name, data) for name, data in zip(names, found, strict=True)]
+        if self.began_anew:
+            raise HostUnreachable("its agent began anew")
         return any(came)
 
     def _heard(self) -> None:
@@ -112,7 +118,12 @@ class Link:
 
     def _take(self, data: bytes) -> None:
         *lines, self._rest = (self._rest + data).split(b"\n")
-        self.events.extend(parse_events(lines))
+        for event in parse_events(lines):
+            if event["ev"] == "hello" and self._one_boot:
+                ours = event.get("boot") == self._a.boot
+                self.began_anew, self._ours = self._ours and not ours, ours
+            if self._ours:
+                self.events.append(event)
 
     def last(self, *kinds: str) -> Json | None:
         return next((e for e in reversed(self.events) if e.get("ev") in kinds), None)

@@ -12,11 +12,13 @@ from decimal import Decimal
 from launcher import guard, plan, runstate
 from launcher.codec import dump
 from launcher.errors import ProviderError, TooFast, Unreachable
-from launcher.models import DeviceWish, Order, Resource, ResourceState
+from launcher.models import DeviceWish, Json, Order, Resource, ResourceState
 from launcher.providers.base import Provider
 from launcher.runstate import Attempt
 from launcher.steps import sight
 from launcher.world import World
+
+NOT_HEARD_S = 60.0  # a line that is cut for a moment ends no run
 
 
 def provision(w: World) -> None:
@@ -65,18 +67,16 @@ def _late(w: World, a: Attempt) -> bool:
     return w.clock.now() > a.asked_at + timedelta(seconds=w.plan.limits.ready_within_s)
 
 
-def _look(w: World, a: Attempt, provider: Provider, *, refused: str | None = None) -> None:
+def _look(w: World, a: Attempt, provider: Provider, *, refused: ProviderError | None = None) -> None:
     """We do not know what became of the call: look by label, and only a proved absence counts as no."""
     try:
         resource = sight.found(provider, w, a)
         if resource is not None:
             _adopt(w, a, resource)
         elif sight.surely_gone(provider, w, a):
-            reason = refused or "the provider lists nothing of it"
             until = sight.billed_until(provider, w, a)
-            w.about(
-                a, "not-created", reason=reason, blame=refused is not None, sure=False, billed_until=until
-            )
+            told = _refusal(refused) if refused else {"reason": "the provider lists nothing of it"}
+            w.about(a, "not-created", **{"blame": False, **told}, sure=False, billed_until=until)
         else:
             w.wait(1)
     except ProviderError:
@@ -112,9 +112,9 @@ def _create(w: World, a: Attempt, provider: Provider, fresh: bool) -> None:
     except ProviderError as e:
         if e.surely_no_effect and not fresh:
             # It says nothing of the call before, whose answer was lost.
-            _look(w, a, provider, refused=e.reason)
+            _look(w, a, provider, refused=e)
         elif e.surely_no_effect:
-            w.about(a, "not-created", reason=e.reason, blame=True, exit=int(e.exit), code=type(e).__name__)
+            w.about(a, "not-created", **_refusal(e))
         elif isinstance(e, Unreachable) and _is_near(provider):
             # An engine on this machine that does not answer: say so now instead of trying for minutes.
             w.about(a, "over", why=e.reason, blame=True, exit=int(e.exit))
@@ -124,8 +124,14 @@ def _create(w: World, a: Attempt, provider: Provider, fresh: bool) -> None:
     _adopt(w, a, resource)
 
 
+def _refusal(e: ProviderError) -> Json:
+    whole = {"everywhere": True} if e.everywhere else {}
+    return {"reason": e.reason, "blame": True, "exit": int(e.exit), "code": type(e).__name__, **whole}
+
+
 def _asked_for(w: World, a: Attempt, provider: Provider) -> Resource:
-    """Asked too often is the one answer that surely had no effect and may be asked again as it was."""
+    """Asked too often, or not heard at all, surely had no effect and may be asked again as it was."""
+    until = w.clock.now() + timedelta(seconds=NOT_HEARD_S)
     while True:
         try:
             return provider.create(order(w, a))
@@ -133,6 +139,13 @@ def _asked_for(w: World, a: Attempt, provider: Provider) -> Resource:
             if _late(w, a):
                 raise
             w.wait(e.wait_s)
+        except Unreachable as e:
+            if not (e.surely_no_effect and provider.traits.bills):
+                raise
+            if w.clock.now() > until:
+                e.everywhere = True
+                raise
+            w.wait(2)
 
 
 def _is_near(provider: Provider) -> bool:

@@ -20,7 +20,7 @@ from launcher.models import Json, State
 from launcher.remote.base import Listed, Progress
 from launcher.runstate import Attempt, Sealed
 from launcher.ssh.errors import KeyMismatch
-from launcher.steps import halting, sight
+from launcher.steps import anew, halting, sight
 from launcher.steps.link import link
 from launcher.transfers import Told
 from launcher.world import World
@@ -55,6 +55,8 @@ def _again(w: World, a: Attempt, sealed: Sealed, error: Exception) -> bool:
     rests = provider.traits.keeps_output and not sight.pauses(provider)
     if a.open and not rests and sight.vanished(provider, w, a):
         w.about(a, "over", why="the machine ended before its results were here", blame=False)
+        return True
+    if a.open and anew.follow(w, a, provider):
         return True
     tries = w.memory[f"pulls:{a.n}"] = w.memory.get(f"pulls:{a.n}", 0) + 1
     held = w.clock.now() < sealed.at + timedelta(seconds=w.plan.limits.hold_s)

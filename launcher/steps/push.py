@@ -12,6 +12,7 @@ from pathlib import Path
 from launcher.errors import Corrupt, HostDiskFull, HostUnreachable, NoFile
 from launcher.remote.base import Host, Sending
 from launcher.runstate import Attempt
+from launcher.steps import anew
 from launcher.steps.link import Link, link
 from launcher.world import PushSet, World
 
@@ -75,8 +76,9 @@ def _cut(w: World, a: Attempt) -> None:
     if w.clock.now() > a.d:
         w.about(a, "over", why="the machine could not be reached until its deadline", blame=True)
         return
-    w.drop_hosts()
-    w.about(a, "rebooted")
+    if not anew.follow(w, a, w.provider(a.choice)):
+        w.drop_hosts()
+        w.about(a, "rebooted")
     w.wait(2)
 
 

@@ -29,13 +29,15 @@ def gap_s(provider: Provider) -> float:
 
 
 def visible_by(provider: Provider, world: World, a: Attempt) -> float:
-    """From when on "not listed" means something: a create call may run 30 s, then the listing lags. What an
-    earlier process asked for counts from our own start, since its clock and ours may differ."""
+    """From when on "not listed" means something: once the listing's lag is over since create was answered,
+    or since it was asked and may have run for 30 s. What an earlier process asked for counts from our own
+    start, since its clock and ours may differ."""
     lag = provider.traits.listing_lag_s
     if not lag:
         return a.asked_at.timestamp()
-    asked = a.asked_at if a.instance is not None else max(a.asked_at, world.opened)
-    return asked.timestamp() + lag + 30
+    if a.created_at is not None:
+        return a.created_at.timestamp() + lag
+    return max(a.asked_at, world.opened).timestamp() + lag + 30
 
 
 def computes(provider: Provider, a: Attempt) -> bool:
@@ -77,14 +79,17 @@ def stopped(provider: Provider, a: Attempt) -> Resource | None:
 
 def surely_gone(provider: Provider, world: World, a: Attempt) -> bool:
     """The provider says ended and lists no instance of it, twice, apart, past the listing lag."""
+    gap, by = gap_s(provider), visible_by(provider, world, a)
+    if world.clock.now().timestamp() + gap < by:
+        return False  # nothing that is seen now proves it
     looked = 0.0
     for look in (1, 2):
         looked = world.clock.now().timestamp()  # the answer is as old as the question
         if not instance_ended(provider, a) or found(provider, world, a) is not None:
             return False
         if look == 1:
-            world.wait(gap_s(provider))
-    return looked >= visible_by(provider, world, a)
+            world.wait(gap)
+    return looked >= by
 
 
 def vanished(provider: Provider, world: World, a: Attempt) -> bool:

@@ -17,7 +17,7 @@ from launcher.models import Access, DeviceWish, Json, RuntimeKind
 from launcher.providers.base import Provider
 from launcher.runstate import Attempt
 from launcher.ssh.errors import KeyMismatch
-from launcher.steps import halting, sight
+from launcher.steps import anew, halting, sight
 from launcher.steps.link import Link, link
 from launcher.steps.watch import granted, record_sealed
 from launcher.world import World
@@ -47,6 +47,8 @@ def start(w: World) -> None:
         if isinstance(e, HostDiskFull) and line.last("started") is None:  # no order fits there, however often
             w.about(a, "over", why=f"the machine's disk is full: {e}", blame=True)
             return
+        if anew.follow(w, a, provider):
+            return
         if sight.vanished(provider, w, a):
             w.about(a, "over", why=f"the machine ended while it was made ready: {e}", blame=False)
         elif sight.outlived(provider, w, a) and not _may_hold(w, a, provider, str(e)):
@@ -67,7 +69,9 @@ def _started(w: World, a: Attempt, line: Link, event: Json) -> None:
     limits = granted(w, a, begun)
     if w.memory.get(f"granted:{a.n}") != limits:
         line.send("deadline", max_time_s=limits.max_time_s, salvage_s=limits.salvage_s)
-    w.about(a, "started", deadline=guard.ends_at_start(begun, limits), pid=event.get("pid"), begun=begun)
+    before = {"first": a.started_at} if a.started_at is not None else {}
+    ends_at = guard.ends_at_start(begun, limits)
+    w.about(a, "started", deadline=ends_at, pid=event.get("pid"), begun=begun, **before)
 
 
 def _begun(w: World, a: Attempt, event: Json) -> datetime:

@@ -10,7 +10,7 @@ from datetime import timedelta
 from decimal import Decimal
 from typing import cast
 
-from launcher import guard
+from launcher import guard, runstate
 from launcher.errors import Busy, ProviderError
 from launcher.providers.base import Pausing, Provider
 from launcher.runstate import Attempt
@@ -43,6 +43,10 @@ def start_again(w: World, a: Attempt, provider: Provider) -> str | None:
 
 
 def gives_up(w: World, a: Attempt, why: str) -> None:
-    """It goes to sleep again with what it holds."""
+    """It goes to sleep again with what it holds. What was taken from us in the middle of its work holds no
+    more than the checkpoints since the last one that is here: where another machine can go on, it does."""
+    if a.taken and runstate.may_try_again(w.state):
+        w.about(a, "over", why=f"the machine was taken away: {why}", blame=False, searched=True)
+        return
     w.record("pull-failed", message=why)
     w.about(a, "over", why=why, blame=False)

@@ -17,11 +17,13 @@ from launcher.providers.base import Provider
 from launcher.remote.base import Tick
 from launcher.runstate import Attempt
 from launcher.ssh.errors import KeyMismatch
-from launcher.steps import early, halting, sight
+from launcher.steps import anew, early, halting, sight
 from launcher.steps.link import Link, link
 from launcher.world import World
 
 GLANCE_S = 0.5  # between two looks while something comes home
+TAKEN_S = 20.0  # since it was heard: then it had sealed nothing that we did not hear of
+STARTS_AGAIN_S = 15.0  # within which a stop shows whether it was one
 ASK_S = 5.0  # between two questions to a provider that bills; what is here is asked each second
 
 
@@ -35,7 +37,7 @@ def watch(w: World) -> None:
         _search(w, a, provider)
         return
     look = _Watching(w, a, provider, link(w, a))
-    while w.attempt().sealed is None and w.attempt().over is None and w.state.halted is None:
+    while _under_way(w):
         w.tick_quietly()
         if w.state.stop is not None and w.state.stop.now:
             return
@@ -51,11 +53,17 @@ def watch(w: World) -> None:
         except Stopped:
             pass  # what was being fetched gives way; the rest of it comes later
         if look.line.last("sealed") is not None:
-            record_sealed(w, a, look.line)
+            if not _starts_again(w, a, provider, look.line):
+                record_sealed(w, a, look.line)
             return
         if look.is_time_to_ask():
-            _look(w, a, provider, look.line)
+            look.ask()
         w.clock.wait(w.pace_s)
+
+
+def _under_way(w: World) -> bool:
+    a = w.attempt()
+    return a.sealed is None and a.over is None and a.under_way and w.state.halted is None
 
 
 class _Watching:
@@ -65,6 +73,7 @@ class _Watching:
         self._w, self._a, self._provider, self.line = w, a, provider, line
         self._asked = self._looked = w.clock.now().timestamp()
         self._every = ASK_S if provider.traits.bills else 1.0
+        self._heard: float | None = None  # by this process: what an earlier one heard is no news
 
     def glance(self) -> None:
         with suppress(HostDiskFull):  # told again at the next glance; what it says is heard all the same
@@ -72,7 +81,7 @@ class _Watching:
         if self.line.disk_full:
             self._tell_full()
         self.line.sync()
-        self._looked = self._w.clock.now().timestamp()
+        self._looked = self._heard = self._w.clock.now().timestamp()
 
     def _tell_full(self) -> None:
         """Once: whoever reads it can make room, or stop the run."""
@@ -87,7 +96,33 @@ class _Watching:
         due = now - self._asked >= self._every
         if due:
             self._asked = now
-        return due
+        return due or self.line.began_anew
+
+    def ask(self) -> None:
+        """Only positive evidence ends an attempt: gone by the provider's word, or past every deadline."""
+        w, a, provider, line = self._w, self._a, self._provider, self.line
+        if anew.follow(w, a, provider):
+            return
+        taken = self._was_taken()  # as of now: proofs take their time
+        unheard: str | None = None
+        try:
+            idle = not sight.computes(provider, a)
+            if idle and (sight.stopped(provider, a) is not None or sight.surely_gone(provider, w, a)):
+                _last_look(w, a, provider, line, taken=taken)
+                return
+        except KeyChanged as e:
+            halting.halt(w, halting.CHANGED, e.reason)
+            return
+        except ProviderError as e:
+            unheard = e.reason  # no answer is no evidence; the deadline below still counts
+        if sight.outlived(provider, w, w.attempt()) and not halting.out_of_reach(w, a, provider, unheard):
+            _last_look(w, a, provider, line)
+
+    def _was_taken(self) -> bool:
+        """It ran a moment ago, and none of its own reasons to end had come."""
+        now = self._w.clock.now()
+        fresh = self._heard is not None and now.timestamp() - self._heard < TAKEN_S
+        return fresh and now < self._w.attempt().d
 
     def meanwhile(self) -> None:
         """The tick of a transfer. It gives way to whatever is more than a glance."""
@@ -113,6 +148,26 @@ class _Watching:
             return not sight.computes(provider, a) or sight.outlived(provider, w, a)
         except ProviderError:
             return sight.outlived(provider, w, a)
+
+
+def _starts_again(w: World, a: Attempt, provider: Provider, line: Link) -> bool:
+    """A rented machine that was told to stop may only be started again: its next boot then goes on from
+    where this one stood."""
+    sealed = line.last("sealed") or {}
+    if a.pinned is None or sealed.get("why") != "preempted":
+        return False
+    with suppress(HostError, Stopped):  # it has seconds left, and what is here need not be made again
+        line.drain()
+        early.checkpoints(w, line, line.host, _patient(w))
+    until = w.clock.now().timestamp() + STARTS_AGAIN_S
+    while w.clock.now().timestamp() < until and w.state.stop is None:
+        with suppress(ProviderError):
+            if not sight.computes(provider, a):
+                return False
+            if anew.follow(w, a, provider):
+                return True
+        w.wait_quietly(1)
+    return False
 
 
 def _hold(w: World, a: Attempt, provider: Provider) -> None:
@@ -191,24 +246,7 @@ def granted(w: World, a: Attempt, begun: datetime) -> Limits:
     return guard.limits_at_start(begun, limits, guard.paid_until(a.asked_at, a.usd_per_hour, left, overrun_s))
 
 
-def _look(w: World, a: Attempt, provider: Provider, line: Link) -> None:
-    """Only positive evidence ends an attempt: gone by the provider's word, or past every deadline."""
-    unheard: str | None = None
-    try:
-        idle = not sight.computes(provider, a)
-        if idle and (sight.stopped(provider, a) is not None or sight.surely_gone(provider, w, a)):
-            _last_look(w, a, provider, line)
-            return
-    except KeyChanged as e:
-        halting.halt(w, halting.CHANGED, e.reason)
-        return
-    except ProviderError as e:
-        unheard = e.reason  # no answer is no evidence; the deadline below still counts
-    if sight.outlived(provider, w, w.attempt()) and not halting.out_of_reach(w, a, provider, unheard):
-        _last_look(w, a, provider, line)
-
-
-def _last_look(w: World, a: Attempt, provider: Provider, line: Link) -> None:
+def _last_look(w: World, a: Attempt, provider: Provider, line: Link, *, taken: bool = False) -> None:
     """Where output outlives the machine, its last words may still be read."""
     try:
         line.drain()
@@ -221,8 +259,10 @@ def _last_look(w: World, a: Attempt, provider: Provider, line: Link) -> None:
         pass  # nothing outlived it
     if line.last("sealed") is not None:
         record_sealed(w, a, line)
-        return
-    w.about(a, "over", why=_ended_by(line), blame=False)
+    elif taken:
+        w.about(a, "over", why="the machine was taken away", blame=False, taken=True)
+    else:
+        w.about(a, "over", why=_ended_by(line), blame=False)
 
 
 def _patient(w: World) -> Tick:

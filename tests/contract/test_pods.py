@@ -19,6 +19,7 @@ from launcher.remote import open_host
 from launcher.remote.base import Host
 from tests.contract.conftest import GUARD, eventually
 from tests.emulators.runpod.emulation import Emulation, with_pods
+from tests.emulators.runpod.faults import Fault, How
 from tests.engines.base import base_image
 from tests.hosts.boxes import client_key
 from tests.hosts.image import image
@@ -121,6 +122,27 @@ def test_what_is_over_is_ended_from_inside(emulation: Emulation, provider: Runpo
     eventually(lambda: emulation.cloud.ledger.billing() == [])
     assert provider.list(wanted.run) == ()
     assert emulation.cloud.pods[made.id].boots == 1
+
+
+def test_where_no_agent_comes_the_boot_limit_ends_it(emulation: Emulation, provider: RunpodProvider) -> None:
+    wanted = replace(order(provider), boot_limit_s=2, boot_guard=agentpack.boot_guard())
+    provider.create(wanted)
+    eventually(lambda: emulation.cloud.ledger.billing() == [])
+
+
+def test_it_asks_for_its_end_until_it_is_heard(emulation: Emulation, provider: RunpodProvider) -> None:
+    down, faults = Fault(How.STATUS, 503), emulation.cloud.faults
+    ways = ("delete", "graphql", "stop")
+    try:
+        for way in ways:
+            faults.always(way, down)
+        made = provider.create(order(provider, ends_in_s=2))
+        eventually(lambda: provider.console(made.id).count("launcher ends this pod") >= 2)
+        assert emulation.cloud.ledger.billing_a_gpu() == [made.id]
+    finally:
+        for way in ways:
+            faults.always(way, None)
+    eventually(lambda: emulation.cloud.ledger.billing() == [])
 
 
 @pytest.mark.parametrize(

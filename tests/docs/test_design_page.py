@@ -6,7 +6,7 @@ import ast
 import re
 import tomllib
 
-from launcher import runstate
+from launcher import attempt, runstate
 from launcher.agent.mind import Mind
 from launcher.agent.protocol import Boot
 from tests.docs.pages import ROOT, read
@@ -24,7 +24,7 @@ def table(head: str) -> list[list[str]]:
 
 def test_every_fact_is_there() -> None:
     told = {word for row in table("| about | facts |") for word in WORD.findall(row[1])}
-    assert told == {"create-asked", *runstate._ATTEMPT_FACTS, *runstate._RUN_FACTS}
+    assert told == {"create-asked", *attempt.CHANGES, *runstate._RUN_FACTS}
 
 
 def test_every_command_of_the_agent_is_there() -> None:

@@ -2,33 +2,28 @@
 
 from __future__ import annotations
 
-import json
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
-from launcher import agentpack, codec, driver, engine, pushset, runstate
-from launcher.files import Disk
+from launcher import engine, runstate
 from launcher.journal import Journal
-from launcher.models import Choice, Consent, Job, Limits, Need, Plan, Runtime, RuntimeKind, State
+from launcher.models import State
 from launcher.providers.base import Provider
-from launcher.providers.wrap import Wrapped
-from launcher.remote import open_host
-from launcher.ssh import keys
-from launcher.store import RunFolder, Versions
-from launcher.world import Parts, World
+from launcher.world import World
 from tests.emulators.runpod.emulation import Emulation, with_pods
 from tests.emulators.runpod.faults import Fault, How
 from tests.emulators.runpod.pods import Pod, Status
-from tests.unit.journals import stories
+from tests.engines import rented
+from tests.engines.rented import LIMITS, NEED, Wish, drive, once, told
 
 pytestmark = [pytest.mark.need("docker"), pytest.mark.slow]
 
@@ -40,7 +35,22 @@ out.mkdir(parents=True, exist_ok=True)
 print("keys seen:", sorted(k for k in os.environ if "API_KEY" in k), flush=True)
 """
 NO_GPU = "There are not enough free GPUs on the host machine to start this pod."
-NEED = Need(gpus=("RTX 4090",))
+# Until it finds a checkpoint it waits for whoever takes its machine away.
+GOES_ON = """
+import os, pathlib, time
+kept = pathlib.Path(os.environ["LAUNCHER_CHECKPOINT"]) / "step-1"
+print("keys seen:", sorted(k for k in os.environ if "API_KEY" in k), flush=True)
+if not kept.is_dir():
+    kept.mkdir(parents=True)
+    (kept / "state").write_text("half")
+    (kept / "complete").touch()
+    time.sleep(600)
+out = pathlib.Path(os.environ["LAUNCHER_OUTPUT"])
+out.mkdir(parents=True, exist_ok=True)
+(out / "model.txt").write_text(
+    f"trained as {os.getuid()} from {(kept / 'state').read_text()}"
+)
+"""
 
 
 @pytest.fixture
@@ -49,60 +59,22 @@ def emulation() -> Iterator[Emulation]:
         yield one
 
 
-def world(emulation: Emulation, folder: Path, hold_s: int = 1800) -> World:
-    project = folder / "project"
-    project.mkdir()
-    (project / "train.py").write_text(TRAIN)
-    provider = emulation.provider()
-    [offer] = provider.offers(NEED)
-    runtime = Runtime(RuntimeKind.IMAGE, None, "a test", image="any/image:1")
-    clock, now = driver.RealClock(), datetime.now(UTC)
-    likely = stories.choice("runpod", "0.69").estimate
-    plan = Plan(
-        run="engine-abcd",
-        label="engine",
-        trainer=None,
-        project=str(project),
-        created_at=now,
-        job=Job(("python3", "train.py"), str(project)),
-        limits=Limits(
-            max_time_s=60, salvage_s=20, boot_limit_s=60, ready_within_s=60, max_attempts=1, hold_s=hold_s
-        ),
-        choices=(Choice(offer, runtime, likely),),
-        consent=Consent(Decimal(1), now, "yes"),
-        need=NEED,
-    )
-    run = RunFolder(folder / "run")
-    run.root.mkdir()
-    run.plan.write_text(json.dumps(codec.dump(plan)))
-    return World(
-        plan=plan,
-        folder=run,
-        versions=Versions(project),
-        files=Disk(),
-        clock=clock,
-        provider=lambda choice: Wrapped(provider, clock, lambda verb, text: None),
-        open_host=open_host,
-        push_set=lambda: pushset.gather(plan.job),
-        secrets=lambda refs: {},
-        token=lambda: "f" * 32,
-        parts=Parts(agentpack.agent_bytes(), agentpack.boot_guard()),
-        owner="tests",
-        envs=str(folder / "envs"),
-        watched=lambda: True,
-        run_key=lambda: keys.pair(run.keys),
-    )
+def world(emulation: Emulation, folder: Path, hold_s: int = 1800, **more: Any) -> World:
+    limits = replace(LIMITS, hold_s=hold_s, checkpoint_every_s=1)
+    return rented.world(emulation, folder, Wish(**{"train": TRAIN, "limits": limits, **more}))
 
 
 def done(emulation: Emulation, w: World) -> list[str]:
     """The run went well, and nothing of it bills or is told where it should not be."""
-    state = engine.drive(w, {"pid": 1})
+    state = drive(w)
     facts = [fact.kind for fact in w.journal.facts]
     assert state.ended is State.DONE, [(f.kind, f.data) for f in w.journal.facts]
     assert facts.index("pinned") < facts.index("connected") < facts.index("started") < facts.index("gone")
     assert state.version_path is not None
-    assert (Path(state.version_path) / "model.txt").read_text() == "trained as 0"
+    made = (Path(state.version_path) / "model.txt").read_text()
+    assert made.startswith("trained as 0"), made
     assert "keys seen: []" in w.attempt_folder(state.attempts[-1]).log.read_text()
+    assert state.billed is not None and state.billed < state.counted + Decimal("0.0001")
     assert emulation.cloud.ledger.billing() == []
     assert emulation.cloud.ledger.most_at_once() == 1
     assert emulation.front.offences == []
@@ -221,3 +193,106 @@ def test_a_restart_before_it_is_reached_is_another_key_and_the_same_run(
     w.provider = lambda choice: cast(Provider, Restarting())
     facts = done(emulation, w)
     assert restarted and facts.count("pinned") >= 2
+
+
+def test_with_nobody_left_a_trainer_is_ended_by_the_pod_itself(emulation: Emulation, tmp_path: Path) -> None:
+    """D is kept where the money runs, and what it made waits there."""
+    limits = replace(LIMITS, max_time_s=2, salvage_s=2, checkpoint_every_s=1)
+    w = world(emulation, tmp_path, train=GOES_ON, limits=limits)
+    with pytest.raises(Killed):
+        engine.drive(replace(w, watched=killed), {"pid": 1})
+    until = datetime.fromisoformat(told(w, "started")[0]["deadline"]) + timedelta(seconds=60)
+    stopped_by_itself(emulation, w)
+    assert emulation.cloud.ledger.billing_a_gpu() == [] and datetime.now(UTC) < until
+    state = drive(replace(w, hosts={}, memory={}))
+    assert state.ended is State.LIMIT and [c.name for c in state.checkpoints] == ["step-1"]
+    assert emulation.cloud.ledger.billing() == []
+
+
+# --- the machine goes while it trains ----------------------------------------------------------------
+
+
+def struck(emulation: Emulation, w: World, strike: Callable[[Pod], None]) -> None:
+    """As soon as a checkpoint is here, once."""
+
+    def now() -> None:
+        with emulation.cloud.lock:
+            strike(next(p for p in emulation.cloud.pods.values() if p.alive))
+
+    look = once(lambda: bool(w.state.checkpoints), now)
+    w.heard = lambda _: look()
+
+
+def interrupted(emulation: Emulation, folder: Path, attempts: int = 2) -> World:
+    limits = replace(LIMITS, checkpoint_every_s=1, max_attempts=attempts)
+    return world(emulation, folder, train=GOES_ON, limits=limits, need=replace(NEED, cloud="any"))
+
+
+def came_back(w: World) -> str:
+    return (Path(str(w.state.version_path)) / "model.txt").read_text()
+
+
+def restart(emulation: Emulation, pod: Pod) -> None:
+    emulation.cloud.act(pod, "restart")
+
+
+def reboot(emulation: Emulation, pod: Pod) -> None:
+    """Nobody is told: its container is gone, and the platform starts it again."""
+    assert pod.machine is not None
+    pod.machine.end(0)
+
+
+def outbid(emulation: Emulation, pod: Pod) -> None:
+    emulation.cloud.outbid(pod)
+
+
+def vanish(emulation: Emulation, pod: Pod) -> None:
+    reboot(emulation, pod)
+    emulation.cloud.vanish(pod)
+
+
+def stop_for_good(emulation: Emulation, pod: Pod) -> None:
+    """At once, and its GPU is somebody else's."""
+    emulation.cloud.stop(pod, 0)
+    emulation.cloud.faults.always("start", Fault(How.STATUS, 400, NO_GPU))
+
+
+@pytest.mark.parametrize("strike", [restart, reboot], ids=["told to stop", "untold"])
+def test_a_restart_in_the_middle_goes_on_where_it_stands_on_the_same_pod(
+    emulation: Emulation, tmp_path: Path, strike: Callable[[Emulation, Pod], None]
+) -> None:
+    """The container's disk is wiped, its key and its port are others."""
+    w = interrupted(emulation, tmp_path, attempts=1)
+    struck(emulation, w, lambda pod: strike(emulation, pod))
+    facts = done(emulation, w)
+    assert facts.count("create-asked") == 1 and facts.count("started") == facts.count("connected") == 2
+    [again] = told(w, "rebooted")
+    assert again["was"] == told(w, "connected")[0]["boot"] != told(w, "connected")[1]["boot"]
+    first, second = (data["access"]["address"] for data in told(w, "connected"))
+    assert first != second and came_back(w) == "trained as 0 from half"
+
+
+@pytest.mark.parametrize("loss", [vanish, outbid, stop_for_good])
+def test_the_run_goes_on_on_another_pod_from_the_last_checkpoint(
+    emulation: Emulation, tmp_path: Path, loss: Callable[[Emulation, Pod], None]
+) -> None:
+    w = interrupted(emulation, tmp_path)
+    struck(emulation, w, lambda pod: loss(emulation, pod))
+    facts = done(emulation, w)
+    assert facts.count("create-asked") == facts.count("started") == 2
+    assert came_back(w) == "trained as 0 from half"
+    pods = emulation.cloud.pods.values()
+    assert [pod.status for pod in pods] == [Status.TERMINATED] * 2
+    assert any(over.get("taken") for over in told(w, "over")) is (loss is not outbid)
+
+
+def test_results_are_fetched_without_a_gpu_where_none_is_free(emulation: Emulation, tmp_path: Path) -> None:
+    w = world(emulation, tmp_path, hold_s=2)
+    with pytest.raises(Killed):
+        engine.drive(replace(w, watched=killed), {"pid": 1})
+    stopped_by_itself(emulation, w)
+    emulation.cloud.faults.always("start", Fault(How.STATUS, 400, NO_GPU))
+    emulation.cloud.conditions.zero_gpu = True
+    gpu_s = emulation.cloud.ledger.gpu_seconds()
+    done(emulation, replace(w, hosts={}, memory={}))
+    assert emulation.cloud.ledger.gpu_seconds() == gpu_s

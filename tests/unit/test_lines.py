@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 
 from launcher import journal
+from launcher.cli import ending
 from launcher.codec import dump
 from launcher.errors import LauncherError
 from launcher.files import Disk
+from launcher.models import Choice, State
 from launcher.report import documents, lines
 from launcher.report.view import RunView, Tail, by_age, find
 from launcher.store import Home, RunFolder
@@ -73,6 +75,78 @@ def test_the_device_is_said_as_far_as_it_is_known() -> None:
     full = Sample("t", (Gpu("A", 97, 10.24, 24),), cpu=12, ram_used_gb=3.1, ram_gb=16)
     assert lines.device(full) == ["GPU 97 %", "10.2/24 GB", "CPU 12 %", "RAM 3.1/16 GB"]
     assert lines.device(Sample("t", (Gpu("A"),))) == [] == lines.device(None)
+
+
+# --- what was tried, what sleeps, what the books say --------------------------------------------------
+
+
+def offer_of(region: str | None, gpu: str, count: int = 1) -> Choice:
+    offer = replace(PAID.offer, cloud="secure", region=region, gpu=gpu, gpu_count=count)
+    return replace(PAID, offer=offer)
+
+
+def test_each_machine_that_did_not_do_is_told_from_the_others(folder: RunFolder) -> None:
+    several = plan(offer_of("EU-RO-1", "RTX 4090"), offer_of(None, "RTX 3090", 2), offer_of(None, "A40"))
+    story = begin(several).asked()("not-created", attempt=1, reason="none free", blame=True)
+    story.created(2, 1)("over", attempt=2, why="its image has no sshd", blame=True).released(2).created(3, 2)
+    first, second = "rented RTX 4090 (secure, EU-RO-1)", "rented 2 x RTX 3090 (secure)"
+    view = told(folder, story)
+    assert lines.passed_over(view, 0) == [
+        f"{first}: none free; next: {second}",
+        f"{second}: its image has no sshd; next: rented A40 (secure)",
+    ]
+    assert documents.status(view, story.now)["tried"] == [
+        f"{first}: none free",
+        f"{second}: its image has no sshd",
+    ]
+
+
+def asleep(story: Story) -> Story:
+    gone = {"evidence": "twice", "kept": True, "asleep": True, "billed_until": story.now}
+    return story("end-asked", attempt=1)("gone", attempt=1, storage_usd_per_hour=Decimal("0.003"), **gone)
+
+
+def test_a_machine_that_sleeps_says_what_it_costs(folder: RunFolder) -> None:
+    story = asleep(begin(plan(PAID)).started())
+    view = told(folder, story)
+    assert lines.attention(view, story.now, "launcher") == (
+        "quickstart-abcd: results wait on a stopped machine ($0.07/day of storage); "
+        "fetch: launcher pull quickstart-abcd"
+    )
+    assert "  stopped   rented keeps the machine's disk for $0.07/day" in lines.board(view, story.now)
+    document = documents.status(view, story.now)
+    assert (document["usd_per_hour"], document["storage_usd_per_day"]) == (0.003, 0.072)
+    assert ending.trouble(view, State.WAITING) is not None
+    assert "$0.07/day of storage for i-1" in str(getattr(ending.trouble(view, State.WAITING), "billed", ""))
+
+
+@pytest.mark.parametrize(
+    ("usd", "words"),
+    [
+        ("0.501", "$0.50 in the provider's books so far, as counted here"),
+        ("0.60", "$0.60 in the provider's books so far, $0.10 more than counted here"),
+        ("0.45", "$0.45 in the provider's books so far, $0.05 less than counted here"),
+    ],
+)
+def test_the_books_are_told_beside_what_was_counted(folder: RunFolder, usd: str, words: str) -> None:
+    story = begin(plan(PAID)).started().sealed().versioned().released()
+    story("billed", attempt=1, usd=usd, counted_usd="0.5")("ended", state="done")
+    view = told(folder, story)
+    assert ("billed", words) in ending.card(view, State.DONE, story.now)
+    assert documents.status(view, story.now)["billed_usd"] == float(usd)
+
+
+@pytest.mark.parametrize(
+    ("fault", "status", "code"), [("AuthRefused", 3, "account-refused"), ("QuotaReached", 4, "quota-reached")]
+)
+def test_an_account_that_is_refused_has_words_of_its_own(
+    folder: RunFolder, fault: str, status: int, code: str
+) -> None:
+    refusal = {"reason": "no", "blame": True, "exit": status, "code": fault, "everywhere": True}
+    story = begin(plan(PAID)).asked()("not-created", attempt=1, **refusal)("ended", state="failed")
+    error = ending.trouble(told(folder, story), State.FAILED)
+    assert error is not None and (error.code, error.message, int(error.exit)) == (code, "no", status)
+    assert (error.hint, error.billed) == ("doctor", "nothing")
 
 
 # --- money so far and forecast -----------------------------------------------------------------------

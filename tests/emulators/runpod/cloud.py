@@ -187,12 +187,13 @@ class Cloud:
         self._free_gpu(pod)
         self._set(pod, Status.EXITED)
 
-    def start(self, pod: Pod) -> None:
+    def start(self, pod: Pod, *, with_gpus: bool = True) -> None:
         """On its own host, where somebody else may have taken the GPUs meanwhile."""
         gpu, cloud = pod.asked["gpu"]["id"], pod.asked.get("cloud", "SECURE")
-        if pod.gpu_given_back and self.catalog.take(gpu, cloud, pod.gpu_count, [pod.place]) is None:
+        wanted = with_gpus and pod.gpu_given_back
+        if wanted and self.catalog.take(gpu, cloud, pod.gpu_count, [pod.place]) is None:
             raise Refused(400, "There are not enough free GPUs on the host machine to start this pod.")
-        pod.gpu_given_back = False
+        pod.gpu_given_back = not with_gpus
         self._set(pod, Status.STARTING)
         self._boot(pod)
 

@@ -89,5 +89,6 @@ class Conditions:
     broken_images: set[str] = field(default_factory=set)  # they cannot be pulled
     refused_images: set[str] = field(default_factory=set)  # they are refused at create
     unfit_images: set[str] = field(default_factory=set)  # the host's driver is too old: RUNNING, never up
+    zero_gpu: bool = False  # by GraphQL a stopped pod is started without any GPU
     extras: bool = True  # answers hold words that the document does not know
     quota: int | None = None  # requests per minute

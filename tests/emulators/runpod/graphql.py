@@ -41,6 +41,7 @@ SPOT_INPUT = frozenset(
 INPUTS: dict[str, frozenset[str]] = {
     "podRentInterruptable": SPOT_INPUT,
     "podBidResume": frozenset({"podId", "bidPerGpu", "gpuCount"}),
+    "podResume": frozenset({"podId", "gpuCount"}),
     "podTerminate": frozenset({"podId"}),
     "podStop": frozenset({"podId", "incrementVersion"}),
     "gpuTypes": frozenset({"id", "ids"}),
@@ -100,6 +101,7 @@ class Graph:
             "podStop": self._stop,
             "podRentInterruptable": self._rent,
             "podBidResume": self._bid_resume,
+            "podResume": self._resume,
         }
 
     def answer(self, caller: Caller | None, query: str, variables: Json) -> Json:
@@ -109,6 +111,7 @@ class Graph:
         data: Json = {}
         for name, below in wanted.items():
             known = name in self._fields and (name not in SPOT_FIELDS or self._spot)
+            known = known and (name != "podResume" or self._cloud.conditions.zero_gpu)
             if not known:
                 raise BadQuery(f'Cannot query field "{name}" on type "Query or Mutation".')
             given = variables.get("input") or {}
@@ -206,6 +209,13 @@ class Graph:
         if not pod.spot or pod.status is not Status.EXITED:
             raise Business("Cannot resume this pod as a spot pod.")
         self._cloud.start(pod)
+        return self._pod(pod)
+
+    def _resume(self, caller: Caller, given: Json) -> Json:
+        pod = self._may(caller, "resume", given["podId"])
+        if pod.status is not Status.EXITED:
+            raise Business("Cannot resume this pod.")
+        self._cloud.start(pod, with_gpus=given.get("gpuCount") != 0)
         return self._pod(pod)
 
     def _pod(self, pod: Pod) -> Json:

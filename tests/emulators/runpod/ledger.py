@@ -57,6 +57,10 @@ class Ledger:
                 found[s.pod] = (gpu + s.gpu * seconds / HOUR_S, disk + s.disk * seconds / HOUR_S)
         return found
 
+    def gpu_seconds(self) -> Decimal:
+        """Of all that is over."""
+        return sum((s.seconds(s.began, s.ended) for s in self.stretches if s.gpu and s.ended), ZERO)
+
     def most_at_once(self) -> int:
         """Pods that billed a GPU at the same moment, at the worst of times."""
         edges = [(s.began, 1) for s in self.stretches if s.gpu]

@@ -72,7 +72,8 @@ class Pod:
             return Decimal(0), Decimal(0)
         if self.status is Status.EXITED:
             return Decimal(0), STOPPED_USD_PER_GB_HOUR * kept_gb
-        return self.usd_per_hour, RUNNING_USD_PER_GB_HOUR * (kept_gb + int(self.asked.get("disk", 20)))
+        gpu = Decimal(0) if self.gpu_given_back else self.usd_per_hour
+        return gpu, RUNNING_USD_PER_GB_HOUR * (kept_gb + int(self.asked.get("disk", 20)))
 
     def lines(self) -> list[Said]:
         return [*self.past_lines, *(self.machine.said() if self.machine is not None else [])]
@@ -115,7 +116,7 @@ class Pod:
             "cudaVersion": "12.8",
             "ssh": {"proxy": None, "direct": _way(host, port) if port is not None else None},
             "template": None,
-            "cost": float(self.usd_per_hour) if self.alive else 0.0,
+            "cost": float(self.rates()[0]) if self.alive else 0.0,
             "locked": False,
             "globalNetworking": {"enabled": False},
             "runtime": self._runtime(now, host, port) if up else None,
