@@ -99,6 +99,12 @@ class Attempt:
             ran += guard.spent(self.storage_usd_per_hour, self.billed_until, now, 1)
         return self.before_usd + ran
 
+    def told(self, **changes: Any) -> Attempt:
+        """With what a fact tells. Its first start is when it started."""
+        if self.started_at is not None:
+            changes.pop("started_at", None)
+        return replace(self, **changes)
+
     def settled(self, at: datetime) -> Attempt:
         """Its cost so far is written down, and its meter begins anew."""
         return replace(self, before_usd=self.cost(at), since=at)
@@ -168,7 +174,7 @@ CHANGES: dict[str, Callable[[Fact], dict[str, Any]]] = {
     "pushed": lambda f: {"pushed": f.data["digest"]},
     "start-asked": lambda f: {"start_asked": True},
     "started": lambda f: {
-        "started_at": parse_iso(f.data["first"]) if "first" in f.data else f.at,
+        "started_at": f.at,
         "begun": parse_iso(f.data["begun"]) if "begun" in f.data else f.at,
         "deadline": parse_iso(f.data["deadline"]),
         "under_way": True,

@@ -159,7 +159,7 @@ def _asked(fact: Fact) -> Attempt:
 
 
 def _with_attempt(state: RunState, n: int, **changes: Any) -> RunState:
-    attempts = tuple(replace(a, **changes) if a.n == n else a for a in state.attempts)
+    attempts = tuple(a.told(**changes) if a.n == n else a for a in state.attempts)
     return replace(state, attempts=attempts)
 
 

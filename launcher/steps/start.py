@@ -69,9 +69,7 @@ def _started(w: World, a: Attempt, line: Link, event: Json) -> None:
     limits = granted(w, a, begun)
     if w.memory.get(f"granted:{a.n}") != limits:
         line.send("deadline", max_time_s=limits.max_time_s, salvage_s=limits.salvage_s)
-    before = {"first": a.started_at} if a.started_at is not None else {}
-    ends_at = guard.ends_at_start(begun, limits)
-    w.about(a, "started", deadline=ends_at, pid=event.get("pid"), begun=begun, **before)
+    w.about(a, "started", deadline=guard.ends_at_start(begun, limits), pid=event.get("pid"), begun=begun)
 
 
 def _begun(w: World, a: Attempt, event: Json) -> datetime:

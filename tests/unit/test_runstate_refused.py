@@ -56,7 +56,7 @@ def test_a_machine_that_began_anew_is_met_brought_what_it_lacks_and_started_agai
     assert next_step(story.state) is Step.START
     assert shown(story.state, engine_alive=True, now=story.now) is State.PREPARING
     first = story.state.attempts[0].started_at
-    story("started", attempt=1, deadline=story.now + timedelta(hours=1), first=first)
+    story("started", attempt=1, deadline=story.now + timedelta(hours=1))
     assert next_step(story.state) is Step.WATCH and story.state.attempts[0].started_at == first
 
 
