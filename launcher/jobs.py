@@ -37,6 +37,7 @@ def of_trainer(recipe: Recipe, args: Sequence[str], settings: Settings, *, diges
         device=DeviceWish(settings.get("device")),
         require_gpu=bool(settings.get("require_gpu")),
         requirements=recipe.requirements,
+        gpu_requirements=recipe.gpu_requirements,
     )
 
 

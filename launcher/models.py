@@ -160,6 +160,7 @@ class Job:
     device: DeviceWish = DeviceWish.AUTO
     require_gpu: bool = False
     requirements: str | None = None
+    gpu_requirements: str | None = None  # instead of them, on a machine whose GPU it may use
     setup: tuple[str, ...] = ()
 
     @property

@@ -1,7 +1,7 @@
 """Recipes: what a trainer's `trainer.yaml` says of it, as a value.
 
 Finds trainers in ./trainers first, then in what the launcher brings. Paths in a recipe count from the
-folder that holds trainers/; `requirements` counts from the trainer's own folder. It must not know how
+folder that holds trainers/; requirement sets count from the trainer's own folder. It must not know how
 anything is rented or run; the trainer's arguments are arguments.py's.
 """
 
@@ -24,6 +24,7 @@ from launcher.values import Collected, Field, Place, closed, did_you_mean, neare
 from launcher.yamlfile import BadFile, check, read
 
 FILE = "trainer.yaml"
+SETS = ("requirements", "gpu_requirements")
 Hours = tuple[Decimal, Decimal, Decimal]  # low, likely, high
 
 
@@ -35,6 +36,7 @@ class Recipe:
     push: tuple[str, ...]
     command: tuple[str, ...]
     requirements: str | None  # below folder
+    gpu_requirements: str | None  # instead of them, where there is a GPU to use
     image: str | None  # a folder of images/, or an image's name
     need: Need
     hours: Mapping[str, Hours]  # by "cpu", "gpu" or a GPU's name
@@ -80,14 +82,15 @@ def _read(name: str, root: Path, file: Path) -> Recipe:
         many = len(bad.lines)
         what = f"{shown} has {'a fault' if many == 1 else f'{many} faults'}"
         raise usage("bad-recipe", what, details=bad.lines) from None
-    requirements = said.get("requirements")
+    sets = {key: f"trainers/{name}/{said[key]}" for key in SETS if said.get(key)}
     return Recipe(
         name=name,
         summary=said.get("summary", ""),
         folder=root,
         push=said.get("push", (f"trainers/{name}",)),
         command=said["command"],
-        requirements=f"trainers/{name}/{requirements}" if requirements else None,
+        requirements=sets.get("requirements"),
+        gpu_requirements=sets.get("gpu_requirements"),
         image=said.get("image"),
         need=said.get("need", Need()),
         hours=said.get("hours", {}),
@@ -105,9 +108,10 @@ def _misfits(name: str, root: Path, said: Mapping[str, Any]) -> list[tuple[Place
         faults.append(((), "needs a command, such as command: [python, -m, trainers.NAME]"))
     if said.get("name", name) != name:
         faults.append((("name",), f"is '{said['name']}', but the folder is called '{name}'"))
-    wanted = said.get("requirements")
-    if wanted and not (root / "trainers" / name / wanted).is_file():
-        faults.append((("requirements",), f"there is no trainers/{name}/{wanted}"))
+    for key in SETS:
+        wanted = said.get(key)
+        if wanted and not (root / "trainers" / name / wanted).is_file():
+            faults.append(((key,), f"there is no trainers/{name}/{wanted}"))
     for index, path in enumerate(said.get("push", ())):
         if not (root / path).exists():
             faults.append((("push", index), f"there is no {path} in {root}"))
@@ -209,6 +213,7 @@ FIELDS: dict[str, Field] = {
         Key("name", Kind.TEXT, "the folder's name", check=values.slug),
         Key("summary", Kind.TEXT, "one line"),
         Key("requirements", Kind.PATH, "beside this file", check=values.below),
+        Key("gpu_requirements", Kind.PATH, "instead of them, where there is a GPU", check=values.below),
         Key("image", Kind.TEXT, "a folder of images/, or an image's name"),
         Key("push", Kind.LIST, "what is sent", check=values.below),
         KEYS["max_time"],

@@ -13,7 +13,7 @@ from pathlib import Path
 from launcher import bundled, images, jobs
 from launcher.agent import reqset
 from launcher.errors import LauncherError, usage
-from launcher.models import Job, Json, Runtime, RuntimeKind
+from launcher.models import DeviceWish, Job, Json, Offer, Runtime, RuntimeKind
 from launcher.store import Home
 
 ENV_S = 60  # making an environment that is not there yet: assumed, not measured
@@ -131,6 +131,13 @@ def _extra(job: Job) -> Runtime:
         return Runtime(RuntimeKind.ENV, None, "nothing on top")
     why = "made on top of the image"
     return Runtime(RuntimeKind.ENV, None, why, None, job.requirements, job.setup, ENV_S)
+
+
+def on_device(job: Job, offer: Offer) -> Job:
+    """What is built for a GPU is another package, and a large one: only where there is a GPU to use."""
+    if job.gpu_requirements is None or offer.gpu is None or job.device is DeviceWish.CPU:
+        return job
+    return replace(job, requirements=job.gpu_requirements)
 
 
 def with_found_requirements(job: Job) -> Job:

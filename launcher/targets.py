@@ -104,16 +104,29 @@ def _listed(name: str, software: Software, need: Need, book: Book, house: House)
     if software.no_image and terms.boots == "image":
         return _nothing_but_images(name, software)
     found = book.find(need, name, house.now)
-    runtime = _rented(name, software, book, house)
+    runtime = _of_each(software, lambda one: _rented(name, one, book, house))
     target = Target(
         name,
-        tuple(Way(offer, runtime, terms.overrun_s, terms.billing_step_s) for offer in found.offers),
+        tuple(Way(offer, runtime(offer), terms.overrun_s, terms.billing_step_s) for offer in found.offers),
         found.refused,
         bills=True,
         keeps_output=terms.keeps_output,
         no_bids=terms.no_bids,
     )
     return _with_instead(target, need, lambda other: book.offers(other, name, house.now))
+
+
+def _of_each(software: Software, made: Callable[[Software], Runtime]) -> Callable[[Offer], Runtime]:
+    """The runtime of an offer: its GPU may want other packages. Each kind is made once."""
+    known: dict[str | None, Runtime] = {}
+
+    def of(offer: Offer) -> Runtime:
+        job = runtimes.on_device(software.job, offer)
+        if job.requirements not in known:
+            known[job.requirements] = made(replace(software, job=job))
+        return known[job.requirements]
+
+    return of
 
 
 def _rented(name: str, software: Software, book: Book, house: House) -> Runtime:
@@ -173,9 +186,9 @@ def _ways(name: str, software: Software, need: Need, book: Book, house: House, w
         offer.id: why for offer in offers if (why := _lacks(offer, need, software.job, book)) is not None
     }
     refused = tuple(Refusal(id, why) for id, why in lacking.items())
-    runtime = _runtime(traits.boots, software, house)
+    runtime = _of_each(software, lambda one: _runtime(traits.boots, one, house))
     ways = tuple(
-        Way(offer, runtime, traits.overrun_s, traits.billing_step_s)
+        Way(offer, runtime(offer), traits.overrun_s, traits.billing_step_s)
         for offer in offers
         if offer.id not in lacking
     )
@@ -195,9 +208,9 @@ def _market(
             raise answer
         return answer
 
-    runtime = _rented(name, software, book, house)
-    need = replace(need, min_cuda=need.min_cuda or runtime.min_cuda)
-    ways = tuple(Way(offer, runtime, traits.overrun_s, traits.billing_step_s) for offer in asked(need))
+    runtime = _of_each(software, lambda one: _rented(name, one, book, house))
+    need = replace(need, min_cuda=need.min_cuda or _rented(name, software, book, house).min_cuda)
+    ways = tuple(Way(offer, runtime(offer), traits.overrun_s, traits.billing_step_s) for offer in asked(need))
     refused = () if ways else (Refusal(name, "nothing that is free there now fits what is asked for"),)
     target = Target(
         name,

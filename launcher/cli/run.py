@@ -123,12 +123,14 @@ def _consent(plan: Plan, decision: Decision, said: Settings) -> Consent:
 def _make_ready(plan: Plan, said: Settings) -> Plan:
     """An image that a chosen target runs in is built now: somebody asked for that target. A rented
     machine's image is its provider's to fetch."""
-    if all(_is_ready(c) for c in plan.choices):
+    unready = [c for c in plan.choices if not _is_ready(c)]
+    if not unready:
         return plan
     from launcher import images, recipe, runtimes
 
     wish = said.get("image") or (recipe.load(plan.trainer, Path.cwd()).image if plan.trainer else None)
-    image = runtimes.image_of(wish, plan.job, Path.cwd(), os.environ)
+    job = runtimes.on_device(plan.job, unready[0].offer)
+    image = runtimes.image_of(wish, job, Path.cwd(), os.environ)
     block = Block()
     try:
         if images.find(image.name) is None:

@@ -150,6 +150,28 @@ def test_this_machines_gpu_counts_by_its_name_and_its_memory(place: Path) -> Non
     assert decided(place, provider=Machine(), gpu=("A40",), device="cpu").plan.choices
 
 
+def test_where_there_is_a_gpu_to_use_its_own_packages_are_installed(place: Path) -> None:
+    with_a_set_for_gpus(place)
+    gpu = Machine("NVIDIA A40")
+
+    def wanted(machine: Machine, device: str = "auto") -> str | None:
+        return decided(place, provider=machine, device=device).plan.choices[0].runtime.requirements
+
+    assert wanted(gpu) == "trainers/tiny/gpu.txt"
+    assert wanted(gpu, device="cpu") == wanted(Machine()) == "trainers/tiny/requirements.txt"
+    rented = decided(place).others
+    assert {choice.runtime.requirements for choice in rented if choice.offer.target == "runpod"} == {
+        "trainers/tiny/gpu.txt"
+    }
+
+
+def with_a_set_for_gpus(place: Path) -> None:
+    trainer = place / "trainers" / "tiny"
+    (trainer / "gpu.txt").write_text("numpy==2.1\n")
+    with (trainer / "trainer.yaml").open("a") as recipe:
+        recipe.write("gpu_requirements: gpu.txt\n")
+
+
 def test_names_are_free_and_taken(place: Path) -> None:
     home = place.parent / "home" / "runs"
     for name in ("tiny-abcd", "mine"):

@@ -94,6 +94,23 @@ def test_every_bundled_recipe_holds() -> None:
         assert recipe.command_line(held, {}, ()) == held.command
 
 
+def test_a_set_for_gpus_differs_only_in_what_is_built_for_them() -> None:
+    for name in recipe.names(Path("/")):
+        one = recipe.load(name, Path("/"))
+        if one.requirements is None or one.gpu_requirements is None:
+            continue
+        plain, gpu = (
+            {
+                line.partition("==")[0]: line
+                for line in (one.folder / place).read_text().split()
+                if "==" in line
+            }
+            for place in (one.requirements, one.gpu_requirements)
+        )
+        differing = {name for name in plain | gpu if plain.get(name) != gpu.get(name)}
+        assert all(name.startswith(("xgboost", "nvidia-", "torch")) for name in differing), (name, differing)
+
+
 @pytest.mark.parametrize("name", ["toi", "../toy", "toy/", "", "."])
 def test_unknown_trainers(tmp_path: Path, name: str) -> None:
     fault = refused(name, trainer(tmp_path, GOOD))
@@ -141,13 +158,16 @@ def test_parts_of_a_recipe_are_mappings(tmp_path: Path) -> None:
 
 
 def test_what_a_recipe_names_must_be_there(tmp_path: Path) -> None:
-    text = "name: other\nrequirements: none.txt\npush: [trainers/toy, trainers/gone]\n"
+    text = (
+        "name: other\nrequirements: none.txt\npush: [trainers/toy, trainers/gone]\ngpu_requirements: no.txt\n"
+    )
     fault = refused("toy", trainer(tmp_path, text))
     assert [line.partition("trainer.yaml:")[2] for line in fault.details] == [
         "1:1: needs a command, such as command: [python, -m, trainers.NAME]",
         "1:1: name: is 'other', but the folder is called 'toy'",
         "2:1: requirements: there is no trainers/toy/none.txt",
         f"3:22: push.1: there is no trainers/gone in {tmp_path}",
+        "4:1: gpu_requirements: there is no trainers/toy/no.txt",
     ]
 
 
