@@ -55,6 +55,7 @@ class Row:
     needs: tuple[str, ...] = ()
     image: Callable[[], str] = lambda: "any"
     real: bool = True  # its instances run our program
+    in_order: Callable[[], None] = lambda: None  # whoever it asks has no complaint about how it asked
 
 
 @functools.cache
@@ -70,8 +71,14 @@ PROVIDERS = {
     "simulated": Row(lambda: _in_memory, real=False),
     "local": Row(lambda: registry.load("local")),
     "docker": Row(lambda: registry.load("docker"), ("docker",), base_image),
-    "runpod": Row(lambda: runpod.shared().provider(), real=False),
-    "runpod in containers": Row(lambda: runpod.shared_with_pods().provider(), ("docker",)),
+    "runpod": Row(
+        lambda: runpod.shared().provider(), real=False, in_order=lambda: runpod.shared().in_order()
+    ),
+    "runpod in containers": Row(
+        lambda: runpod.shared_with_pods().provider(),
+        ("docker",),
+        in_order=lambda: runpod.shared_with_pods().in_order(),
+    ),
     "ssh": Row(lambda: SshProvider(HostRecord("box", ssh_box().route)), ("docker",)),
 }
 
@@ -204,6 +211,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
     yield place
     for run in place.runs:
         place.clear(run)
+    place.row.in_order()
 
 
 @pytest.fixture(scope="module", params=_params({name: row.needs for name, row in HOSTS.items()}))

@@ -162,7 +162,6 @@ def test_the_key_is_in_no_text(emulation: Emulation, api: Api, caplog: pytest.Lo
         api.graph("query { myself { id } }", "ask who this is")
     texts += [str(refused.value), caplog.text, emulation.stored()]
     assert not any(key in text for text in texts)
-    assert emulation.front.offences == []
 
 
 class TestGraphQL:

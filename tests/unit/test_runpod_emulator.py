@@ -49,12 +49,22 @@ def ask(
         connection.close()
 
 
+def headers(emulation: Emulation, path: str) -> dict[str, str]:
+    address = urlsplit(emulation.cloud.root)
+    connection = HTTPConnection(str(address.hostname), address.port, timeout=10)
+    try:
+        connection.request("GET", path, headers={"Authorization": f"Bearer {emulation.cloud.key}"})
+        return dict(connection.getresponse().getheaders())
+    finally:
+        connection.close()
+
+
 class TestOffences:
     def test_an_unknown_word_of_a_body_is_refused_by_name_and_kept(self, emulation: Emulation) -> None:
         status, problem = ask(emulation, "POST", "/v2/pods", {**ASKED, "stopAfter": "now"})
         assert status == 422
         assert problem["errors"] == ["$: additional properties 'stopAfter' not allowed"]
-        assert emulation.front.offences == ["create: $: additional properties 'stopAfter' not allowed"]
+        assert emulation.offences() == ["create: $: additional properties 'stopAfter' not allowed"]
         assert emulation.cloud.pods == {}
 
     @pytest.mark.parametrize(
@@ -68,23 +78,50 @@ class TestOffences:
     def test_a_path_that_nobody_serves_or_reads(self, emulation: Emulation, path: str, offence: str) -> None:
         emulation.cloud.key = "rpa_key"
         ask(emulation, "GET", path.replace("KEY", "0rpa_key") if "KEY" in path else path)
-        assert offence in emulation.front.offences
+        assert offence in emulation.offences()
 
     def test_a_value_written_into_a_query(self, emulation: Emulation) -> None:
         status, _ = ask(
             emulation, "POST", "/graphql", {"query": 'mutation { podStop(input: {podId: "a"}) { id } }'}
         )
         assert status == 400
-        assert emulation.front.offences == ["GraphQL: values are to be sent as variables"]
+        assert emulation.offences() == ["GraphQL: values are to be sent as variables"]
 
     def test_capacity_and_a_pod_that_is_gone_are_nobody_s_fault(self, emulation: Emulation) -> None:
         emulation.cloud.catalog.sold_out("NVIDIA A40")
         assert ask(emulation, "POST", "/v2/pods", ASKED)[0] == 400
         assert ask(emulation, "GET", "/v2/pods/nobody")[0] == 404
-        assert emulation.front.offences == []
+
+    @pytest.mark.parametrize(
+        ("more", "offence"),
+        [
+            ({"cpu": {"id": "c", "vcpuCount": 2}}, "create: exactly one of gpu or cpu must be set"),
+            ({"env": {f"A{n}": "" for n in range(51)}}, "create: at most 50 environment variables"),
+        ],
+    )
+    def test_a_rule_that_no_shape_tells_is_to_be_known(
+        self, emulation: Emulation, more: Json, offence: str
+    ) -> None:
+        assert ask(emulation, "POST", "/v2/pods", {**ASKED, **more})[0] == 400
+        assert emulation.offences() == [offence]
 
     def test_without_a_count_nothing_is_ever_free(self, emulation: Emulation) -> None:
         assert ask(emulation, "POST", "/v2/pods", {**ASKED, "gpu": {"id": "NVIDIA A40"}})[0] == 400
+
+
+class TestQuota:
+    def test_every_answer_tells_what_is_left_and_too_much_when_to_come_again(
+        self, emulation: Emulation
+    ) -> None:
+        emulation.cloud.conditions.quota, emulation.cloud.conditions.quota_window_s = 2, 30
+        told = [headers(emulation, "/v2/pods") for _ in range(3)]
+        assert [one["RateLimit"].split(", ")[0].split(";")[:2] for one in told] == [
+            ['"minute"', "r=1"],
+            ['"minute"', "r=0"],
+            ['"minute"', "r=0"],
+        ]
+        assert told[0]["RateLimit-Policy"].startswith('"minute";q=2;w=30, "hour";q=')
+        assert "Retry-After" not in told[1] and 29 <= int(told[2]["Retry-After"]) <= 30
 
 
 class TestKeys:
@@ -120,6 +157,31 @@ class TestLife:
             assert pod.boots > 1
             assert len(pod.lines()) > 3
             assert emulation.cloud.ledger.billing_a_gpu() == [pod.id]
+
+    def test_a_pull_that_is_given_up_is_an_error_and_bills_no_gpu(
+        self, emulation: Emulation, clock: Clock
+    ) -> None:
+        emulation.cloud.conditions.broken_images.add("b")
+        emulation.cloud.conditions.pull_gives_up_s = 60
+        _, made = ask(emulation, "POST", "/v2/pods", ASKED)
+        clock.pass_s(59)
+        assert ask(emulation, "GET", f"/v2/pods/{made['id']}")[1]["status"] == "PROVISIONING"
+        clock.pass_s(1)
+        assert ask(emulation, "GET", f"/v2/pods/{made['id']}")[1]["status"] == "ERROR"
+        assert emulation.cloud.ledger.billing_a_gpu() == []
+
+    def test_who_has_no_hour_s_worth_rents_nothing_and_who_runs_out_is_stopped(
+        self, emulation: Emulation, clock: Clock
+    ) -> None:
+        emulation.cloud.conditions.balance = 0.39
+        assert ask(emulation, "POST", "/v2/pods", ASKED)[0] == 402
+        emulation.cloud.conditions.balance = 0.45
+        _, made = ask(emulation, "POST", "/v2/pods", ASKED)
+        clock.pass_s(3600)
+        assert ask(emulation, "GET", f"/v2/pods/{made['id']}")[1]["status"] == "RUNNING"
+        assert 0 < emulation.cloud.credit() < Decimal("0.05")
+        clock.pass_s(600)
+        assert ask(emulation, "GET", f"/v2/pods/{made['id']}")[1]["status"] == "EXITED"
 
     def test_on_an_unfit_host_it_runs_for_ever_and_is_never_up(
         self, emulation: Emulation, clock: Clock

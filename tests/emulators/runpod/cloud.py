@@ -31,11 +31,15 @@ UNFIT = (
 
 
 class Refused(Exception):
-    """An answer that says no."""
+    """An answer that says no, which may be nobody's fault."""
 
     def __init__(self, status: int, detail: str, errors: tuple[str, ...] = ()) -> None:
         super().__init__(detail)
         self.status, self.detail, self.errors = status, detail, errors
+
+
+class Broken(Refused):
+    """A rule of the API's that whoever asks has to know."""
 
 
 @dataclass(frozen=True)
@@ -83,8 +87,6 @@ class Cloud:
         """`bid`: for an interruptible one, USD per GPU-hour."""
         self._rules(asked)
         gpu, cloud = asked["gpu"], asked.get("cloud", "SECURE")
-        if self.conditions.balance <= 0:
-            raise Refused(402, "Your balance is too low to deploy this pod. Please add funds.")
         model = self.catalog.gpu(gpu["id"])
         price = model.price(cloud) if model is not None else None
         place = None
@@ -93,6 +95,9 @@ class Cloud:
         if price is None or place is None:
             raise Refused(400, CAPACITY[self.conditions.capacity_words])
         each = bid if bid is not None else price * Decimal(str(self.conditions.price_factor))
+        if self.credit() < each * gpu["count"]:  # an hour's worth is wanted
+            self.catalog.give_back(gpu["id"], cloud, gpu["count"], place)
+            raise Refused(402, "Your balance is too low to deploy this pod. Please add funds.")
         pod = Pod(
             id=secrets.token_hex(7),
             key=f"rpa_pod_{secrets.token_hex(16)}",
@@ -111,26 +116,26 @@ class Cloud:
         if "templateId" in asked:
             raise Refused(404, "template not found")
         if ("gpu" in asked) == ("cpu" in asked):
-            raise Refused(400, "exactly one of gpu or cpu must be set")
+            raise Broken(400, "exactly one of gpu or cpu must be set")
         if "cpu" in asked:
             raise Refused(400, "this emulation has no CPU pods")
         if "image" not in asked:
-            raise Refused(422, "Request validation failed.", ("$: missing property 'image'",))
+            raise Broken(422, "Request validation failed.", ("$: missing property 'image'",))
         if asked["image"] in self.conditions.refused_images:
             raise Refused(422, "Request validation failed.", (f"$.image: {asked['image']} not found",))
         self._mount_rules(asked)
         if asked.get("registry") is not None and asked["registry"] not in self.registries:
             raise Refused(400, "Registry auth not found")
         if len(asked.get("env", {})) > MOST_ENV:
-            raise Refused(400, f"at most {MOST_ENV} environment variables")
+            raise Broken(400, f"at most {MOST_ENV} environment variables")
         gpu = asked["gpu"]
         if gpu.get("allowedCudaVersions") and "minCudaVersion" in gpu:
-            raise Refused(400, "gpu.allowedCudaVersions and gpu.minCudaVersion are mutually exclusive")
+            raise Broken(400, "gpu.allowedCudaVersions and gpu.minCudaVersion are mutually exclusive")
 
     def _mount_rules(self, asked: Json) -> None:
         mounts = asked.get("mounts", {})
         if "persistent" in mounts and "network" in mounts:
-            raise Refused(400, "mounts.persistent and mounts.network are mutually exclusive")
+            raise Broken(400, "mounts.persistent and mounts.network are mutually exclusive")
         for mount in mounts.get("network", []):
             volume = self.volumes.get(mount["volumeId"])
             if volume is None:
@@ -208,6 +213,9 @@ class Cloud:
         self.stop(pod, OUTBID_GRACE_S)
 
     def tick(self) -> None:
+        if self.credit() <= 0:
+            for pod in [one for one in self.pods.values() if one.alive]:
+                self.stop(pod)
         for pod in list(self.pods.values()):
             if pod.status is Status.PROVISIONING:
                 self._provision(pod)
@@ -219,6 +227,10 @@ class Cloud:
         if image in self.conditions.broken_images:
             if not pod.system_lines:
                 pod.system_lines.append(Said(self.now(), f"error pulling image: {image}: manifest unknown"))
+            gives_up_s = self.conditions.pull_gives_up_s
+            if gives_up_s is not None and self.now() - pod.created >= timedelta(seconds=gives_up_s):
+                self._free_gpu(pod)
+                self._set(pod, Status.ERROR)
         elif image in self.conditions.unfit_images:
             pod.system_lines.append(Said(self.now(), UNFIT))
             self._set(pod, Status.RUNNING)
@@ -283,6 +295,12 @@ class Cloud:
         self.ledger.change(pod.id, *pod.rates(), self.now())
 
     # --- money -------------------------------------------------------------------------------
+
+    def credit(self) -> Decimal:
+        """What is left of the balance."""
+        now = self.now()
+        spent = self.ledger.amounts(None, datetime.min.replace(tzinfo=UTC), now).values()
+        return Decimal(str(self.conditions.balance)) - sum((gpu + disk for gpu, disk in spent), Decimal(0))
 
     def bill(self, pod: str | None, first: datetime, last: datetime, bucket: str) -> Json:
         """One record per pod for the whole span; real buckets are finer, their sums are the same."""

@@ -14,6 +14,7 @@ from pathlib import Path
 from launcher.providers.runpod import RunpodProvider
 from tests.emulators.runpod.cloud import Cloud
 from tests.emulators.runpod.machines import Life, Thin, ThinMachines
+from tests.emulators.runpod.pods import Pod
 from tests.emulators.runpod.server import Front, serving
 
 HOST_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIEmulatedHostKeyOfNobodyAtAllXXXXXXXXXXXXXX"
@@ -51,8 +52,27 @@ class Emulation:
         return RunpodProvider(self.environ(key), Path("/nowhere"), listing_lag_s, self.cloud.now)
 
     def stored(self) -> str:
-        """Everything that was told to it, as one text to look for secrets in."""
-        return json.dumps([[h.path, h.query, h.body] for h in self.front.heard])
+        """Everything that was told to it, by whoever asked and by what pods printed: one text to look for
+        secrets in."""
+        asked = [[h.path, h.query, h.body] for h in self.front.heard]
+        with self.cloud.lock:
+            printed = [said.line for pod in self.cloud.pods.values() for said in pod.lines()]
+        return json.dumps([asked, printed])
+
+    def of(self, label: str, value: str) -> list[Pod]:
+        """Every pod that ever was, by what its environment says."""
+        with self.cloud.lock:
+            pods = list(self.cloud.pods.values())
+        return [pod for pod in pods if pod.asked.get("env", {}).get(label) == value]
+
+    def offences(self) -> list[str]:
+        """What clients did wrong since this was last asked. Nobody asks where there is to be none."""
+        found, self.front.offences[:] = list(self.front.offences), []
+        return found
+
+    def in_order(self) -> None:
+        assert self.offences() == [], "a client broke the contract"
+        assert self.front.faulty_answers == [], "the emulator broke its own contract"
 
 
 @contextmanager
@@ -63,8 +83,8 @@ def emulated(
     machines = ThinMachines(now, script)
     cloud = Cloud(machines, now)
     with serving(cloud) as front:
-        yield Emulation(cloud, front)
-    assert front.faulty_answers == [], "the emulator broke its own contract"
+        yield (made := Emulation(cloud, front))
+    made.in_order()
 
 
 @contextmanager
@@ -78,10 +98,10 @@ def with_pods(images: Callable[[str], str] | None = None) -> Iterator[Emulation]
     cloud = Cloud(machines)
     try:
         with serving(cloud, gateway(), ticking=True) as front:
-            yield Emulation(cloud, front)
+            yield (made := Emulation(cloud, front))
     finally:
         machines.close()
-    assert front.faulty_answers == [], "the emulator broke its own contract"
+    made.in_order()
 
 
 @functools.cache

@@ -81,14 +81,16 @@ class Conditions:
     ports_late_s: float = 0.0
     ports_stale_s: float = 0.0  # after a restart the old port is told for that long
     price_factor: float = 1.0  # what create takes, against what the catalog says
-    balance: float = 100.0
+    balance: float = 100.0  # in USD, before what the ledger says was spent
     capacity_words: int = 0  # which of the phrasings
     spot: Literal["removed", "gone", "offered"] = "removed"  # no such field, HTTP 410, or as it once was
     pod_key_may: frozenset[str] = frozenset({"stop", "terminate"})
     pod_key_on_rest: bool = True
     broken_images: set[str] = field(default_factory=set)  # they cannot be pulled
+    pull_gives_up_s: float | None = None  # then such a pod is in ERROR; None = it is tried for ever
     refused_images: set[str] = field(default_factory=set)  # they are refused at create
     unfit_images: set[str] = field(default_factory=set)  # the host's driver is too old: RUNNING, never up
     zero_gpu: bool = False  # by GraphQL a stopped pod is started without any GPU
     extras: bool = True  # answers hold words that the document does not know
-    quota: int | None = None  # requests per minute
+    quota: int = 6000  # requests within the window
+    quota_window_s: float = 60.0

@@ -19,7 +19,7 @@ from tests.emulators.runpod.pods import Pod, Status
 Json = dict[str, Any]
 Selected = dict[str, "Selected"]
 TOKEN = re.compile(r'[A-Za-z_]\w*|[{}():!$\[\],]|"[^"]*"|[-\d.]+')
-DESIRED = {Status.EXITED: "EXITED", Status.TERMINATED: "TERMINATED"}
+DESIRED = {Status.EXITED: "EXITED", Status.ERROR: "EXITED", Status.TERMINATED: "TERMINATED"}
 SPOT_INPUT = frozenset(
     (
         *(
@@ -145,7 +145,7 @@ class Graph:
         spend = sum((p.usd_per_hour for p in self._cloud.pods.values() if p.alive), Decimal(0))
         return {
             "id": "user_emulated",
-            "clientBalance": self._cloud.conditions.balance,
+            "clientBalance": float(self._cloud.credit()),
             "currentSpendPerHr": float(spend),
             "spendLimit": 80.0,
         }

@@ -6,6 +6,7 @@ same time, over all of history.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -61,10 +62,11 @@ class Ledger:
         """Of all that is over."""
         return sum((s.seconds(s.began, s.ended) for s in self.stretches if s.gpu and s.ended), ZERO)
 
-    def most_at_once(self) -> int:
-        """Pods that billed a GPU at the same moment, at the worst of times."""
-        edges = [(s.began, 1) for s in self.stretches if s.gpu]
-        edges += [(s.ended, -1) for s in self.stretches if s.gpu and s.ended is not None]
+    def most_at_once(self, pods: Collection[str] | None = None) -> int:
+        """Pods, all or of these, that billed a GPU at the same moment, at the worst of times."""
+        counted = [s for s in self.stretches if s.gpu and (pods is None or s.pod in pods)]
+        edges = [(s.began, 1) for s in counted]
+        edges += [(s.ended, -1) for s in counted if s.ended is not None]
         running = worst = 0
         for _, step in sorted(edges):  # at the same moment ends come before beginnings
             running += step

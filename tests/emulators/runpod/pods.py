@@ -20,6 +20,7 @@ class Status(StrEnum):
     STARTING = "STARTING"
     RUNNING = "RUNNING"
     EXITED = "EXITED"
+    ERROR = "ERROR"
     TERMINATED = "TERMINATED"
 
 
@@ -28,9 +29,10 @@ ACTIONS = {
     Status.STARTING: ("stop", "terminate"),
     Status.RUNNING: ("stop", "restart", "terminate"),
     Status.EXITED: ("start", "terminate"),
+    Status.ERROR: ("start", "terminate"),
     Status.TERMINATED: (),
 }
-TAKING_TIME = (Status.PROVISIONING, Status.STARTING)
+RESTING = (Status.EXITED, Status.ERROR)  # its disk alone is there, and bills
 
 
 @dataclass
@@ -63,14 +65,14 @@ class Pod:
 
     @property
     def alive(self) -> bool:
-        return self.status not in (Status.EXITED, Status.TERMINATED)
+        return self.status not in (*RESTING, Status.TERMINATED)
 
     def rates(self) -> tuple[Decimal, Decimal]:
         """(GPU, disk) in USD per hour, now."""
         kept_gb = int(self.persistent["size"]) if self.persistent else 0
         if self.status is Status.TERMINATED:
             return Decimal(0), Decimal(0)
-        if self.status is Status.EXITED:
+        if self.status in RESTING:
             return Decimal(0), STOPPED_USD_PER_GB_HOUR * kept_gb
         gpu = Decimal(0) if self.gpu_given_back else self.usd_per_hour
         return gpu, RUNNING_USD_PER_GB_HOUR * (kept_gb + int(self.asked.get("disk", 20)))

@@ -13,14 +13,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from math import ceil
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from tests.emulators.runpod import checking
-from tests.emulators.runpod.cloud import Caller, Cloud, Refused
+from tests.emulators.runpod.cloud import Broken, Caller, Cloud, Refused
 from tests.emulators.runpod.faults import Fault, How
 from tests.emulators.runpod.graphql import BadQuery, Business, Graph
 from tests.emulators.runpod.pods import stamp
+from tests.emulators.runpod.quota import Quota
 from tests.emulators.runpod.routes import ROUTES, Call, Logs, Route
 
 Json = dict[str, Any]
@@ -44,31 +46,24 @@ class Front:
     heard: list[Heard] = field(default_factory=list)
     offences: list[str] = field(default_factory=list)
     faulty_answers: list[str] = field(default_factory=list)  # our own, against the shapes
-    asked_at: list[float] = field(default_factory=list)
+    quota: Quota = field(default_factory=Quota)
     ended: threading.Event = field(default_factory=threading.Event)
 
-    def spent_quota(self) -> bool:
-        """Counts this request; True = one too many within the minute."""
-        quota, now = self.cloud.conditions.quota, time.monotonic()
-        self.asked_at[:] = [at for at in self.asked_at if now - at < 60]
-        if quota is not None and len(self.asked_at) >= quota:
-            return True
-        self.asked_at.append(now)
-        return False
+    def too_early_s(self) -> float | None:
+        """Counts this request; one too many within the window: when the next is welcome."""
+        c = self.cloud.conditions
+        return self.quota.ask(c.quota, c.quota_window_s, time.monotonic())
 
     def rate_headers(self) -> dict[str, str]:
-        quota = self.cloud.conditions.quota
-        if quota is None:
-            return {}
-        left = max(0, quota - len(self.asked_at))
-        resets = int(60 - (time.monotonic() - self.asked_at[0])) + 1 if self.asked_at else 60
-        return {"RateLimit": f'"minute";r={left};t={resets}', "RateLimit-Policy": f'"minute";q={quota};w=60'}
+        c = self.cloud.conditions
+        return self.quota.headers(c.quota, c.quota_window_s, time.monotonic())
 
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     front: Front
     sent_body = ""
+    told_to_wait_s = 1.0
 
     def log_message(self, format: str, *args: object) -> None:
         """Silent: what was asked is in `heard`."""
@@ -119,7 +114,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def _answer(self, route: Route, ids: list[str], query: dict[str, str]) -> tuple[int, Any]:
         try:
-            if self.front.spent_quota():
+            if (wait_s := self.front.too_early_s()) is not None:
+                self.told_to_wait_s = wait_s
                 raise Refused(429, "rate limit exceeded for the minute window")
             key = (self.headers.get("Authorization") or "").removeprefix("Bearer ") or None
             with self.front.cloud.lock:
@@ -131,6 +127,8 @@ class Handler(BaseHTTPRequestHandler):
                 self._allowed(route, call)
                 answer = route.do(call)
         except Refused as no:
+            if isinstance(no, Broken):
+                self.front.offences.append(f"{route.name}: {no.detail}")
             return no.status, self._problem(no.status, no.detail, no.errors)
         except BadQuery as no:
             self.front.offences.append(f"GraphQL: {no}") if "variables" in str(no) else None
@@ -156,7 +154,7 @@ class Handler(BaseHTTPRequestHandler):
             tuple(checking.faults(sent, route.takes)) if isinstance(sent, dict) else ("$: not an object",)
         )
         if errors:
-            self.front.offences.extend(f"{route.name}: {error}" for error in errors)
+            self.front.offences.extend(f"{route.name}: {error}" for error in errors if not _is_newer(error))
             raise Refused(422, "Request validation failed.", errors)
         assert isinstance(sent, dict)
         return sent
@@ -204,7 +202,7 @@ class Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         headers = {**self.front.rate_headers(), **more}
         if status == 429:
-            headers.setdefault("Retry-After", "1")
+            headers.setdefault("Retry-After", str(ceil(self.told_to_wait_s)))
         for name, value in headers.items():
             self.send_header(name, value)
         if status != 204:
@@ -255,6 +253,14 @@ class Handler(BaseHTTPRequestHandler):
     def _chunk(self, data: bytes) -> None:
         self.wfile.write(b"%x\r\n%s\r\n" % (len(data), data))
         self.wfile.flush()
+
+
+# What only later deployments know: a client may try whether this one does.
+NEWER = ("minRamPerGpu", "minVcpuCountPerGpu", "entrypoint", "cmd")
+
+
+def _is_newer(error: str) -> bool:
+    return "additional properties" in error and any(repr(word) in error for word in NEWER)
 
 
 SSE_HEADERS = {
