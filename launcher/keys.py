@@ -327,4 +327,4 @@ def _variables(*words: str) -> frozenset[str]:
 
 # Never settings, however alike they look: what a trainer is told (inside a run only) and the launcher's own.
 TOLD_TO_TRAINERS = _variables("RUN", "OUTPUT", "CHECKPOINT", "INPUT", "SEED")
-OWN_VARIABLES = _variables("HOME", "TEST_NEED", "INSTANCE", "OWNER", "SPOOL", "CONSOLE")
+OWN_VARIABLES = _variables("HOME", "LISTING_LAG", "TEST_NEED", "INSTANCE", "OWNER", "SPOOL", "CONSOLE")

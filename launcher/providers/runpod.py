@@ -15,7 +15,8 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 
-from launcher.errors import BadOrder, Gone, NoCapacity, ProviderError, TooFast, Unreachable, VendorBug
+from launcher import values
+from launcher.errors import BadOrder, Gone, NoCapacity, ProviderError, TooFast, Unreachable, VendorBug, usage
 from launcher.models import Json, Need, Offer, Order, Resource, ResourceState, Traits
 from launcher.providers import runpod_forms as forms
 from launcher.providers import runpod_keys as keys
@@ -26,6 +27,7 @@ from launcher.providers.runpod_refusals import CREATE
 NAME = forms.TARGET
 LOOK_S = 0.5
 LISTING_LAG_S = 120.0  # never measured: a bound that was chosen, not seen
+LISTING_LAG = "LAUNCHER_LISTING_LAG"  # what says otherwise
 CONSOLE_LINES = "1000"
 _RENT = (
     "mutation($input: PodRentInterruptableInput!) "
@@ -285,4 +287,12 @@ def _safe(id: str) -> str:
 
 
 def make() -> RunpodProvider:
-    return RunpodProvider(os.environ, Path.home())
+    return RunpodProvider(os.environ, Path.home(), _lag_s(os.environ.get(LISTING_LAG, "")))
+
+
+def _lag_s(written: str) -> float:
+    """Whoever has measured it, or asks an API whose lists are prompt, need not wait for our bound."""
+    try:
+        return values.duration(written) if written else LISTING_LAG_S
+    except ValueError as fault:
+        raise usage("bad-setting", f"{LISTING_LAG} {fault}") from None
