@@ -33,6 +33,8 @@ from launcher.providers.base import Provider
 from launcher.store import Home, RunFolder, Versions
 from tests.conftest import scrubbed
 from tests.crash import stopper
+from tests.emulators.runpod.emulation import Emulation
+from tests.emulators.runpod.pods import Pod
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_S = 60.0
@@ -74,10 +76,22 @@ class Target:
     words: tuple[str, ...] = ()
     env: tuple[tuple[str, str], ...] = ()
     host: Route | None = None  # it is a machine of one's own, called by the target's name
+    cloud: Emulation | None = None  # what is rented is this one's
 
     @property
     def provider(self) -> str:
         return f"{self.name}:{self.name}" if self.host is not None else self.name
+
+
+BOOT_LIMIT_S = 15
+
+
+def rented(cloud: Emulation) -> Target:
+    """A pod, by whose guard nobody has to wait long."""
+    words = ("--on", "runpod", "--gpu", "RTX 4090", "--image", "any/image:1", "--yes", "--max-cost", "1")
+    limits = ("--max-time", "1m", "--hold", "2s")
+    env = {**cloud.environ(), "LAUNCHER_LISTING_LAG": "0s", "LAUNCHER_BOOT_LIMIT": f"{BOOT_LIMIT_S}s"}
+    return Target("runpod", (*words, *limits), tuple(env.items()), cloud=cloud)
 
 
 @dataclass(frozen=True)
@@ -141,7 +155,13 @@ class Life:
 
     @property
     def provider(self) -> Provider:
+        if self.target.cloud is not None:
+            return self.target.cloud.provider()
         return registry.load(self.target.provider, self.home)
+
+    def pods(self) -> list[Pod]:
+        """All that was ever rented for it."""
+        return self.target.cloud.of("LAUNCHER_RUN", self.run) if self.target.cloud is not None else []
 
     def begin(self, stop: str = "") -> bool:
         """`run`, until it ends (True) or its engine stands at the boundary and was killed there."""
@@ -278,10 +298,10 @@ class Life:
 
     def _done(self) -> dict[str, int]:
         """How often an instance was really made, as the engines themselves did it."""
+        if self.target.cloud is not None:
+            return {"pod": len(self.pods())}
         making = MAKING.get(self.target.name)
-        if (
-            making is None
-        ):  # asked for twice with one token it is made once; what is made is counted by starts
+        if making is None:  # asked for twice with one token it is made once; starts are what is counted
             return {}
         done = sum(name == making for name in self.boundaries())
         return {making: done - sum(kill.boundary == making for kill in self.kills)}
@@ -293,7 +313,15 @@ class Life:
             psutil.wait_procs([psutil.Process(p) for p in pids if psutil.pid_exists(p)], timeout=0.2)
         faults = [f"a process is left: {pids}"] if pids else []
         listed = [resource.id for resource in provider.list(self.run)]
-        return faults + ([f"still listed: {listed}"] if listed else [])
+        return faults + ([f"still listed: {listed}"] if listed else []) + self.owes()
+
+    def owes(self) -> list[str]:
+        """By the books of whoever it was rented from."""
+        if self.target.cloud is None:
+            return []
+        ledger, pods = self.target.cloud.cloud.ledger, {pod.id for pod in self.pods()}
+        faults = [f"bills: {left}"] if (left := pods & set(ledger.billing())) else []
+        return faults + (["two billed at once"] if ledger.most_at_once(pods) > 1 else [])
 
     def processes(self) -> Iterator[int]:
         """By the label in their environment, or by the run's folder in their command."""

@@ -8,12 +8,13 @@ from __future__ import annotations
 import os
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.crash import left_alone
 from tests.crash.life import Life, Target, interpreter
 
 DECISIVE = ("send POST", "send DELETE", "ask create", "ask terminate", "rename partial ", "rename project/")
@@ -66,12 +67,22 @@ class Sweep:
         return sorted(must + random.Random(seed).sample(others, count - len(must)))
 
     def run(self, chosen: Sequence[int] | None = None) -> Report:
+        """Killed and resumed."""
+        return self._swept(self._target.name, chosen, self._one)
+
+    def abandon(self, chosen: Sequence[int] | None = None) -> Report:
+        """Killed, and nobody comes until all that bills has ended itself."""
+        return self._swept(f"{self._target.name}, left alone", chosen, self._abandoned)
+
+    def _swept(
+        self, name: str, chosen: Sequence[int] | None, one: Callable[[int], tuple[int, list[str]]]
+    ) -> Report:
         began = time.monotonic()
         numbers = list(range(len(self.boundaries)) if chosen is None else chosen)
         with ThreadPoolExecutor(WORKERS) as workers:
-            results = list(workers.map(self._one, numbers))
+            results = list(workers.map(one, numbers))
         return Report(
-            self._target.name,
+            name,
             self.boundaries,
             len(numbers),
             sum(kills for kills, _ in results),
@@ -80,6 +91,17 @@ class Sweep:
             tuple(fault for _, faults in results for fault in faults),
             time.monotonic() - began,
         )
+
+    def _abandoned(self, number: int) -> tuple[int, list[str]]:
+        boundary = self.boundaries[number]
+        with self._life(f"a{number}") as life:
+            try:
+                over = life.begin(boundary)
+                faults = [] if over else left_alone.faults(life, self._undisturbed)
+            except (AssertionError, OSError, ValueError, LookupError) as e:
+                faults = [f"{type(e).__name__}: {e}"]
+            told = [f"left at {boundary!r}: {'; '.join(faults)}\n{life.told()}"] if faults else []
+            return len(life.kills), told
 
     def _one(self, number: int) -> tuple[int, list[str]]:
         """Kill there, in every third case once more while it recovers; every second torn line is mended."""
