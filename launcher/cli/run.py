@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from contextlib import suppress
+from contextlib import redirect_stdout, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -28,7 +28,7 @@ from launcher.codec import dump
 from launcher.errors import Exit, usage
 from launcher.files import Disk
 from launcher.models import Choice, Consent, Plan, RuntimeKind, State
-from launcher.report import documents, lines
+from launcher.report import documents
 from launcher.report.view import RunView
 from launcher.settings import Settings
 from launcher.store import Home, RunFolder, Versions
@@ -105,7 +105,9 @@ def _check_free(plan: Plan) -> None:
 
 
 def _consent(plan: Plan, decision: Decision, said: Settings) -> Consent:
-    """Nothing that bills is asked for without a person's yes, or --yes with a ceiling."""
+    """Nothing that bills is asked for without a yes to a plan that was shown, or --yes with a ceiling."""
+    from launcher.cli import show
+
     now = datetime.now(UTC)
     if not any(c.offer.bills for c in plan.choices):
         return Consent(Decimal(0), now, "free")
@@ -113,11 +115,18 @@ def _consent(plan: Plan, decision: Decision, said: Settings) -> Consent:
     assert ceiling is not None
     if said.get("yes"):
         return Consent(ceiling, now, "yes")
-    likely = plan.choices[0].estimate.usd.likely
-    by = f", ended by {lines.clock(decision.ends_by, now)}" if decision.ends_by else ""
-    question = f"Rent it for at most {lines.money(ceiling)} (likely {lines.money(likely)}){by}?"
-    click.confirm(question, abort=True, err=True)
-    return Consent(ceiling, now, "asked")
+    _show_before_asking(decision)
+    click.confirm(show.question(decision), abort=True, err=True)
+    return Consent(ceiling, datetime.now(UTC), "asked")
+
+
+def _show_before_asking(decision: Decision) -> None:
+    """What would be tried, and nothing for comparison; stdout belongs to the run's own document."""
+    from launcher.cli import show
+
+    tried = replace(decision, plan=replace(decision.plan, refused=()), others=(), warnings=())
+    with redirect_stdout(sys.stderr):
+        show.plan(tried, pushset.outlook(tried.plan.job))
 
 
 def _make_ready(plan: Plan, said: Settings) -> Plan:

@@ -16,7 +16,7 @@ from launcher.errors import BadOrder, ProviderError, TooFast, Unreachable, Vendo
 from launcher.models import Json
 from launcher.providers.runpod_keys import Secret
 from launcher.providers.runpod_pace import Pace
-from launcher.providers.runpod_refusals import of_graph, refusal
+from launcher.providers.runpod_refusals import no_such_operation, of_graph, refusal
 
 if TYPE_CHECKING:
     from requests import PreparedRequest, Response, Session
@@ -28,6 +28,7 @@ FIRST_LINE_S = 1.5  # a log that holds nothing yet says nothing
 NEXT_LINE_S = 0.25
 STREAM_S = 10.0
 MOST_BYTES = 1 << 22
+ENDED = (404, 410)  # of a whole API
 
 
 class Unsupported(BadOrder):
@@ -111,12 +112,12 @@ class Api:
         """The data of an operation. Unsupported when the schema, or the whole API, knows no such thing."""
         body: Json = {"query": query, "variables": variables or {}}
         response = self._call("POST", "/graphql", doing, body=body, act=act, plain=True)
-        if response.status_code == 410:
+        if response.status_code in ENDED:
             raise Unsupported("Runpod's GraphQL API has ended")
         answer = self._object(response, doing) if response.status_code in (200, 400) else {}
         errors = answer.get("errors") or []
         message = "; ".join(str(e.get("message")) for e in errors if isinstance(e, dict))
-        if response.status_code == 400 and "cannot query field" in message.lower():
+        if no_such_operation(message):
             raise Unsupported(f"Runpod's API has no such operation: {message}")
         if response.status_code != 200:
             raise refusal(response.status_code, response.headers, json.dumps({"detail": message}), doing)
@@ -141,8 +142,8 @@ class Api:
         stream: bool = False,
         plain: bool = False,
     ) -> Response:
-        """`act`: it changes something, so it is asked even when questions have to wait. `plain`: 400 and 410
-        are the caller's to read."""
+        """`act`: it changes something, so it is asked even when questions have to wait. `plain`: 400 and what
+        tells that there is no such API are the caller's to read."""
         from requests.exceptions import RequestException
 
         wait_s = 0.0 if act else self._pace.wait_s(monotonic())
@@ -166,7 +167,7 @@ class Api:
         self._pace.heard(response.headers, monotonic())
         if response.ok and not response.is_redirect:
             return response
-        if plain and response.status_code in (400, 410):
+        if plain and response.status_code in (400, *ENDED):
             return response
         with response:
             text = self._key.hidden_in(response.text[: 1 << 16])

@@ -32,6 +32,10 @@ _NONE_LEFT = re.compile(
 )
 _LIMIT = re.compile(r"spend(ing)? limit|quota|limit (was |is |)(reached|exceeded)", re.IGNORECASE)
 _POOL = re.compile(r"\b(pool|gpu|data ?cent(er|re)|region|cloud)\b", re.IGNORECASE)
+_NO_SUCH = re.compile(
+    r"cannot query field|(spot|interrupt[ai]ble|bid)\b.*\b(no longer|not) (available|supported|offered)",
+    re.IGNORECASE,
+)
 _LONGEST = 300
 RIGHTS = "give the key the right to read and change pods (Runpod console, Settings, API keys)"
 _WAIT_S = 5.0
@@ -63,6 +67,11 @@ def refusal(status: int, headers: Mapping[str, str], body: str, doing: str) -> P
     if status in (400, 422):
         return BadOrder(reason, everywhere=status == 422 and not _POOL.search(detail))
     return VendorBug(f"Runpod answered {status} when asked to {doing}: {detail}")
+
+
+def no_such_operation(message: str) -> bool:
+    """GraphQL knows no such thing (any more), as a schema says it or as a person would."""
+    return _NO_SUCH.search(message) is not None
 
 
 def of_graph(message: str, doing: str) -> ProviderError:

@@ -131,3 +131,13 @@ def test_spot_is_never_on_demand_silently(renter: Person, emulation: Emulation) 
     auto = renter.types("plan", *RTX, "--json", "mini", LAUNCHER_SPOT="1").json()
     assert auto["chosen"]["spot"] is True
     emulation.cloud.conditions.spot = "gone"
+
+
+def test_the_plan_is_shown_before_anything_is_asked(renter: Person) -> None:
+    with renter.terminal("run", "mini", *RTX, **renter.extra) as screen:
+        screen.sees(r"Rent it for at most \$1\.00 \(likely \$0\.\d\d\), ended by \d\d:\d\d\? \[y/N\]")
+        shown = screen.text
+        assert all(word in shown for word in ("RTX 4090", "live, ", "guard", "a day until they are pulled"))
+        screen.types("n\n")
+        assert screen.ends() == 130
+    assert renter.ps() == {}

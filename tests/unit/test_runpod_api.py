@@ -25,7 +25,7 @@ from launcher.errors import (
 from launcher.providers import runpod_keys as keys
 from launcher.providers.runpod_api import Api, Unsupported
 from launcher.providers.runpod_pace import Pace
-from launcher.providers.runpod_refusals import CREATE
+from launcher.providers.runpod_refusals import CREATE, no_such_operation
 from tests.emulators.runpod.emulation import Emulation, emulated
 from tests.emulators.runpod.faults import CAPACITY, Fault, How, too_many
 
@@ -178,6 +178,25 @@ class TestGraphQL:
             emulation.cloud.conditions.spot = state
             with pytest.raises(Unsupported):
                 api.graph(query, "resume", {"input": {"podId": "a", "bidPerGpu": 0.2}})
+
+    def test_an_address_that_is_gone_is_unsupported_too(self, emulation: Emulation, api: Api) -> None:
+        emulation.cloud.faults.add("graphql", Fault(How.STATUS, 404, "not found"))
+        with pytest.raises(Unsupported, match="has ended"):
+            api.graph("query { myself { id } }", "ask")
+
+    @pytest.mark.parametrize(
+        ("message", "meant"),
+        [
+            ('Cannot query field "podRentInterruptable" on type "Mutation".', True),
+            ("Spot pods are no longer supported.", True),
+            ("Interruptible pods are not available", True),
+            (CAPACITY[0], False),
+            (CAPACITY[1], False),
+            ("Cannot resume a spot pod as an on demand pod.", False),
+        ],
+    )
+    def test_what_was_removed_is_told_from_what_is_sold_out(self, message: str, meant: bool) -> None:
+        assert no_such_operation(message) is meant
 
     @pytest.mark.parametrize(
         ("name", "given", "meant"),
