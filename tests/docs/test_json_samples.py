@@ -49,10 +49,10 @@ def ran(cli: Cli, tmp_path: Path) -> Path:
 
 
 def test_every_documented_document(cli: Cli, ran: Path) -> None:
-    assert set(SAMPLES) == {"run", "plan", "ps", "status", "doctor", "models"}
+    assert set(SAMPLES) == {"run", "plan", "prices", "ps", "status", "doctor", "models"}
     line = ("--project", str(ran), "--", "sh", "-c", 'sleep 1.2; echo "{}" >"$LAUNCHER_OUTPUT/result.json"')
     told("run", cli("run", "--on", "local", "--json", *line, cwd=ran).json())
-    for name in ("ps", "status", "doctor", "models"):
+    for name in ("prices", "ps", "status", "doctor", "models"):
         told(name, cli(name, "--json", cwd=ran).json())
     told("plan", cli("plan", "--json", *line, cwd=ran).json())
 
