@@ -48,15 +48,22 @@ def out_of_reach(w: World, a: Attempt, provider: Provider, unheard: str | None) 
     After a while the engine leaves; whoever comes back looks again."""
     if unheard is None or not _on_own_host(provider):
         return False
-    now = w.clock.now().timestamp()
-    if now - w.memory.setdefault(f"unheard:{a.n}", now) > PATIENCE_S:
+    if _patience_is_over(w, a):
         halt(w, UNREACHABLE, unheard)
     return True
 
 
-def ended_itself(w: World, a: Attempt, provider: Provider) -> bool:
-    """Past its end of life the guard over there has ended it, whether or not somebody can look."""
-    return _on_own_host(provider) and sight.outlived(provider, w, a)
+def ended_itself(w: World, a: Attempt, provider: Provider, why: ProviderError) -> bool:
+    """Past its end of life the guard over there has ended it, whether or not somebody can look. One who stays
+    away may come back in a moment; of another key that cannot be said."""
+    if not _on_own_host(provider) or not sight.outlived(provider, w, a):
+        return False
+    return _patience_is_over(w, a) or isinstance(why, KeyChanged)
+
+
+def _patience_is_over(w: World, a: Attempt) -> bool:
+    now = w.clock.now().timestamp()
+    return bool(now - w.memory.setdefault(f"unheard:{a.n}", now) > PATIENCE_S)
 
 
 def _on_own_host(provider: Provider) -> bool:

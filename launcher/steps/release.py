@@ -45,7 +45,7 @@ def release(w: World) -> None:
             failures = 0
         except ProviderError as e:
             failures, absent = failures + 1, 0
-            unseen = halting.ended_itself(w, a, provider)
+            unseen = halting.ended_itself(w, a, provider, e)
             if isinstance(e, KeyChanged) and not unseen:
                 halting.halt(w, halting.CHANGED, e.reason)
                 return

@@ -75,11 +75,12 @@ def test_a_stop_that_a_host_does_not_hear_is_answered_and_done_once_it_does(
     with box.relay() as relay:
         person.knows("far", replace(box, route=box.through(relay)))
         person.steps("away", "ssh:far")
-        relay.half_open()
+        relay.refuse()
+        relay.cut()
         told = person.types("stop", "away")
         assert told.code == 9 and "end-unconfirmed" in told.stderr, told.stderr
         assert "its own guard ends it there by" in told.stderr, told.stderr
-        relay.half_open(False)
+        relay.refuse(False)
         ended = person.types("watch", "away", "--json")
         assert ended.json()["state"] == "stopped", ended.stderr
         person.leaves_nothing(box)

@@ -81,7 +81,7 @@ def test_a_machine_whose_end_nobody_could_see_counts_as_ended_past_its_deadline(
     assert house.world is not None
     state = engine.drive(house.world, {"pid": 1})
     assert state.ended is State.DONE and state.attempt is not None and state.attempt.gone_at is not None
-    assert (state.attempt.gone_at - state.attempt.d).total_seconds() < 120
+    assert (state.attempt.gone_at - state.attempt.d).total_seconds() < PATIENCE_S + 300
 
 
 def test_another_key_ends_the_asking_at_once_and_gives_nothing_up() -> None:
