@@ -1,4 +1,4 @@
-"""A line on which nothing goes through and nobody is told: whoever asks a host over it still hears its own side."""
+"""A line on which nothing goes through and nobody is told: who asks over it still hears its own side."""
 
 from __future__ import annotations
 
