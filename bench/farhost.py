@@ -15,9 +15,9 @@ import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -185,35 +185,39 @@ def order(far: Far, port: int, project: Path, name: str) -> dict[str, Any]:
 
 def _main(words: dict[str, Any]) -> int:
     """The connection is made while the project is looked at, as in a run it is there before."""
-    from launcher import pushset
     from launcher.models import Job, Route
-    from launcher.remote import treesync
-    from launcher.ssh.connection import Connection, connect
+    from launcher.ssh.connection import connect
 
     route = Route(
         "127.0.0.1", words["port"], words["user"], (words["key"],), agent=False, pins=(words["pin"],)
     )
-    made: list[Connection] = []
-    opening = threading.Thread(target=lambda: made.append(connect(route)), daemon=True)
-    opening.start()
-    job = Job(argv=("true",), folder=words["project"])
+    with ThreadPoolExecutor(1) as beside:
+        connecting = beside.submit(connect, route)
+        from launcher import pushset
+        from launcher.remote import treesync
 
-    def push() -> None:
-        tree = pushset.gather(job, Path(words["scans"])).project
-        opening.join()
-        to = f"{words['base']}/runs/{time.time_ns()}/project/{tree.digest}"
-        treesync.send(made[0], words["base"], to, tree, lambda: None, lambda done, total: None)
+        job = Job(argv=("true",), folder=words["project"])
 
-    if not words["stay"]:
-        push()
-        return 0
-    opening.join()
-    for line in sys.stdin:
-        began = time.perf_counter()
-        if line.strip() == "push":
+        def begin() -> treesync.Begun:
+            return treesync.Begun(connecting.result(), words["base"], pushset.key(job))
+
+        def push() -> None:
+            beginning = beside.submit(begin)
+            tree = pushset.gather(job, Path(words["scans"])).project
+            begun = beginning.result()
+            to = f"{words['base']}/runs/{time.time_ns()}/project/{tree.digest}"
+            connection = connecting.result()
+            treesync.send(connection, words["base"], to, tree, lambda: None, lambda done, total: None, begun)
+
+        if not words["stay"]:
             push()
-        print(time.perf_counter() - began, flush=True)
-    return 0
+            return 0
+        for line in sys.stdin:
+            began = time.perf_counter()
+            if line.strip() == "push":
+                push()
+            print(time.perf_counter() - began, flush=True)
+        return 0
 
 
 def main(argv: Sequence[str]) -> int:

@@ -126,6 +126,7 @@ def real_world(home: Home, folder: RunFolder, environ: Mapping[str, str]) -> Wor
         provider=provider,
         open_host=lambda access: open_host(access, tick),
         push_set=lambda: pushset.gather(plan.job, home.scans),
+        push_key=lambda: pushset.key(plan.job),
         secrets=lambda refs: secret_values(refs, environ),
         token=lambda: secrets.token_hex(16),
         parts=Parts(agentpack.agent_bytes(), agentpack.boot_guard()),

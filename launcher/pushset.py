@@ -43,13 +43,12 @@ class Outlook:
 
 def gather(job: Job, scans: Path | None = None) -> PushSet:
     """`scans`: the folder that keeps what was seen of files; None = everything is read."""
-    root = Path(job.folder)
-    key = _key(root, job.push)
-    seen = Scans(scans / f"{key}.json" if scans is not None else None)
+    root, its_key = Path(job.folder), key(job)
+    seen = Scans(scans / f"{its_key}.json" if scans is not None else None)
     files, size = _sendings(root, select(root, job.push).things, seen)
     inputs = tuple(_input(i, seen) for i in job.inputs)
     seen.keep()
-    return PushSet(Tree(key, _digest(files), files, size), inputs)
+    return PushSet(Tree(its_key, _digest(files), files, size), inputs)
 
 
 def names(root: Path) -> list[str]:
@@ -66,9 +65,9 @@ def outlook(job: Job) -> Outlook:
     return Outlook(len(sizes), sum(size for _, size in sizes), tuple(biggest), chosen.withheld)
 
 
-def _key(root: Path, push: tuple[str, ...] | None) -> str:
+def key(job: Job) -> str:
     """The same for the same part of the same folder: by it a host finds what was sent before."""
-    parts = [os.fsencode(root.resolve()), *(os.fsencode(p) for p in push or ())]
+    parts = [os.fsencode(Path(job.folder).resolve()), *(os.fsencode(p) for p in job.push or ())]
     return hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
 
 

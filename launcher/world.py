@@ -69,6 +69,7 @@ class World:
     envs: str  # where environments lie when the host is this machine
     watched: Callable[[], bool]
     heard: Callable[[Attempt], None] = lambda _: None  # for whoever watches: the machine has answered
+    push_key: Callable[[], str] = lambda: ""  # of the project's tree, before anybody has looked at it
     pace_s: float = 0.25  # between two looks at a host
     run_key: Callable[[], tuple[str, str]] = lambda: ("", "")  # where the private half lies, the public half
     journal: Journal = field(init=False)

@@ -7,6 +7,7 @@ deadline. `tick` is called at least every 0.5 s during transfers and may raise S
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -17,6 +18,11 @@ Progress = Callable[[int, int], None]  # bytes so far, bytes in all
 
 def unseen(done: int, total: int) -> None:
     """Progress that nobody looks at."""
+
+
+def unprepared(key: str) -> AbstractContextManager[None]:
+    """`expecting` of a host that has nothing to do ahead."""
+    return nullcontext()
 
 
 class Pipe(Protocol):
@@ -98,6 +104,9 @@ class Host(Protocol):
 
     def put(self, files: Iterable[Sending], tick: Tick) -> None:
         """Send files; existing ones are replaced."""
+
+    def expecting(self, key: str) -> AbstractContextManager[None]:
+        """Within it a tree of that key will be put, most likely: what can be done before it is known, is."""
 
     def put_tree(self, to: str, tree: Tree, tick: Tick, progress: Progress = unseen) -> None:
         """Make the tree's files lie below `to`, private to this root unless they are read-only data. What the

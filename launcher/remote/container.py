@@ -21,7 +21,7 @@ from uuid import uuid4
 from launcher.dockerapi import NoAnswer, answered, connect
 from launcher.errors import HostUnreachable
 from launcher.models import Access
-from launcher.remote.base import Done, Listed, Pipe, Progress, Sending, Tick, Tree, Wanted, unseen
+from launcher.remote.base import Done, Listed, Pipe, Progress, Sending, Tick, Tree, Wanted, unprepared, unseen
 from launcher.remote.channel import Channel, Wire
 from launcher.remote.couriered import ANSWER_S, CHUNK, TOKEN, Couriered
 from launcher.remote.fetching import fetch
@@ -73,6 +73,8 @@ class ContainerHost:
 
     def put(self, files: Iterable[Sending], tick: Tick) -> None:
         self._courier.put(files, tick)
+
+    expecting = staticmethod(unprepared)
 
     def put_tree(self, to: str, tree: Tree, tick: Tick, progress: Progress = unseen) -> None:
         self.put(counted(below(to, tree), tree.size, progress), tick)

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from launcher.errors import HostDiskFull, HostError, NoFile
-from launcher.remote.base import Done, Listed, Pipe, Progress, Sending, Tick, Tree, Wanted, unseen
+from launcher.remote.base import Done, Listed, Pipe, Progress, Sending, Tick, Tree, Wanted, unprepared, unseen
 from launcher.remote.fetching import fetch, name_fault
 from launcher.remote.sending import below, counted, enterable
 
@@ -137,6 +137,8 @@ class ProcessHost:
         else:
             to.mkdir(exist_ok=True)
             os.chmod(to, enterable(sending.mode))
+
+    expecting = staticmethod(unprepared)
 
     def put_tree(self, to: str, tree: Tree, tick: Tick, progress: Progress = unseen) -> None:
         self.put(counted(below(to, tree), tree.size, progress), tick)

@@ -12,7 +12,8 @@ import posixpath
 import shlex
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -69,6 +70,7 @@ class SshHost:
         self._tick = tick  # for calls that bring none of their own
         self._courier = Couriered(self._open_channel, message=MESSAGE, tick=tick)
         self._shell: Shelled | None = None
+        self._begun: treesync.Begun | None = None
 
     # The verbs of a host.
 
@@ -96,9 +98,24 @@ class SshHost:
     def put(self, files: Iterable[Sending], tick: Tick) -> None:
         self._verbs(tick).put(files, tick)
 
+    @contextmanager
+    def expecting(self, key: str) -> Iterator[None]:
+        begun = treesync.Begun(self._connected(), self._base, key)
+        self._begun = begun
+        try:
+            yield
+        finally:
+            self._begun = None
+            begun.close()
+
     def put_tree(self, to: str, tree: Tree, tick: Tick, progress: Progress = unseen) -> None:
-        base = posixpath.dirname(posixpath.dirname(self.root))  # what runs of this user share
-        treesync.send(self._connected(tick), base, f"{self.root}/{checked(to)}", tree, tick, progress)
+        there = f"{self.root}/{checked(to)}"
+        treesync.send(self._connected(tick), self._base, there, tree, tick, progress, self._begun)
+
+    @property
+    def _base(self) -> str:
+        """What runs of this user share."""
+        return posixpath.dirname(posixpath.dirname(self.root))
 
     def get(
         self,

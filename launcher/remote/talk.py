@@ -30,13 +30,15 @@ class Ended(HostUnreachable):
 
 
 class Talk:
-    def __init__(self, connection: Connection, command: bytes, tick: Tick) -> None:
+    """`command`: what is started for it, or a channel on which something is under way already."""
+
+    def __init__(self, connection: Connection, command: bytes | Channel, tick: Tick) -> None:
         self._connection = connection
         self._tick = tick
         self._ticked = 0.0
         self._heard = bytearray()
         self._words = bytearray()
-        self._channel: Channel = connection.open_session(command)
+        self._channel = connection.open_session(command) if isinstance(command, bytes) else command
         self._channel.settimeout(SLICE_S)
 
     def __enter__(self) -> Talk:

@@ -14,19 +14,25 @@ import importlib.resources
 import os
 import re
 import stat
+import threading
 import zlib
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from launcher.errors import HostError, HostUnreachable
 from launcher.remote import blobs
 from launcher.remote.base import Progress, Sending, Tick, Tree
 from launcher.remote.packing import Packer, content, squeezes
-from launcher.remote.talk import Ended, Talk, refusal
+from launcher.remote.talk import SLICE_S, Ended, Talk, refusal
 from launcher.remote.treedelta import FOLDER, Records, arrived, delta, packed, record, unpacked
 from launcher.ssh.connection import Connection
 from launcher.ssh.quoting import line
+
+if TYPE_CHECKING:
+    from launcher.ssh import Channel
 
 NEAR_S = 0.003  # a line that short outruns the far gunzip
 MOST_LISTED = 256 << 20  # of names that a host may answer with
@@ -56,14 +62,76 @@ class Offer:
     have: tuple[tuple[bytes, int], ...]
 
 
-def send(connection: Connection, base: str, to: str, tree: Tree, tick: Tick, progress: Progress) -> None:
+class Begun:
+    """A push of which no more is known yet than the tree's key: a thread of its own starts the far side,
+    which looks at what it has while the tree is looked at here. Where that fails, only time is lost."""
+
+    def __init__(self, connection: Connection, base: str, key: str) -> None:
+        self._connection = connection
+        self._words = [base, "trees", key]
+        self._wanted: tuple[str, ...] = ()
+        self._asked = False
+        self._over = False
+        self._lock = threading.Lock()
+        self._made: list[Channel] = []
+        self._thread = threading.Thread(target=self._open, name="a push ahead", daemon=True)
+        self._thread.start()
+
+    def _open(self) -> None:
+        with suppress(HostError):
+            channel = self._connection.open_session(self._command)
+            with self._lock:
+                if not self._over:
+                    self._made.append(channel)
+                    return
+            _shut(channel)
+
+    def _command(self) -> bytes:
+        """With what is wanted, when that is known by now: a round trip less than telling it afterwards."""
+        with self._lock:
+            self._asked = True
+            return _command(*self._words, *self._wanted)
+
+    def talk(self, connection: Connection, words: list[str], tick: Tick) -> Talk | None:
+        """With the far side, once; None when it was begun for another tree, or could not be."""
+        known = len(self._words)
+        if (connection, words[:known]) != (self._connection, self._words) or "\n" in words[-1]:
+            return None
+        with self._lock:
+            late = self._asked
+            self._wanted = tuple(words[known:])
+        while self._thread.is_alive():
+            self._thread.join(SLICE_S)
+            tick()
+        if not self._made:
+            return None
+        talk = Talk(connection, self._made.pop(), tick)
+        if late:
+            talk.send("".join(f"{word}\n" for word in self._wanted).encode("utf-8", "surrogateescape"))
+        return talk
+
+    def close(self) -> None:
+        """Of what nobody took."""
+        with self._lock:
+            self._over = True
+            unused = [self._made.pop()] if self._made else []
+        for channel in unused:
+            _shut(channel)
+
+
+def send(
+    connection: Connection,
+    base: str,
+    to: str,
+    tree: Tree,
+    tick: Tick,
+    progress: Progress,
+    begun: Begun | None = None,
+) -> None:
     """Make the tree's files lie below `to`. Both are absolute paths on the host; `base` is where it keeps
     what it was sent."""
     whole = _whole(tree)
-    kind = "data" if tree.data else "trees"
-    token = hashlib.sha256(os.fsencode(to)).hexdigest()[:12]
-    words = [base, kind, tree.key, whole.want, to, token]
-    with Talk(connection, line(["sh", "-c", script(), "sh", *words]), tick) as talk:
+    with _far_side(connection, base, to, whole, tick, begun) as talk:
         try:
             answer = _answer(talk)
             if answer[0] != "done":
@@ -72,6 +140,25 @@ def send(connection: Connection, base: str, to: str, tree: Tree, tick: Tick, pro
         except Ended as e:
             raise _sorted(talk, e) from e
     progress(tree.size, tree.size)
+
+
+def _shut(channel: Channel) -> None:
+    with suppress(OSError, EOFError):  # its connection broke: so it is shut
+        channel.close()
+
+
+def _far_side(
+    connection: Connection, base: str, to: str, whole: Whole, tick: Tick, begun: Begun | None
+) -> Talk:
+    kind = "data" if whole.tree.data else "trees"
+    token = hashlib.sha256(os.fsencode(to)).hexdigest()[:12]
+    words = [base, kind, whole.tree.key, whole.want, token, to]
+    talk = begun.talk(connection, words, tick) if begun is not None else None
+    return talk or Talk(connection, _command(*words), tick)
+
+
+def _command(*words: str) -> bytes:
+    return line(["sh", "-c", script(), "sh", *words])
 
 
 def _bring(

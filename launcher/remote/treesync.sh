@@ -3,11 +3,14 @@
 # <base>/<kind>/<key>/  g.<want>  a generation: tree/, list.gz (what it holds), stamp (how it looked when made),
 #                                 spare/ (a copy that the next run takes by a rename instead of waiting for one)
 #                       s.<want>.<pid>.<token>  what arrives; becomes a generation by one rename
+#                       c.<pid>  a spare that was taken before it was known what is wanted
 #                       x.*  what nobody needs any more
 # A generation's name tells its content, so two pushes of one tree cannot disagree about it.
+# What is wanted and where comes as three more words, or on three lines once it is known; meanwhile the spare
+# that will most likely do is looked at.
 # Says "done", "fail WHY", or "need OLD BYTES BYTES" with what it has; then takes a line and an archive.
 # shellcheck disable=SC2046 # what is split here is meant to be
-base=$1 kind=$2 key=$3 want=$4 to=$5 token=$6
+base=$1 kind=$2 key=$3 want=$4 token=$5 to=$6
 LC_ALL=C EXTRACT_UNSAFE_SYMLINKS=1
 export LC_ALL EXTRACT_UNSAFE_SYMLINKS
 umask 022
@@ -82,7 +85,7 @@ show() { # the run's copy by one rename, or links to what it may only read
 }
 
 tidy() { # what nobody will ask for any more
-  rm -rf "$part"
+  rm -rf "$part" "$k/c.$$"
   cd "$k" || return
   rm -rf x.*
   n=0
@@ -93,6 +96,7 @@ tidy() { # what nobody will ask for any more
   for left in s.*; do
     if [ -n "$(find "$left" -prune -mtime +2 2>/dev/null)" ]; then rm -rf "$left"; fi
   done
+  for left in c.*; do alive "${left#c.}" "$key" || rm -rf "$left"; done
   for former in "$base/$kind"/*; do
     [ -n "$(find "$former" -prune -mtime +30)" ] || continue
     [ -n "$(find "$former"/* -prune -mtime -30 2>/dev/null)" ] || rm -rf "$former"
@@ -119,20 +123,42 @@ for tool in tar gzip find sort sha256sum xargs; do
   command -v $tool >/dev/null 2>&1 || die "there is no $tool on the host"
 done
 [ -d "$base" ] || { mkdir -p "$base" && chmod 700 "$base"; } || die "$base cannot be made"
-k=$base/$kind/$key part=$to.part.$$ low='' copying='' twinning='' old=''
-mkdir -p "$k" "${to%/*}" && cd "$k" && [ -w . ] || die "$k cannot be written"
+k=$base/$kind/$key low='' copying='' twinning='' old='' fit='' looked=''
+mkdir -p "$k" && cd "$k" && [ -w . ] || die "$k cannot be written"
 if find . -prune -printf '' 2>/dev/null; then way='printf'
 elif stat -c %f . >/dev/null 2>&1; then way='stat'
 else way='content'; fi
+command -v nice >/dev/null 2>&1 && low='nice'
+
+if [ $# -lt 6 ]; then
+  for g in $(newest); do
+    intact "$g" </dev/null >/dev/null 2>&1 &
+    looking=$! looked=$g
+    if mv "$g/spare" c.$$ 2>/dev/null && like c.$$ "$g"; then fit=$g; fi
+    break
+  done
+  { IFS= read -r want && IFS= read -r token && IFS= read -r to; } || {
+    if [ -n "$fit" ]; then mv c.$$ "$fit/spare"; else rm -rf c.$$; fi
+    exit 0
+  }
+fi
+part=$to.part.$$
+mkdir -p "${to%/*}" || die "$to cannot be made"
 set -- "$to".part.* # of a push that was cut
 rm -rf "$@" &
 
-command -v nice >/dev/null 2>&1 && low='nice'
-
+ready() { # a copy that lay there and is right, into $part
+  mkdir "$part" || die "$part cannot be made"
+  if [ "$fit" = "$1" ]; then mv c.$$ "$part/tree"; else
+    mv "$1/spare" "$part/tree" 2>/dev/null && like "$part/tree" "$1"
+  fi
+}
 copy() { # of a generation, begun while the rest is found out
   [ "$kind" = trees ] || return 0
   mkdir "$part" || die "$part cannot be made"
-  if mv "$1/spare" "$part/tree" 2>/dev/null; then
+  if [ "$fit" = "$1" ]; then
+    mv c.$$ "$part/tree" &
+  elif mv "$1/spare" "$part/tree" 2>/dev/null; then
     { like "$part/tree" "$1" || { rm -rf "$part/tree" && own "$1/tree" "$part/tree"; }; } &
   else
     cp -RPp $(share) "$1/tree" "$part/tree" &
@@ -150,18 +176,24 @@ uncopy() {
 full() { uncopy; rm -rf "${k:?}/$s"; die "$*"; } # nothing of it stays, the space may be needed
 lost() { uncopy; exit 4; }                   # the former tree, and what arrived, stay as they are
 
+sound() { # as intact, where that was not found out already
+  if [ "$looked" != "$1" ]; then intact "$1"; else
+    looked=''
+    wait "$looking"
+  fi
+}
+
 gen=g.$want
 if [ -d "$gen" ]; then
   touch "$gen"
-  if [ "$kind" = trees ] && mkdir "$part" && mv "$gen/spare" "$part/tree" 2>/dev/null; then
-    if like "$part/tree" "$gen"; then
-      show
-      finish
-    fi
+  if [ "$kind" = trees ] && ready "$gen"; then
+    show
+    finish
   fi
+  fit=''
   rm -rf "$part"
   copy "$gen"
-  if intact "$gen"; then
+  if sound "$gen"; then
     if [ -n "$copying" ]; then wait "$copying" || { uncopy; die "the run's copy could not be made"; }; fi
     show "$gen/tree"
     finish
@@ -171,7 +203,7 @@ if [ -d "$gen" ]; then
 fi
 
 for g in $(newest); do
-  if intact "$g"; then old=$g; touch "$g"; break; fi
+  if sound "$g"; then old=$g; touch "$g"; break; fi
   mv "$g" "x.$$.$g"
 done
 
@@ -180,7 +212,7 @@ for left in s."$want".*; do
   [ -d "$left" ] || continue
   of=${left#s."$want".} pid=${left#s."$want".}
   of=${of#*.} pid=${pid%%.*}
-  if alive "$pid" "$want"; then
+  if alive "$pid" "$key"; then
     [ "$of" = "$token" ] || continue
     kill "$pid" 2>/dev/null # our own, over a line that broke without a word
   fi

@@ -20,21 +20,19 @@ from launcher.ssh.errors import LoginRefused
 if TYPE_CHECKING:
     from paramiko import PKey, Transport
 
+    from launcher.ssh.transport import Line
+
 DEFAULT_KEYS = ("id_ed25519", "id_ecdsa", "id_rsa")
 
 
-def log_in(transport: Transport, route: Route, until: float) -> float:
-    """The time of one round trip, as the login took it. LoginRefused says what to do; anything else that is
-    raised is the connection's matter."""
+def log_in(transport: Line, route: Route, until: float) -> None:
+    """LoginRefused says what to do; anything else that is raised is the connection's matter."""
     from paramiko import AuthenticationException, BadAuthenticationType, SSHException
 
     keys = Keys(route)
-    asked = 0
-    began = time.monotonic()
     for name, key in keys:
-        asked += 1
         try:
-            more = transport.auth_publickey(route.user, key)
+            more = transport.let_in(route.user, key)
         except BadAuthenticationType as e:
             raise LoginRefused(_no_keys_wanted(route, e.allowed_types)) from e
         except AuthenticationException as e:
@@ -48,7 +46,7 @@ def log_in(transport: Transport, route: Route, until: float) -> float:
             continue
         if more:
             raise LoginRefused(f"{_who(route)} takes the key {name} and wants {_either(more)} besides")
-        return (time.monotonic() - began) / (asked + 1)  # the first one is the question whether to log in
+        return
     raise LoginRefused(_not_let_in(transport, route, keys))
 
 

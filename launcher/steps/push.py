@@ -25,9 +25,10 @@ def push(w: World) -> None:
     why: Corrupt | None = None
     try:
         for _ in range(TRIES):
-            files = w.push_set()
             try:
-                _bring(w, line, files)
+                with line.host.expecting(w.push_key()):
+                    files = w.push_set()
+                    _bring(w, line, files)
             except Corrupt as e:
                 why = e
                 continue

@@ -114,6 +114,33 @@ def test_the_copy_that_lies_ready_is_taken_once_and_only_when_it_is_right(place:
     assert place.pushed({"a": b"1"}) == told({"a": b"1"})
 
 
+def test_a_push_may_begin_before_it_is_known_what_goes(place: Place) -> None:
+    shape: dict[str, Content] = {"a": b"one", "b/c": b"two"}
+    place.push(shape)
+    for late in (True, False):
+        for wanted in (shape, shape | {"a": b"other"}, shape):
+            place.rest()
+            begun = place.begin()
+            if late:
+                place.comes("c.*")  # it has taken the copy, and waits for a word
+            assert seen(place.connection, place.push(wanted, begun=begun)) == told(wanted)
+            begun.close()
+
+
+def test_a_push_that_was_begun_for_nothing_leaves_all_as_it_was(place: Place) -> None:
+    place.push({"a": b"one"})
+    place.rest()
+    begun = place.begin()
+    place.comes("c.*")
+    place.sh(f"cd {place.base}/trees/k/g.* && echo x >>tree/a")
+    begun.close()
+    place.rest()
+    assert place.pushed({"a": b"one"}) == told({"a": b"one"})
+    other = place.begin()
+    assert seen(place.connection, place.push({"z": b"1"}, key="another", begun=other)) == told({"z": b"1"})
+    other.close()
+
+
 def test_an_edit_of_what_is_kept_is_noticed_and_mended(place: Place) -> None:
     shape: dict[str, Content] = {"a": b"one", "b/c": b"two"}
     place.push(shape)

@@ -109,12 +109,27 @@ class Place:
         key: str = "k",
         data: bool = False,
         to: str | None = None,
+        begun: treesync.Begun | None = None,
     ) -> str:
         self.runs += 1
         to = to or f"{self.base}/runs/{self.runs}/project/d"
         tree = tree_of(shape, self.folder, key=key, data=data)
-        treesync.send(over or self.connection, self.base, to, tree, tick, lambda done, total: None)
+        treesync.send(over or self.connection, self.base, to, tree, tick, lambda done, total: None, begun)
         return to
+
+    def begin(self) -> treesync.Begun:
+        return treesync.Begun(self.connection, self.base, "k")
+
+    def rest(self) -> None:
+        """The copy for the next run lies ready, in the newest generation (busybox sorts by whole seconds)."""
+        self.comes("g.*/spare")
+        self.sh(f"cd {self.base}/trees/k; for g in g.*; do [ -e $g/spare ] || touch -t 202601010000 $g; done")
+
+    def comes(self, names: str) -> None:
+        """Wait until there is such a thing in what is kept of the tree."""
+        self.sh(
+            f"cd {self.base}/trees/k; for n in $(seq 400); do ls -d {names} && exit; sleep 0.05; done; exit 1"
+        )
 
     def pushed(self, shape: Shape) -> dict[str, tuple[object, ...]]:
         return seen(self.connection, self.push(shape))

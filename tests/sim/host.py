@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from launcher.errors import Corrupt, HostDiskFull, HostError, HostUnreachable, NoFile
-from launcher.remote.base import Done, Listed, Pipe, Progress, Sending, Tick, Tree, Wanted, unseen
+from launcher.remote.base import Done, Listed, Pipe, Progress, Sending, Tick, Tree, Wanted, unprepared, unseen
 from tests.sim.disk import SimFiles
 from tests.sim.kernel import Sim
 from tests.sim.machine import Machine
@@ -78,6 +78,8 @@ class SimHost:
             if sending.data is not None:
                 self._machine.wrote(sending.to, sending.data)
             self._back()
+
+    expecting = staticmethod(unprepared)
 
     def put_tree(self, to: str, tree: Tree, tick: Tick, progress: Progress = unseen) -> None:
         self.put((replace(file, to=f"{to}/{file.to}") for file in tree.files), tick)
