@@ -70,6 +70,7 @@ class Attempt:
     everywhere: bool = False  # and no other offer of its target would have done
     taken: bool = False  # by somebody else, while its trainer ran and we were looking
     end_asked_at: datetime | None = None
+    proof_at: datetime | None = None  # before that no listing can prove that it is gone
     gone_at: datetime | None = None
     billed_until: datetime | None = None  # the latest at which its meter stopped
     kept: bool = False  # gone, but the place of its output still waits for a pull
@@ -192,7 +193,10 @@ CHANGES: dict[str, Callable[[Fact], dict[str, Any]]] = {
         "searched": bool(f.data.get("searched")),
         "taken": bool(f.data.get("taken")),
     },
-    "end-asked": lambda f: {"end_asked_at": f.at},
+    "end-asked": lambda f: {
+        "end_asked_at": f.at,
+        "proof_at": parse_iso(f.data["proof_at"]) if "proof_at" in f.data else None,
+    },
     "gone": lambda f: {
         "gone_at": f.at,
         "billed_until": _billed_until(f),

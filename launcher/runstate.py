@@ -347,7 +347,7 @@ def shown(state: RunState, *, engine_alive: bool, now: datetime) -> State:
 
 
 def _unconfirmed(state: RunState, a: Attempt, now: datetime) -> bool:
-    """Its end was asked for a minute ago, nobody has said yes, and its meter may run."""
+    """A proof of its end could be had a minute ago, nobody has one, and its meter may run."""
     if not a.open or a.end_asked_at is None or not state.plan.choices[a.choice].offer.bills:
         return False
-    return (now - a.end_asked_at).total_seconds() > 60
+    return (now - (a.proof_at or a.end_asked_at)).total_seconds() > 60

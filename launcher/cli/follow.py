@@ -73,6 +73,7 @@ class Follower:
         self._silent = silent
         self._said: str | None = None
         self._quiet = False
+        self._ending = 0  # of which attempt it was told
         # Whoever comes while it runs is not told how it came to run there.
         self._passed = 0 if view.state.started_at is None else max(0, len(view.state.attempts) - 1)
         self._interrupts = 0
@@ -129,6 +130,7 @@ class Follower:
             if not self._block.moving:
                 self._block.above([f"· {self._phase(state)}"], sys.stderr)
         self._tell_silence(now)
+        self._tell_ending(now)
         fitting = [lines.meter(self._view, now, self._block.width)]
         board = lines.board(self._view, now) if self._board else fitting
         self._block.update([*board, *self._travel.lines(now)], lines.meter(self._view, now))
@@ -141,6 +143,14 @@ class Follower:
             told = f"{quiet}; the run goes on there" if quiet else f"{target} is heard again"
             self._block.above([f"· {told}"], sys.stderr)
         self._quiet = quiet is not None
+
+    def _tell_ending(self, now: datetime) -> None:
+        """Where nothing is drawn: once for each machine that takes its time."""
+        a = self._view.attempt
+        told = lines.ending(self._view, now)
+        if told is not None and a is not None and a.n != self._ending and not self._block.moving:
+            self._block.above([f"· {told}"], sys.stderr)
+            self._ending = a.n
 
     def _show_log(self) -> None:
         """As much as one slice of a view takes; what a flood leaves over comes with the next one."""

@@ -11,6 +11,8 @@ from launcher.remote.channel import harmless
 from launcher.report.view import RunView
 from launcher.runstate import Attempt
 
+PROOF_S = 20.0  # a wait that a person wonders about
+
 
 def money(usd: Decimal | float) -> str:
     return f"${usd:.2f}" if usd == 0 or usd >= Decimal("0.01") else f"${usd:.4f}"
@@ -82,6 +84,16 @@ def silence(view: RunView, now: datetime) -> str | None:
     """A line that is cut stops what is seen, and nothing else."""
     silent_s = view.silent_s(now)
     return f"{view.offer.target} not heard for {duration(silent_s)}" if silent_s is not None else None
+
+
+def ending(view: RunView, now: datetime) -> str | None:
+    """What is waited for once a rented machine was asked to end, where that takes its time."""
+    a = view.attempt
+    if a is None or not (a.open and view.offer.bills) or a.end_asked_at is None or a.proof_at is None:
+        return None
+    if (a.proof_at - a.end_asked_at).total_seconds() < PROOF_S:
+        return None
+    return f"asked to end; from {clock(a.proof_at, now)} on {view.offer.target}'s list can prove it"
 
 
 def called(offer: Offer) -> str:
@@ -156,7 +168,7 @@ def meter(view: RunView, now: datetime, width: int | None = None) -> str:
     state = view.shown(now)
     always = [*cost(view, now)[:1], *end(view, now)]
     if state is not State.RUNNING:
-        return " · ".join([view.plan.run, state.value, *always])
+        return " · ".join([view.plan.run, ending(view, now) or state.value, *always])
     sample = view.sample()
     said, used = progress(sample), device(sample)[:3]
     if quiet := silence(view, now):

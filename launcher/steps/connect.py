@@ -114,7 +114,7 @@ def _rests(w: World, a: Attempt, provider: Provider) -> bool:
         return True
     refused = wake.start_again(w, a, provider)
     if refused is not None:
-        wake.gives_up(w, a, refused)
+        wake.is_refused(w, a, refused)
     return refused is not None
 
 

@@ -8,7 +8,7 @@ produces: end-asked (before the call), discarded (output given up on purpose), g
 from __future__ import annotations
 
 from contextlib import suppress
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import cast
 
@@ -29,11 +29,12 @@ def release(w: World) -> None:
     if w.state.stop is not None and w.state.stop.now and w.state.wants_pull:
         w.record("discarded")
     if a.end_asked_at is None:
-        _note(w, a, "end-asked")
+        _note(w, a, "end-asked", proof_at=sight.proof_at(provider, w, a))
     if sight.pauses(provider) and _holds(w, a) and _put_to_sleep(w, a, provider):
         return
     failures = absent = 0
     lived = unseen = False
+    since: datetime | None = None  # it has been missing ever since: later than its end
     while absent < 2 and not unseen:
         w.tick_quietly()
         proves = w.clock.now().timestamp() >= sight.visible_by(provider, w, a)  # as of before the look
@@ -42,6 +43,7 @@ def release(w: World) -> None:
             lived = lived or any(r.kind == "instance" for r in left)
             _terminate(provider, left)
             absent = 0 if left else min(absent + 1, 2 if proves else 1)
+            since = None if left else since or w.clock.now()
             failures = 0
         except ProviderError as e:
             failures, absent = failures + 1, 0
@@ -53,7 +55,8 @@ def release(w: World) -> None:
             w.wait_quietly(_pause(provider, failures, absent))
     _tidy(w, a, provider)
     kept = provider.traits.keeps_output and not sight.pauses(provider) and w.state.wants_pull
-    until = w.clock.now() if lived else sight.billed_until(provider, w, a)
+    until = since or w.clock.now()
+    until = until if lived else min(until, sight.billed_until(provider, w, a))
     seen = "twice not listed, and ended by its own id"
     evidence = "nobody could look: its own guard ended it at its deadline" if unseen else seen
     w.about(a, "gone", evidence=evidence, kept=kept, billed_until=until)
@@ -139,10 +142,10 @@ def _terminate(provider: Provider, left: tuple[Resource, ...]) -> None:
             provider.terminate(resource.id)
 
 
-def _note(w: World, a: Attempt, kind: str) -> None:
+def _note(w: World, a: Attempt, kind: str, **data: object) -> None:
     """Intent before effect; but a full disk must not keep a machine running."""
     with suppress(OSError):
-        w.about(a, kind)
+        w.about(a, kind, **data)
 
 
 def _tidy(w: World, a: Attempt, provider: Provider) -> None:

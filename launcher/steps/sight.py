@@ -40,6 +40,13 @@ def visible_by(provider: Provider, world: World, a: Attempt) -> float:
     return max(a.asked_at, world.opened).timestamp() + lag + 30
 
 
+def proof_at(provider: Provider, world: World, a: Attempt) -> datetime:
+    """When its absence can be proved at the earliest, should it be gone at once."""
+    now = world.clock.now()
+    waits = max(0.0, visible_by(provider, world, a) - now.timestamp()) + gap_s(provider)
+    return now + timedelta(seconds=waits)
+
+
 def computes(provider: Provider, a: Attempt) -> bool:
     """One look. That it does not is no proof: see vanished."""
     if a.instance is None:

@@ -18,8 +18,9 @@ from launcher.world import World
 
 
 def wake(w: World, a: Attempt) -> bool:
-    """Whether it may be started. Its guard knows the boot limit alone from then on."""
-    limit_s, now, ceiling = w.plan.limits.boot_limit_s, w.clock.now(), w.ceiling()
+    """Whether it may be started. Its guard knows the boot limit alone from then on, and that from its boot."""
+    limits, now, ceiling = w.plan.limits, w.clock.now(), w.ceiling()
+    limit_s = limits.ready_within_s + limits.boot_limit_s
     overrun_s = w.provider(a.choice).traits.overrun_s
     worst = guard.money(a.usd_per_hour, Decimal(limit_s + overrun_s))
     if ceiling is not None and w.state.spent(now) + worst > ceiling:
@@ -43,10 +44,15 @@ def start_again(w: World, a: Attempt, provider: Provider) -> str | None:
 
 
 def gives_up(w: World, a: Attempt, why: str) -> None:
-    """It goes to sleep again with what it holds. What was taken from us in the middle of its work holds no
-    more than the checkpoints since the last one that is here: where another machine can go on, it does."""
-    if a.taken and runstate.may_try_again(w.state):
-        w.about(a, "over", why=f"the machine was taken away: {why}", blame=False, searched=True)
-        return
+    """It goes to sleep again with what it holds."""
     w.record("pull-failed", message=why)
     w.about(a, "over", why=why, blame=False)
+
+
+def is_refused(w: World, a: Attempt, why: str) -> None:
+    """It cannot be started. What was taken from us in the middle of its work holds no more than the
+    checkpoints since the last one that is here: where another machine can go on, it does."""
+    if a.taken and runstate.may_try_again(w.state):
+        w.about(a, "over", why=f"the machine was taken away: {why}", blame=False, searched=True)
+    else:
+        gives_up(w, a, why)

@@ -22,7 +22,7 @@ from launcher.steps.link import Link, link
 from launcher.world import World
 
 GLANCE_S = 0.5  # between two looks while something comes home
-TAKEN_S = 20.0  # since it was heard: then it had sealed nothing that we did not hear of
+TAKEN_S = 10.0  # since it was heard: then it had sealed nothing that we did not hear of
 STARTS_AGAIN_S = 15.0  # within which a stop shows whether it was one
 ASK_S = 5.0  # between two questions to a provider that bills; what is here is asked each second
 

@@ -25,7 +25,7 @@ class Machine:
         self.began = sim.t
         self.ended: float | None = None
         self.pausing = "pause" in traits.verbs
-        self.asleep = False
+        self.asleep, self.slept_at = False, 0.0
         self.boots = 1
         self.ran_s = 0.0  # in earlier boots
         self.boot_from = sim.t  # this one is billed from then on
@@ -83,7 +83,7 @@ class Machine:
     def pause(self) -> None:
         if not self.alive:
             return
-        self.ran_s, self.asleep = self.billed_s, True
+        self.ran_s, self.asleep, self.slept_at = self.billed_s, True, self.sim.t
         self.mind, self.booted = None, None
         self._kill_trainer()
         self.sim.note("asleep", self.id)

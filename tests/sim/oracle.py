@@ -8,7 +8,7 @@ from pathlib import Path
 
 from launcher import artifacts
 from launcher.models import Fact, Order, Plan, State
-from launcher.runstate import RunState
+from launcher.runstate import Attempt, RunState
 from launcher.store import RunFolder, Versions
 from tests.sim.disk import File, Folder, SimFiles
 from tests.sim.kernel import EPOCH_S, Sim, Violation
@@ -16,6 +16,7 @@ from tests.sim.machine import Machine
 from tests.sim.trainer import checkpoint_files, sha
 
 ANSWER_S = 120.0  # with calls that hang for 30 s each; in calm weather it is the next tick
+UNHEARD_S = 15.0  # between a seal and the next look, should a line be cut
 NURSE_S = 400.0  # within which a living engine ends what should have ended itself
 
 
@@ -140,6 +141,7 @@ class Oracle:
         if machine.pausing:  # nothing excuses it but words: it could have been stopped
             given_up = state.discarded or (state.stop is not None and state.stop.now)
             taken = a is not None and a.sealed is not None and a.sealed.why == "preempted"
+            taken = taken or (a is not None and self._unheard(machine, a))
             if not (given_up or taken or self._version_durable(machine)):
                 self.fail("P5", f"{machine.id} is ended while its results are nowhere else")
             return
@@ -147,6 +149,11 @@ class Oracle:
             return
         if not self._version_durable(machine) and not (a.over or "").startswith("deadline"):
             self.fail("P5", f"the {what} of {machine.id} goes while its results are nowhere else")
+
+    def _unheard(self, machine: Machine, a: Attempt) -> bool:
+        """It was taken away within moments of its trainer's end, and was refused when it was to be started."""
+        took = any(f.kind == "over" and f.data["attempt"] == a.n and f.data.get("taken") for f in self.facts)
+        return took and a.searched and machine.slept_at - (machine.sealed_at or 0) < UNHEARD_S
 
     # --- facts -------------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ from launcher.cli import extend
 from launcher.codec import dump, parse_iso
 from launcher.errors import Exit, LauncherError
 from launcher.models import Fact, State
+from launcher.report import lines
 from launcher.runstate import Step, exit_status, next_choice, next_step, shown
 from launcher.store import RunFolder
 from tests.unit.journals.stories import NOON, Story, begin, choice, plan
@@ -107,3 +108,17 @@ def test_more_than_was_agreed_to_is_not_asked_for_unseen(tmp_path: Path) -> None
     assert (error.code, int(error.exit)) == ("extend-refused", 8)
     assert error.message.endswith("in all, and $2.00 was agreed to")
     assert error.hint is not None and error.hint.startswith("extend quickstart-abcd --by 5h --max-cost 4.")
+
+
+def test_an_end_is_in_doubt_a_minute_after_it_could_have_been_proved(tmp_path: Path) -> None:
+    """A machine that is two minutes young may be missing from every list while it lives."""
+    story = begin(plan(TWO[0])).started().sealed().versioned()("receipt", attempt=1)
+    asked, proof = story.now, story.now + timedelta(seconds=130)
+    story("end-asked", attempt=1, proof_at=proof)
+
+    def is_shown(after_s: int) -> State:
+        return shown(story.state, engine_alive=True, now=asked + timedelta(seconds=after_s))
+
+    assert [is_shown(s) for s in (61, 189, 192)] == [State.PULLING, State.PULLING, State.MAYBE_BILLING]
+    view = told(RunFolder(tmp_path / "quickstart-abcd"), story)
+    assert (lines.ending(view, asked) or "").startswith("asked to end; from ")
