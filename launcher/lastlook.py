@@ -18,7 +18,7 @@ from typing import cast
 from launcher import runstate, together
 from launcher.errors import HostError, NoFile
 from launcher.files import Disk
-from launcher.models import Access, Fact, State
+from launcher.models import Access, Fact, Resource, ResourceState, State
 from launcher.providers import registry
 from launcher.providers.base import Billing
 from launcher.remote import open_host
@@ -34,6 +34,8 @@ def look(view: RunView, now: datetime) -> bool:
     """Whether the machine answered, where there is one to be asked."""
     if view.shown(now) is not State.INTERRUPTED or _far_machine(view) is None:
         return True
+    if _sleeps(view, now):
+        return True
     asked = [sys.executable, "-I", "-m", "launcher.lastlook", str(view.folder.root)]
     quiet = subprocess.DEVNULL
     try:
@@ -41,6 +43,25 @@ def look(view: RunView, now: datetime) -> bool:
     except subprocess.TimeoutExpired:
         return False
     return done.returncode == 0
+
+
+def _sleeps(view: RunView, now: datetime) -> bool:
+    """Whether its provider says that it was stopped. The view folds it as a fact; nobody writes it down."""
+    a = view.attempt
+    assert a is not None
+    name = view.plan.choices[a.choice].offer.provider
+    if not view.offer.bills or registry.is_place(name):
+        return False
+    resource = together.ask({name: partial(_seen, name, a)}, LOOK_S)[name]
+    if not isinstance(resource, Resource) or resource.state is not ResourceState.STOPPED:
+        return False
+    told = {"attempt": a.n, "kept": True, "asleep": True, "storage_usd_per_hour": str(resource.usd_per_hour)}
+    view.state = runstate.apply(view.state, Fact("gone", now, told))
+    return True
+
+
+def _seen(name: str, a: Attempt) -> Resource:
+    return registry.load(name).get(a.instance or "")
 
 
 def books(view: RunView, home: Home, now: datetime) -> None:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import click
 
 from launcher.cli import show
-from launcher.cli.here import json_option, run_argument, the_run
+from launcher.cli.here import ask_machine, json_option, run_argument, the_run
 from launcher.cli.live import harmless
 from launcher.cli.stop import ask_engine, follow_to_end
 from launcher.models import State
@@ -26,6 +26,7 @@ SHOWN = 20
 def command(run: str | None, as_json: bool) -> None:
     """Fetch again: waiting results become a version; a live run's checkpoints come now."""
     view = the_run(run)
+    ask_machine(view, datetime.now(UTC))
     asked = view.state.wants_pull or (view.state.ended is None and not view.engine_alive)
     if asked:
         # Nobody drives it: an engine is started, which takes what has been sealed meanwhile.
@@ -41,7 +42,7 @@ def command(run: str | None, as_json: bool) -> None:
         return
     if not asked and view.state.ended is not None:
         print(f"{view.plan.run}: nothing waits to be fetched", file=sys.stderr)
-    follow_to_end(view, as_json=as_json)
+    follow_to_end(the_run(view.plan.run), as_json=as_json)  # by its facts alone, without what was just seen
 
 
 def _here(view: RunView) -> None:

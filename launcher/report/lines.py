@@ -126,7 +126,7 @@ def other_refusals(view: RunView) -> list[str]:
 
 def _failed(offer: Offer, a: Attempt) -> str:
     """Of which machine it is told; one target may have several kinds of them."""
-    why, name = a.over or "given up", called(offer)
+    why, name = (a.over or "given up").rstrip("."), called(offer)
     if name != offer.target:
         return f"{name}: {why}"
     of = offer.target if offer.gpu is None else f"{offer.target}, {offer.gpu}"

@@ -18,7 +18,7 @@ from launcher.world import World
 
 
 def wake(w: World, a: Attempt) -> bool:
-    """Whether it may be started. Its guard knows the boot limit alone from then on, and that from its boot."""
+    """Whether it may be started. Its guard knows the boot limit alone from then on, counted from its boot."""
     limits, now, ceiling = w.plan.limits, w.clock.now(), w.ceiling()
     limit_s = limits.ready_within_s + limits.boot_limit_s
     overrun_s = w.provider(a.choice).traits.overrun_s

@@ -41,6 +41,9 @@ def watch(w: World) -> None:
         w.tick_quietly()
         if w.state.stop is not None and w.state.stop.now:
             return
+        if look.is_time_to_ask():
+            look.ask()
+            continue
         try:
             look.glance()
             early.bring(w, a, look.line, look.meanwhile)
@@ -56,8 +59,6 @@ def watch(w: World) -> None:
             if not _starts_again(w, a, provider, look.line):
                 record_sealed(w, a, look.line)
             return
-        if look.is_time_to_ask():
-            look.ask()
         w.clock.wait(w.pace_s)
 
 
@@ -71,7 +72,9 @@ class _Watching:
 
     def __init__(self, w: World, a: Attempt, provider: Provider, line: Link) -> None:
         self._w, self._a, self._provider, self.line = w, a, provider, line
-        self._asked = self._looked = w.clock.now().timestamp()
+        self._looked = w.clock.now().timestamp()
+        # What was rented may have been stopped while no engine lived: then knocking there is in vain.
+        self._asked = 0.0 if provider.traits.bills else self._looked
         self._every = ASK_S if provider.traits.bills else 1.0
         self._heard: float | None = None  # by this process: what an earlier one heard is no news
 
@@ -103,13 +106,17 @@ class _Watching:
         w, a, provider, line = self._w, self._a, self._provider, self.line
         if anew.follow(w, a, provider):
             return
-        taken = self._was_taken()  # as of now: proofs take their time
+        fresh, taken = self._fresh(), self._was_taken()  # as of now: proofs take their time
         unheard: str | None = None
         try:
-            idle = not sight.computes(provider, a)
-            if idle and (sight.stopped(provider, a) is not None or sight.surely_gone(provider, w, a)):
-                _last_look(w, a, provider, line, taken=taken)
-                return
+            if not sight.computes(provider, a):
+                rests = sight.stopped(provider, a) is not None
+                if rests and not fresh:
+                    w.about(a, "over", why="the machine stopped", blame=False)
+                    return
+                if rests or sight.surely_gone(provider, w, a):
+                    _last_look(w, a, provider, line, taken=taken)
+                    return
         except KeyChanged as e:
             halting.halt(w, halting.CHANGED, e.reason)
             return
@@ -120,9 +127,10 @@ class _Watching:
 
     def _was_taken(self) -> bool:
         """It ran a moment ago, and none of its own reasons to end had come."""
-        now = self._w.clock.now()
-        fresh = self._heard is not None and now.timestamp() - self._heard < TAKEN_S
-        return fresh and now < self._w.attempt().d
+        return self._fresh() and self._w.clock.now() < self._w.attempt().d
+
+    def _fresh(self) -> bool:
+        return self._heard is not None and self._w.clock.now().timestamp() - self._heard < TAKEN_S
 
     def meanwhile(self) -> None:
         """The tick of a transfer. It gives way to whatever is more than a glance."""

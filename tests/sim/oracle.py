@@ -151,7 +151,7 @@ class Oracle:
             self.fail("P5", f"the {what} of {machine.id} goes while its results are nowhere else")
 
     def _unheard(self, machine: Machine, a: Attempt) -> bool:
-        """It was taken away within moments of its trainer's end, and was refused when it was to be started."""
+        """It was taken away within moments of its trainer's end, and could not be started again."""
         took = any(f.kind == "over" and f.data["attempt"] == a.n and f.data.get("taken") for f in self.facts)
         return took and a.searched and machine.slept_at - (machine.sealed_at or 0) < UNHEARD_S
 
