@@ -12,6 +12,8 @@ from launcher import guard
 from launcher.codec import load, parse_iso
 from launcher.models import Access, Fact
 
+UNHEARD = "unheard"  # what was noticed of a machine whose end was asked for and that does not answer
+
 
 @dataclass(frozen=True)
 class Sealed:

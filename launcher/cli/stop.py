@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 import click
 
 from launcher import driver
+from launcher.attempt import UNHEARD
 from launcher.cli import requests
 from launcher.cli.ending import follow
 from launcher.cli.follow import FINAL
@@ -54,7 +55,9 @@ def _goes_unheard(asked: datetime) -> Callable[[RunView, State], bool]:
             return False
         if (now - max(asked, a.end_asked_at or asked)).total_seconds() < UNHEARD_S:
             return False
-        return a.end_asked_at is not None or (view.unheard_s(now) or 0.0) >= UNHEARD_S
+        if a.end_asked_at is not None:  # what is large takes a while to be removed: that is no silence
+            return a.noticed == UNHEARD
+        return (view.unheard_s(now) or 0.0) >= UNHEARD_S
 
     return unheard
 

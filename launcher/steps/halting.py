@@ -7,6 +7,7 @@ that is believed now)
 
 from __future__ import annotations
 
+from launcher.attempt import UNHEARD
 from launcher.codec import dump
 from launcher.errors import Exit, KeyChanged, ProviderError
 from launcher.providers.base import Provider
@@ -51,6 +52,12 @@ def out_of_reach(w: World, a: Attempt, provider: Provider, unheard: str | None) 
     if _patience_is_over(w, a):
         halt(w, UNREACHABLE, unheard)
     return True
+
+
+def tell_unheard(w: World, a: Attempt, provider: Provider, why: str) -> None:
+    """Once: whoever asked for its end need not wait for somebody who does not answer."""
+    if _on_own_host(provider) and w.attempt().noticed != UNHEARD:
+        w.about(a, "noticed", code=UNHEARD, message=f"{why}; its end is asked for until it answers")
 
 
 def ended_itself(w: World, a: Attempt, provider: Provider, why: ProviderError) -> bool:

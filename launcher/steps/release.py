@@ -51,6 +51,7 @@ def release(w: World) -> None:
             if isinstance(e, KeyChanged) and not unseen:
                 halting.halt(w, halting.CHANGED, e.reason)
                 return
+            halting.tell_unheard(w, a, provider, e.reason)
         if absent < 2 and not unseen:
             w.wait_quietly(_pause(provider, failures, absent))
     _tidy(w, a, provider)

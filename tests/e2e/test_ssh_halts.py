@@ -77,9 +77,11 @@ def test_a_stop_that_a_host_does_not_hear_is_answered_and_done_once_it_does(
         person.steps("away", "ssh:far")
         relay.refuse()
         relay.cut()
-        told = person.types("stop", "away")
-        assert told.code == 9 and "end-unconfirmed" in told.stderr, told.stderr
-        assert "its own guard ends it there by" in told.stderr, told.stderr
+        for words in (("stop", "away"), ("stop", "away", "--now")):
+            told = person.types(*words)
+            assert told.code == 9 and "end-unconfirmed" in told.stderr, told.stderr
+            assert "its own guard ends it there by" in told.stderr, told.stderr
+        assert "its end is asked for until it answers" in person.types("status", "away").stdout
         relay.refuse(False)
         ended = person.types("watch", "away", "--json")
         assert ended.json()["state"] == "stopped", ended.stderr
