@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 import click
@@ -17,6 +18,7 @@ from launcher.report import documents, moving
 from launcher.report.view import RunView
 
 SETTLE_S = 3.0
+HEARD_S = 1.0
 SHOWN = 20
 
 
@@ -30,8 +32,10 @@ def command(run: str | None, as_json: bool) -> None:
     asked = view.state.wants_pull or (view.state.ended is None and not view.engine_alive)
     if asked:
         # Nobody drives it: an engine is started, which takes what has been sealed meanwhile.
+        alive = _seen_alive(datetime.now(UTC))
         ask_engine(view, "pull")
-        _settle(view)
+        if not _settles(view, alive):
+            follow_to_end(view, as_json=as_json, until=alive)
     if view.shown(datetime.now(UTC)) is State.RUNNING:
         ask_engine(view, "pull")
         if as_json:
@@ -58,9 +62,29 @@ def _here(view: RunView) -> None:
         print(f"  and {len(found.files) - SHOWN} more")
 
 
-def _settle(view: RunView) -> None:
-    """An engine that was just started needs a moment to see whether the trainer still runs."""
+def _seen_alive(asked: datetime) -> Callable[[RunView, State], bool]:
+    """Whether the engine that was just started has heard the trainer's machine, for long enough to know that
+    its trainer still runs. One that sleeps is silent, and until that is seen its run looks as if it ran."""
+    first: list[datetime] = []
+
+    def seen(view: RunView, state: State) -> bool:
+        now = datetime.now(UTC)
+        unheard_s = view.unheard_s(now)
+        if unheard_s is not None and unheard_s < (now - asked).total_seconds():
+            first.append(now)
+        known = bool(first) and (now - first[0]).total_seconds() >= HEARD_S
+        return known and state is State.RUNNING and not view.told_of_end()
+
+    return seen
+
+
+def _settles(view: RunView, alive: Callable[[RunView, State], bool]) -> bool:
+    """Within a moment it is known whether the trainer still runs."""
     end = time.monotonic() + SETTLE_S
-    while view.shown(datetime.now(UTC)) is State.RUNNING and time.monotonic() < end:
-        time.sleep(0.05)
+    while time.monotonic() < end:
         view.refresh()
+        state = view.shown(datetime.now(UTC))
+        if state is not State.RUNNING or alive(view, state):
+            return True
+        time.sleep(0.05)
+    return False

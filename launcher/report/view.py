@@ -25,6 +25,7 @@ from launcher.runstate import Attempt, RunState
 from launcher.store import AttemptFolder, Home, RunFolder
 
 SILENT_S = 5.0
+COURSE = ("started", "exited", "sealed")  # what an agent says of its trainer
 LINE_BYTES, LINE = 4096, 120  # of the last line that a trainer printed
 
 
@@ -152,6 +153,17 @@ class RunView:
             return now.timestamp() - self.folder.attempt(a.n).heard.stat().st_mtime
         except FileNotFoundError:
             return None
+
+    def told_of_end(self) -> bool:
+        """Its machine said that the trainer is gone, which may not be a fact here yet."""
+        a = self.state.attempt
+        try:
+            with self.folder.attempt(a.n if a is not None else 1).events.open("rb") as f:
+                f.seek(max(0, f.seek(0, 2) - LINE_BYTES))
+                *_, last = ("", *(e["ev"] for e in parse_events(f.read().split(b"\n")) if e["ev"] in COURSE))
+        except FileNotFoundError:
+            return False
+        return last in COURSE[1:]
 
     def sample(self) -> telemetry.Sample | None:
         a = self.state.attempt

@@ -130,8 +130,9 @@ class Link:
 
 
 def link(world: World, a: Attempt) -> Link:
-    """One per machine and boot in this process."""
-    key = f"link:{a.n}:{a.boot}"
+    """One per machine and boot in this process. To one that was woken there is a new one: of its new boot
+    nothing may have been heard yet, and its old words are what it was woken for."""
+    key = f"link:{a.n}:{a.boot}:{a.woken}"
     if key not in world.memory:
         world.memory[key] = Link(world, a)
     found = world.memory[key]
