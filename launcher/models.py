@@ -308,13 +308,10 @@ class Traits:
     pauses_from_inside: bool = False
     keeps_output: bool = False  # output outlives the instance's end until it is pulled
     overrun_s: int = 5
-    layers: tuple[str, ...] = (
-        "the engine",
-        "the agent there",
-    )  # who ends a machine, each without the ones before
-    verbs: frozenset[str] = field(
-        default_factory=frozenset
-    )  # optional: pause, set_end, admit, billed, prices
+    # Who ends a machine, each without the ones before.
+    layers: tuple[str, ...] = ("the engine", "the agent there")
+    # Optional ones: pause, unpause, set_end, admit, billed, prices.
+    verbs: frozenset[str] = field(default_factory=frozenset)
     wants_key: bool = False  # its machines are reached by SSH, with a key pair of the run's own
     look_s: float = 0  # at least so long between two looks while a machine boots: its API is rationed
 

@@ -19,6 +19,7 @@ from launcher.providers import runpod_forms as forms
 NONE = "NONE"
 SOURCE = "live"
 SECURE = "secure"
+NVIDIA = "NVIDIA"
 Stock = Sequence[tuple[Json, str]]  # a model of GPU with its figures in one cloud, and that cloud
 
 
@@ -142,6 +143,8 @@ class Market:
 
     def _fits(self, gpu: Json, need: Need) -> bool:
         vram, name, id = _vram(gpu), self._named(gpu), str(gpu.get("id"))
+        if str(gpu.get("manufacturer") or NVIDIA).upper() != NVIDIA:
+            return False  # trainers and images here are made for CUDA
         if need.vram_gb is not None and vram < need.vram_gb:
             return False
         return not need.gpus or any(self.book.fits(wish, name, vram, id) for wish in need.gpus)
@@ -152,7 +155,8 @@ def _vram(gpu: Json) -> Decimal:
 
 
 def _price(gpu: Json, cloud: str) -> Decimal:
-    return forms.amount((gpu.get("price") or {}).get(cloud))
+    """Zero where none is told: that is no reason to hide the others."""
+    return forms.amount((gpu.get("price") or {}).get(cloud) or 0)
 
 
 def _most(gpu: Json, cloud: str) -> int:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Literal
 
 import pytest
 
+from launcher import catalogue
 from launcher.errors import NoCapacity
 from launcher.models import Need
 from launcher.providers.runpod import RunpodProvider
+from launcher.providers.runpod_offers import Market
 from tests.emulators.runpod.emulation import Emulation, emulated
 
 SPOTLESS: tuple[Literal["removed", "gone"], ...] = ("removed", "gone")
@@ -103,6 +106,16 @@ class TestOffers:
         with pytest.raises(NoCapacity, match="no RTX 4090 is free in US now") as caught:
             provider.offers(replace(RTX, regions=("US",)))
         assert caught.value.hint == "--gpu 'RTX 4090' --region EU-CZ-1"
+
+    def test_one_odd_row_hides_no_other(self) -> None:
+        row = {"id": "x", "name": "RTX 4090", "memory": 24, "secure": True, "availability": "LOW"}
+        market = Market(catalogue.load(), {}, datetime(2026, 11, 21, tzinfo=UTC), {})
+        priced = {**row, "price": {"secure": 0.5}}
+        assert [one.gpu for one in market.of(priced, "secure", RTX)] == ["RTX 4090"]
+        amd = {**priced, "manufacturer": "AMD"}
+        for odd in (row, {**row, "price": {"secure": None}}, {**priced, "memory": None}, amd):
+            need = Need(gpus=("any-24gb",))
+            assert list(market.of(odd, "secure", need)) == [], odd
 
     def test_a_network_volume_decides_the_data_center_and_the_cloud(
         self, emulation: Emulation, provider: RunpodProvider
