@@ -78,7 +78,7 @@ def make(ask: Ask, now: datetime) -> Decision:
         need=ask.need,
     )
     ends_by = _ends_by(plan, tried, now)
-    warnings = (*_passed_over(ask, asked, plan), *_too_short(ask, plan))
+    warnings = (*_passed_over(ask, asked, plan), *_no_spot(plan), *_too_short(ask, plan))
     costs = any(target.bills for target in asked if target.ready or not choices)
     return Decision(plan, others, ends_by, problem, tuple(_notes(asked, plan)), warnings, costs)
 
@@ -294,6 +294,13 @@ def _passed_over(ask: Ask, asked: Sequence[Target], plan: Plan) -> Iterator[str]
     for target in asked:
         if plan.choices and target.ways and not target.ready:
             yield f"{target.name} is passed over: {refusals.blocked(ask, target).message}"
+
+
+def _no_spot(plan: Plan) -> Iterator[str]:
+    """Who would rather have it for less is told where that is not to be had."""
+    rented = [choice.offer for choice in plan.choices if choice.offer.bills]
+    if plan.need.spot and rented and not rented[0].spot:
+        yield f"{rented[0].gpu or rented[0].target} is on demand: none is offered as spot for less"
 
 
 def _too_short(ask: Ask, plan: Plan) -> tuple[str, ...]:

@@ -53,6 +53,9 @@ def _checks(providers: list[Provider]) -> list[Check]:
     for name, answer in answers.items():
         if isinstance(answer, tuple):
             found += answer
+        elif isinstance(answer, ImportError):
+            fix = f"pip install 'launcher[{name.partition(':')[0]}]'"
+            found.append(Check(name, False, f"the Python package {answer.name} is not installed", fix))
         else:
             found.append(Check(name, False, str(answer), None))
     return found

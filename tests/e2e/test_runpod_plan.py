@@ -71,13 +71,12 @@ def test_without_a_key_a_plan_has_the_price_list_and_a_run_is_refused(
 def test_the_users_own_line_is_answered_with_the_price_and_nothing_is_rented(
     renter: Person, keyless: Person
 ) -> None:
-    for person in (renter, keyless):
-        for flag in ("--max-price", "--bid-price"):
-            done = person.types("run", "mini", *RTX, flag, "0.5", "-y")
-            assert done.code == 4 and f"error: no-offer\n  {BID}\n" in done.stderr
-            assert "still billed: nothing" in done.stderr
-            assert "plan mini --on runpod --gpu 'RTX 4090' --max-price 0.69" in done.stderr
-        assert person.ps() == {}
+    for person, flag in ((renter, "--max-price"), (keyless, "--bid-price")):
+        done = person.types("run", "mini", *RTX, flag, "0.5", "-y")
+        assert done.code == 4 and f"error: no-offer\n  {BID}\n" in done.stderr
+        assert "still billed: nothing" in done.stderr
+        assert "plan mini --on runpod --gpu 'RTX 4090' --max-price 0.69" in done.stderr
+    assert renter.ps() == {}
 
 
 def test_a_refused_key_is_told_apart_from_none(renter: Person) -> None:

@@ -115,3 +115,13 @@ def test_of_a_large_market_the_cheapest_are_tried_and_the_rest_is_shown() -> Non
     assert [choice.offer.gpu for choice in decision.others] == [f"G{n}" for n in range(9, 13)]
     limits = decision.plan.limits
     assert limits.max_cost == guard.smallest_ceiling(Decimal("8.01"), limits, 60), "not that of the dearest"
+
+
+def test_a_fallback_to_on_demand_is_told() -> None:
+    wish = Need(spot=True)
+    assert make(ask("cloud", need=wish), NOW).warnings == (
+        "RTX 4090 is on demand: none is offered as spot for less",
+    )
+    spot = replace(CLOUD, ways=tuple(replace(w, offer=replace(w.offer, spot=True)) for w in CLOUD.ways))
+    assert make(ask("cloud", offered=(spot,), need=wish), NOW).warnings == ()
+    assert make(ask("here", need=wish), NOW).warnings == ()
