@@ -15,6 +15,7 @@ from launcher import catalogue
 from launcher.catalogue import Book, Price
 from launcher.errors import VendorBug, usage
 from launcher.files import Disk
+from launcher.guard import MICRO, usd
 from launcher.models import Json, Offer
 from launcher.providers.base import Provider
 from launcher.refusals import per_gpu
@@ -78,7 +79,7 @@ def _row(gpu: str, offer: Offer) -> Json:
         "target": offer.target,
         "gpu": gpu,
         "gpu_count": 1,
-        "usd_per_hour": str(per_gpu(offer)),
+        "usd_per_hour": usd(per_gpu(offer), MICRO),
         "source": SOURCE,
         "as_of": at.astimezone(UTC).replace(microsecond=0).isoformat().replace("+00:00", "Z"),
     }

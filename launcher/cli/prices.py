@@ -11,6 +11,7 @@ from launcher import catalogue, pricing
 from launcher.cli import show
 from launcher.cli.here import home, json_option
 from launcher.errors import ProviderError, usage
+from launcher.guard import MILL, usd
 from launcher.pricing import Known
 
 
@@ -63,5 +64,5 @@ def refresh(target: str, as_json: bool) -> None:
     if as_json:
         show.json([{"gpu": one.gpu, "usd_per_hour": one.usd_per_hour, "as_of": one.as_of} for one in fresh])
         return
-    show.table(("GPU", "$ per hour"), [(one.gpu, str(one.usd_per_hour)) for one in fresh])
+    show.table(("GPU", "$ per hour"), [(one.gpu, usd(one.usd_per_hour, MILL)) for one in fresh])
     print(f"{len(fresh)} prices of {target}, kept in {place.prices}")

@@ -106,7 +106,7 @@ def test_refreshed_prices_serve_plans_without_a_key(renter: Person) -> None:
     before = renter.types("prices").stdout
     assert "planning notes" in before and "prices refresh" not in before
     done = renter.types("prices", "refresh", "runpod")
-    assert done.code == 0 and "RTX 4090\t0.69" in done.stdout
+    assert done.code == 0 and "RTX 4090\t0.69\n" in done.stdout
     said = renter.types("prices", "--json").json()
     assert (said[0]["target"], said[0]["source"]) == ("runpod", "prices refresh")
     renter.extra = {}
