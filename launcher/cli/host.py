@@ -262,7 +262,8 @@ def _gpus(facts: Facts | None) -> str:
 
 def _memory(facts: Facts) -> str:
     each = zip(facts.devices, facts.free_mb, strict=False)
-    return ", ".join(f"{free / 1024:.1f} of {device.memory_mb / 1024:.1f} GiB free" for device, free in each)
+    told = ((f"{free / 1024:.1f}" if free >= 0 else "?", device.memory_mb / 1024) for device, free in each)
+    return ", ".join(f"{free} of {whole:.1f} GiB free" for free, whole in told)
 
 
 def _holder(one: Holding, facts: Facts) -> str:

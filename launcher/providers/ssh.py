@@ -28,6 +28,7 @@ ENVS = "envs"
 SAID_IN = "said in "  # how the origin of a host of a profile begins
 CLOCKS_AGREE = timedelta(seconds=3)
 MIB = Decimal(1048576)
+PART = " MIG "  # in the name of a part of a card: a process computes on one of them at the most
 LEAST_FREE_GB = 1.0  # a host with less comes after all others
 
 
@@ -55,7 +56,8 @@ class SshProvider:
         models = dict.fromkeys(device.name for device in facts.devices)
         same = {name: [d for d in facts.devices if d.name == name] for name in models}
         return tuple(
-            self._offer(name if len(models) > 1 else None, len(d), facts, d[0]) for name, d in same.items()
+            self._offer(name if len(models) > 1 else None, 1 if PART in name else len(d), facts, d[0])
+            for name, d in same.items()
         )
 
     def create(self, order: Order) -> Resource:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import os
 import pwd
+import re
 import shutil
 import socket
 import struct
@@ -25,6 +26,10 @@ SMI_PLACES = ":/usr/bin:/usr/local/bin:/usr/local/nvidia/bin:/usr/lib/wsl/lib"
 LEASE, HELD = "\0launcher-gpu-", "\0launcher-held-"
 SOCKET_NAME = 107
 ANSWER_S = 10.0
+MAY_BE_CUT = re.compile(r"\b(A30|A100|A800|H\d+|G[BH]\d+|B\d+|RTX PRO)\b")
+CARD = re.compile(r"GPU \d+: .*\(UUID: (GPU-[^)]+)\)")
+PART = re.compile(r"\s+MIG (\S+)\s+Device\s+\d+: \(UUID: (MIG-[^)]+)\)")
+UNTOLD = -1  # how much memory of a part is free
 SOCK_DIAG, BY_FAMILY, REQUEST = 4, 20, 1  # the kernel's own list of sockets, as `ss` reads it
 SHOW_UID, UID_IS = 0x40, 7
 ANY = 0xFFFFFFFF
@@ -75,12 +80,46 @@ class Survey:
             self.devices.append({"uuid": words[0], "name": words[1], "memory_mb": number(words[2]) or 0})
             self.free_mb.append(number(words[3]) or 0)
             self.driver = words[4]
-        if not self.devices and self.fault is None:
-            self.no_gpu = None if os.path.exists(DRIVER) else "nvidia-smi shows none"
-        for uuid, pid, used in self._asked(tool, "--query-compute-apps=gpu_uuid,pid,used_memory", 3):
-            holder = {"uuid": uuid, "user": owner(pid), "pid": number(pid), "used_mb": number(used)}
-            self.held.append(holder)
+        if not self.devices:
+            self.no_gpu = None if self._failed() or os.path.exists(DRIVER) else "nvidia-smi shows none"
+            return
         self.held += leases()
+        parts = self._cut(tool) if any(MAY_BE_CUT.search(device["name"]) for device in self.devices) else {}
+        for uuid, pid, used in self._asked(tool, "--query-compute-apps=gpu_uuid,pid,used_memory", 3):
+            holder = {"user": owner(pid), "pid": number(pid), "used_mb": number(used), "run": None}
+            for held in self._parts_of(holder, parts[uuid]) if uuid in parts else [uuid]:
+                self.held.append({"uuid": held, **holder})
+
+    def _cut(self, tool: str) -> dict[str, list[str]]:
+        """Cards that are cut (MIG) give way to their parts: each is a device by its own uuid. Of which card
+        they are."""
+        parts: dict[str, list[Json]] = {}
+        card = ""
+        for line in (said([tool, "-L"]) or "").splitlines():
+            if found := CARD.match(line):
+                card = found[1]
+            elif part := PART.match(line):
+                size = int((re.search(r"(\d+)gb", part[1]) or ["", "0"])[1]) * 1024
+                parts.setdefault(card, []).append({"uuid": part[2], "name": part[1], "memory_mb": size})
+        devices, free = list(zip(self.devices, self.free_mb, strict=True)), UNTOLD
+        self.devices, self.free_mb = [], []
+        for device, free_mb in devices:
+            cut = [{**p, "name": f"{device['name']} MIG {p['name']}"} for p in parts.get(device["uuid"], [])]
+            self.devices += cut or [device]
+            self.free_mb += [free] * len(cut) or [free_mb]
+        return {card: [part["uuid"] for part in cut] for card, cut in parts.items()}
+
+    def _parts_of(self, holder: Json, parts: list[str]) -> list[str]:
+        """nvidia-smi tells of a process which card it computes on and not on which part: its own environment
+        does, if we may read it. Whose leases cover it holds nothing more; of anybody else it may be each."""
+        told = visible_to(holder["pid"])
+        if mine := [part for part in parts if part in told]:
+            return mine
+        leased = {one["user"] for one in self.held if one["uuid"] in parts and one.get("run")}
+        return [] if holder["user"] in leased else parts
+
+    def _failed(self) -> bool:
+        return self.fault is not None
 
     def _asked(self, tool: str, query: str, count: int) -> list[list[str]]:
         answer = said([tool, query, "--format=csv,noheader,nounits"])
@@ -105,6 +144,15 @@ def holder_words(one: Json) -> str:
         return f"a process of {one['user']} that took its lease and is no run (they find it by: {find})"
     memory = f" with {one['used_mb'] / 1024:.1f} GiB" if one["used_mb"] is not None else ""
     return f"{one['user']} (process {one['pid']}{memory})"
+
+
+def visible_to(pid: int | None) -> list[str]:
+    """The devices that a process of ours was given by name."""
+    with suppress(OSError), open(f"/proc/{pid}/environ", "rb") as file:
+        for pair in file.read().decode("utf-8", "surrogateescape").split("\0"):
+            if pair.startswith("CUDA_VISIBLE_DEVICES="):
+                return pair.partition("=")[2].split(",")
+    return []
 
 
 def number(word: str) -> int | None:
