@@ -180,6 +180,12 @@ def _id(word: str) -> str:
     return word
 
 
+def _registry(word: str) -> str:
+    if not re.fullmatch(r"[a-z0-9][a-z0-9.-]*(:\d{1,5})?(/[a-z0-9][a-z0-9._-]*)+", word):
+        raise ValueError(f"needs a registry and a name in it, such as host/me, not '{word}'")
+    return word
+
+
 def _variable_entry(name: str, value: object) -> str:
     values.variable(name)
     if name.startswith(PREFIX):
@@ -314,6 +320,8 @@ _TABLE: tuple[Key, ...] = (
         default=300, low=1, high=DAY_S),
     Key("hosts", Kind.MAPPING, "Your own machines by name: user@address[:port], or a mapping with more.",
         default={}, entry=_host_entry, nested=True),
+    Key("image_registry", _S, "Where rented machines find the images that you built here: host/name.",
+        check=_registry),
     Key("check_ip_url", _S, "Who tells the caller's own address.", check=_url),
 )
 # fmt: on

@@ -140,7 +140,13 @@ def _software(settings: Settings, what: What) -> Software:
     last = tail(name, what.job.argv, _wishes(settings))
     said = settings.get("image") if settings.given("image") else None
     return Software(
-        what.job, image, said, bool(settings.get("no_image")), words(name, str(what.project)), last
+        job=what.job,
+        image=image,
+        said_image=said,
+        no_image=bool(settings.get("no_image")),
+        registry=settings.get("image_registry"),
+        words=words(name, str(what.project)),
+        tail=last,
     )
 
 

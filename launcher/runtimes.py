@@ -75,9 +75,12 @@ def away(job: Job, image: str | None, image_s: int, *, no_image: bool) -> Runtim
     return Runtime(RuntimeKind.DOCKER, None, why, image, extra.requirements, extra.setup, prepare_s)
 
 
-def booted(job: Job, wish: str | None, said: str | None, image_s: int, cwd: Path) -> Runtime:
+def booted(
+    job: Job, wish: str | None, said: str | None, image_s: int, cwd: Path, registry: str | None
+) -> Runtime:
     """On a rented machine that is the image: the user's own word, or the recipe's where that is an image of a
-    registry; else a public one, on which the job's requirement set becomes an environment."""
+    registry; else ours where the user has a registry for such; else a public one, on which the job's
+    requirement set becomes an environment."""
     name = said or (wish if wish is not None and images.is_name(wish) else None)
     if name is not None:
         if images.wanted(name, None, _folders(cwd)).files:
@@ -87,6 +90,8 @@ def booted(job: Job, wish: str | None, said: str | None, image_s: int, cwd: Path
         prepare_s = image_s + extra.prepare_s
         return Runtime(RuntimeKind.IMAGE, None, why, name, extra.requirements, extra.setup, prepare_s)
     public = images.public(_folders(cwd))
+    if registry is not None:
+        return _ours(job, wish, registry, public, image_s, cwd)
     more = job.requirements is not None or bool(job.setup)
     return Runtime(
         RuntimeKind.IMAGE,
@@ -96,6 +101,27 @@ def booted(job: Job, wish: str | None, said: str | None, image_s: int, cwd: Path
         job.requirements,
         job.setup,
         image_s + (ENV_S if more else 0),
+        public.min_cuda,
+    )
+
+
+def _ours(
+    job: Job, wish: str | None, registry: str, public: images.Public, image_s: int, cwd: Path
+) -> Runtime:
+    """The same as for Docker here, on the public one as its base. Its pull tells whether it was pushed."""
+    source = Path(job.folder, job.requirements) if job.push is not None and job.requirements else None
+    image = images.wanted(wish, source, _folders(cwd), public.image)
+    name = f"{registry.rstrip('/')}/{image.name.rpartition('/')[2]}"
+    extra, why = _extra(job), "your own image, by its digest"
+    prepare_s = image_s + extra.prepare_s
+    return Runtime(
+        RuntimeKind.IMAGE,
+        image.digest,
+        why,
+        name,
+        extra.requirements,
+        extra.setup,
+        prepare_s,
         public.min_cuda,
     )
 

@@ -53,6 +53,7 @@ class Software:
     image: str | None
     said_image: str | None = None  # the user's own word, where the recipe's is not meant
     no_image: bool = False  # an environment on the machine instead
+    registry: str | None = None  # where images of the user's own are found from elsewhere
     words: str = ""  # what names the job after `run`
     tail: str = ""  # what stands last in a line to paste
 
@@ -132,7 +133,9 @@ def _of_each(software: Software, made: Callable[[Software], Runtime]) -> Callabl
 def _rented(name: str, software: Software, book: Book, house: House) -> Runtime:
     job, terms = runtimes.with_found_requirements(software.job), book.terms[name]
     if terms.boots == "image":
-        return runtimes.booted(job, software.image, software.said_image, terms.image_s, house.cwd)
+        return runtimes.booted(
+            job, software.image, software.said_image, terms.image_s, house.cwd, software.registry
+        )
     return runtimes.away(job, software.image, terms.image_s, no_image=software.no_image)
 
 

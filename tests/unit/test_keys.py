@@ -48,6 +48,7 @@ HOSTILE: dict[str, list[object]] = {
     "env": [("A",), ("=1",), ("A=1", "A=2"), ("LAUNCHER_X=1",), {"A": None}, ("A=\0",)],
     "inputs": [("a=x", "a=y"), ("x", "y"), {"a b": "x"}, ("a=",)],
     "secret": [("A=b",), ("A=env:",), ("A=file:",), ("1A",), ("A=env:x y",)],
+    "image_registry": ["", "host", "https://host/me", "host/me:tag", "Host/me", "host/", "a b/c"],
     "min_cuda": ["12", "12.8.1", "cuda", "", 12],
     "disk": ["0", "4097", "1.5", "big"],
     "network_volume": ["", "a b", "../x", "é"],

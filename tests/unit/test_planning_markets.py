@@ -9,11 +9,13 @@ from typing import Any
 
 import pytest
 
+from launcher import images, runtimes
 from launcher.ask import Decision
 from launcher.errors import AuthRefused, BadOrder, Exit, LauncherError, NoCapacity, TooFast, Unreachable
 from launcher.models import Need, Offer, RuntimeKind
 from tests.unit.planned import Market, decided, project, refused, small_place
 
+ROOT = Path(__file__).resolve().parents[2]
 RTX: dict[str, Any] = {"on": ("runpod",), "gpu": ("RTX 4090",), "max_cost": "5"}
 MISSING = AuthRefused("there is no key", "export KEY=…", missing=True)
 
@@ -157,6 +159,25 @@ def test_the_users_own_image_holds_what_a_trainer_needs(place: Path) -> None:
     (place / "images" / "mine" / "Dockerfile").write_text("FROM scratch")
     assert refused(place, market=market, image="mine", **RTX).code == "image-is-here"
     assert refused(place, market=market, no_image=True, **RTX).code == "needs-image"
+
+
+def test_an_image_of_the_users_own_is_taken_from_the_users_registry_by_digest(place: Path) -> None:
+    (place / "launcher.yaml").write_text("image_registry: registry.example/me\n")
+    market = Market(RTX_4090="0.61")
+    plan = decided(place, market=market, **RTX).require()
+    runtime = plan.choices[0].runtime
+    pin = images.public([ROOT / "images"])
+    built = runtimes.image_of("cpu", plan.job, place, {runtimes.BASE_IMAGE: pin.image})
+    assert runtime.image == f"registry.example/me/{built.name.removeprefix('launcher/')}"
+    assert (runtime.digest, runtime.requirements, runtime.min_cuda) == (built.digest, None, pin.min_cuda)
+    (place / "trainers" / "tiny" / "requirements.txt").write_text("numpy==3\n")
+    assert decided(place, market=market, **RTX).require().choices[0].runtime.image != runtime.image
+    folder = project(place)
+    (folder / "requirements.txt").write_text("numpy\n")
+    own = decided(place, None, ("x",), market=market, project=str(folder), **RTX).require()
+    assert own.choices[0].runtime.requirements == "requirements.txt", "a project's own come on top"
+    said = decided(place, market=market, image="me/mine:1", **RTX).require()
+    assert said.choices[0].runtime.image == "me/mine:1"
 
 
 def test_every_wish_of_a_machine_reaches_whoever_rents_it_out(place: Path) -> None:
