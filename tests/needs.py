@@ -9,6 +9,7 @@ import atexit
 import functools
 import importlib.metadata
 import os
+import platform
 import shutil
 import socket
 import subprocess
@@ -20,6 +21,8 @@ from pathlib import Path
 ENGINE = Path(__file__).parent / "engines" / "docker.sh"
 DEFAULT_SOCKET = "unix:///var/run/docker.sock"
 PATIENCE_S = 2.0
+OPENCL = "/etc/OpenCL/vendors/pocl.icd"
+OPENCL_LOADER = f"/usr/lib/{platform.machine()}-linux-gnu/libOpenCL.so.1"
 RUNPOD_DOCUMENT = Path(
     os.environ.get("LAUNCHER_TEST_RUNPOD_DOCUMENT")
     or Path(__file__).parents[2] / "shared" / "specs" / "runpod-rest-v2.openapi.json"
@@ -38,7 +41,9 @@ class Need:
 
 
 def _program(name: str) -> str | None:
-    """Servers lie in sbin, which is not on every PATH."""
+    """Servers lie in sbin, which is not on every PATH. A path stands for a package that has no program."""
+    if name.startswith("/"):
+        return name if Path(name).exists() else None
     return shutil.which(name) or shutil.which(name, path="/usr/local/sbin:/usr/sbin:/sbin")
 
 
@@ -120,6 +125,11 @@ def network_missing() -> str | None:
     return None if done.returncode == 0 else "no package index answers"
 
 
+def opencl_missing() -> str | None:
+    here = Path(OPENCL).exists() and Path(OPENCL_LOADER).exists()
+    return None if here else "no OpenCL that computes on the CPU"
+
+
 def runpod_document_missing() -> str | None:
     return None if RUNPOD_DOCUMENT.is_file() else f"{RUNPOD_DOCUMENT.name} is not here"
 
@@ -128,6 +138,9 @@ NEEDS = {
     "docker": Need(docker_missing, start_docker, (("dockerd", "docker.io"), ("debootstrap", "debootstrap"))),
     "sshd": Need(sshd_missing, sshd_missing, (("sshd", "openssh-server"), ("ssh", "openssh-client"))),
     "chromium": Need(chromium_missing, chromium_missing, (("chromium", "chromium"),)),
+    "opencl": Need(
+        opencl_missing, opencl_missing, ((OPENCL, "pocl-opencl-icd"), (OPENCL_LOADER, "ocl-icd-libopencl1"))
+    ),
     "gpu": Need(gpu_missing, gpu_missing, words="a machine with an NVIDIA GPU"),
     "namespaces": Need(
         namespaces_missing, namespaces_missing, (("unshare", "util-linux"),), "a Linux that allows it"

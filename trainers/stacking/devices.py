@@ -15,6 +15,7 @@ import hashlib
 import importlib.metadata
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -26,8 +27,13 @@ from typing import Any
 
 from trainers.kit.device import ON, Device, NoGpu, choose
 from trainers.kit.files import write_json
+from trainers.stacking import opencl
 
 PATIENCE_S = 90
+NO_OPENCL = "no OpenCL device"
+NOISE = re.compile(
+    r"^\[[\d:]+\] (WARNING: )?\S+:\d+: "
+)  # when and in which of its files XGBoost says something
 BOOT = Path("/proc/sys/kernel/random/boot_id")
 ICD_LIBRARY = "libnvidia-opencl.so.1"
 MATTERS = ("CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES", "OCL_ICD_FILENAMES", "OCL_ICD_VENDORS")
@@ -108,14 +114,17 @@ def look(environ: Mapping[str, str]) -> Seen:
     path = (
         Path(environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "trainers-stacking" / "devices.json"
     )
-    held = _kept(path, key)
-    if held is None:
-        held = _asked(names, why)
-        try:
-            write_json(path, {"key": key, "seen": asdict(held)})
-        except OSError as wrong:  # it only costs the next start the same seconds
-            print(f"note: what devices work is not kept: {wrong}", flush=True)
-    return held
+    if (held := _kept(path, key)) is not None:
+        return held
+    try:
+        found = _asked(names, why)
+    except _Lost as lost:  # not kept: the next start may find the machine less busy
+        return Seen(names, "cpu", str(lost), LightGbm(why=str(lost)))
+    try:
+        write_json(path, {"key": key, "seen": asdict(found)})
+    except OSError as wrong:  # it only costs the next start the same seconds
+        print(f"note: what devices work is not kept: {wrong}", flush=True)
+    return found
 
 
 def _kept(path: Path, key: str) -> Seen | None:
@@ -156,6 +165,10 @@ def _listed() -> tuple[tuple[str, ...], str]:
     return names, ""
 
 
+class _Lost(Exception):
+    """The child gave no answer."""
+
+
 def _asked(names: tuple[str, ...], why: str) -> Seen:
     child = [sys.executable, "-m", "trainers.stacking.devices", json.dumps([list(names), why])]
     try:
@@ -164,10 +177,9 @@ def _asked(names: tuple[str, ...], why: str) -> Seen:
         )
         return _seen(json.loads(done.stdout.splitlines()[-1]))
     except subprocess.TimeoutExpired:
-        lost = f"a tiny fit did not come back in {PATIENCE_S} s"
-    except (OSError, ValueError, IndexError, KeyError, TypeError):
-        lost = f"a tiny fit ended with status {done.returncode}"
-    return Seen(names, "cpu", lost, LightGbm(why=lost))
+        raise _Lost(f"a tiny fit did not come back in {PATIENCE_S} s") from None
+    except (ValueError, IndexError, KeyError, TypeError):
+        raise _Lost(f"a tiny fit ended with status {done.returncode}") from None
 
 
 # in the child
@@ -208,16 +220,25 @@ def _xgboost() -> tuple[str, str]:
 
 
 def lightgbm(names: tuple[str, ...]) -> LightGbm:
-    """CUDA where the build has it, else OpenCL if that is a GPU that nvidia-smi lists, too."""
-    no, name = tiny_lightgbm("cuda") if names else ("", "")
-    if names and not no:
-        return LightGbm("cuda", name or names[0])
+    """CUDA where the build has it, else OpenCL if that is a GPU that nvidia-smi lists, too. Where OpenCL says
+    by itself that it has none, nothing is tried: making its programs for a CPU takes it many seconds."""
+    if names:
+        no, name = tiny_lightgbm("cuda")
+        if not no:
+            return LightGbm("cuda", name or names[0])
+    there = opencl.devices()
+    if there is not None and not any(one.is_gpu for one in there):
+        return LightGbm(why=no_gpu(there[0].name) if there else NO_OPENCL)
+    if not names:
+        return LightGbm(why="nvidia-smi lists no GPU" if there or _has_icd() else NO_OPENCL)
     no, name = tiny_lightgbm("gpu")
     if no:
-        return LightGbm(why="no OpenCL device" if "No OpenCL device" in no else no)
-    if name in names:
-        return LightGbm("gpu", name)
-    return LightGbm(why=f"OpenCL has only {name or 'a device without a name'}, which is no GPU")
+        return LightGbm(why=NO_OPENCL if NO_OPENCL.lower() in no.lower() else no)
+    return LightGbm("gpu", name) if name in names else LightGbm(why=no_gpu(name))
+
+
+def no_gpu(name: str) -> str:
+    return f"OpenCL has only {name}, which is no GPU"
 
 
 def tiny_lightgbm(kind: str) -> tuple[str, str]:
@@ -249,7 +270,7 @@ class _Heard:
 
 def _first(wrong: object) -> str:
     lines = [line.strip() for line in str(wrong).splitlines() if line.strip()]
-    return lines[0][:200] if lines else type(wrong).__name__
+    return NOISE.sub("", lines[0])[:200] if lines else type(wrong).__name__
 
 
 def _has_icd() -> bool:

@@ -10,6 +10,7 @@ the last one and ends as if nothing had happened.
 from __future__ import annotations
 
 import dataclasses
+import importlib.metadata
 import json
 import os
 import time
@@ -34,6 +35,7 @@ from trainers.stacking.table import Array, Schema, Table, Unusable, read
 from trainers.stacking.units import Done, Unit, Work, listed
 
 PACKAGES = ("numpy", "scipy", "scikit-learn", "lightgbm", "pyarrow")
+XGBOOST = ("xgboost", "xgboost-cpu")  # one library, two packages
 LARGE = "forest"  # kept as files of their own, which the next checkpoint only links to
 
 
@@ -216,9 +218,13 @@ def run(course: Course, began: float) -> int:
     ran = {"devices": results.devices(course.places, done), "resumed_at": resumed_at or None}
     write_result(
         course.place, trainer="stacking", metrics=told.metrics, device=results.ran_on(course.places, done),
-        seconds=spent + time.monotonic() - began, packages=PACKAGES, more=told.more | ran,
+        seconds=spent + time.monotonic() - began, packages=(*PACKAGES, *_installed()), more=told.more | ran,
     )  # fmt: skip
     return 0
+
+
+def _installed() -> list[str]:
+    return [name for name in XGBOOST if any(importlib.metadata.distributions(name=name))]
 
 
 def fitted(

@@ -1,0 +1,1 @@
+"""What holds inside the stacking trainer; see __main__.py."""

@@ -1,0 +1,145 @@
+"""Whole trainings from Python, and what they leave."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet
+
+from tests.e2e.stacking_inside.common import MADE, SMALL, never, raised, whole
+from trainers.kit.device import Device
+from trainers.stacking import folds, generator, scores, units
+from trainers.stacking.api import train_versioned_model
+from trainers.stacking.devices import LightGbm, Places
+from trainers.stacking.results import NothingLearned, out_of_fold
+from trainers.stacking.table import Unusable
+
+
+def check_what_is_not_learned_is_seen(folder: Path) -> None:
+    """Two features, neither of which knows anything: no learner may claim so."""
+    draw = np.random.default_rng(4)
+    columns = {
+        "a": draw.standard_normal(400),
+        "b": draw.standard_normal(400),
+        "up": draw.standard_normal(400),
+    }
+    wild = replace(SMALL, early_stop=0)
+    said = raised(
+        NothingLearned,
+        lambda: train_versioned_model(columns, "up", "noise", False, settings=wild, models=folder),
+    )
+    assert "no learner predicts 'up' of up better than a constant (320 rows, 2 features)" in said
+    assert not (folder / "noise").exists()
+
+
+def check_python_trains_a_version_and_reads_it_back(folder: Path) -> None:
+    schema = replace(generator.SCHEMA, targets={"classifier": "won"})
+    columns = {("won" if name == "classifier" else name): values for name, values in MADE.columns.items()}
+    columns = {name: values for name, values in columns.items() if name not in ("up", "down", "high")}
+    version = train_versioned_model(
+        columns, "classifier", "first", False, schema=schema, settings=SMALL, models=folder
+    )
+    assert version.path == folder / "first"
+    assert not list(folder.glob(".first*"))
+    model = version.model()
+    chance = model.predict_proba(columns)
+    assert chance.shape == (1200, 2) and np.allclose(chance.sum(axis=1), 1)
+    assert np.array_equal(model.predict(columns), (chance[:, 1] > 0.5).astype(int))
+    rows = np.column_stack([columns[name] for name in model.features]).astype(np.float32)
+    assert np.array_equal(model.predict_proba(rows), chance)
+    for learner in (None, "xgboost", "lightgbm", "forest", "ridge"):
+        shares = model.feature_importance(learner)
+        assert set(shares) == set(generator.NAMES) and abs(sum(shares.values()) - 1) < 1e-9
+        assert list(shares.values()) == sorted(shares.values(), reverse=True)
+    assert next(iter(model.feature_importance())) in ("momentum", "imbalance", "trend")
+    refusals: list[Callable[[], Any]] = [
+        lambda: train_versioned_model(columns, "classifier", "first", False, schema=schema, models=folder),
+        lambda: train_versioned_model(columns, "sideways", models=folder),
+        lambda: train_versioned_model(columns, "up", "../up", models=folder),
+        lambda: train_versioned_model(columns, "up", "second", False, schema=schema, models=folder),
+        lambda: version.model("up"),
+        lambda: model.predict(rows[:, :3]),
+    ]
+    for call in refusals:
+        assert raised(Unusable, call)
+    assert not (folder / "second").exists()
+    holds = {path.name for path in (folder / "first" / "classifier").iterdir()}
+    assert {
+        "roc.svg",
+        "precision_recall.svg",
+        "importances.svg",
+        "out_of_fold.parquet",
+        "model.json",
+    } <= holds
+    assert not [
+        path for path in (folder / "first").rglob("*") if path.suffix in (".pkl", ".pickle", ".joblib")
+    ]
+
+
+def check_a_rare_class_can_weigh_more(folder: Path) -> None:
+    rare = generator.made(3000, 8, share=0.02)
+    assert rare.columns["classifier"].mean() < 0.08
+    found = {}
+    for weight in ("none", "balanced"):
+        version = train_versioned_model(
+            rare.arrow(), "classifier", f"rare-{weight}", False, schema=generator.SCHEMA,
+            settings=replace(SMALL, class_weight=weight), models=folder,
+        )  # fmt: skip
+        found[weight] = version
+        assert version.metrics["classifier_auc"] > 0.7
+        assert version.metrics["classifier_average_precision"] > 3 * rare.columns["classifier"].mean()
+        chance = version.model().predict_proba(rare.arrow())[:, 1]
+        assert abs(chance.mean() - rare.columns["classifier"].mean()) < 0.02  # the stack says honest chances
+
+
+def check_trains_by_time_and_by_group(folder: Path) -> None:
+    for split in ("time", "group"):
+        version = train_versioned_model(
+            MADE.arrow(), "high", split, False, schema=generator.SCHEMA, settings=replace(SMALL, split=split),
+            models=folder,
+        )  # fmt: skip
+        told = version.result["learners"]["high"]
+        assert version.metrics["high_rmse"] < told["stack"]["constant"] * 0.9
+        assert all(told[name]["in_stack"] is not None for name in ("ridge", "xgboost", "lightgbm", "forest"))
+        names = {path.name for path in (version.path / "high").iterdir()}
+        assert ("xgboost.ubj" in names) == (split == "time")
+        assert ("forest-1.npz" in names) == (split == "group")
+    kept = pyarrow.parquet.read_table(folder / "time" / "high" / "out_of_fold.parquet").to_pydict()
+    at = MADE.columns["at"][np.array(kept["row"])]
+    assert all(
+        a <= b for a, b in zip(np.array(kept["fold"])[np.argsort(at)], np.sort(kept["fold"]), strict=True)
+    )
+
+
+def check_another_table_can_judge(folder: Path) -> None:
+    judge = generator.made(500, 99).arrow()
+    results = [
+        train_versioned_model(
+            MADE.arrow(), "up", f"judged-{seed}", False, schema=generator.SCHEMA, holdout=judge,
+            models=folder, settings=replace(SMALL, seed=seed),
+        ).result
+        for seed in (1, 2)
+    ]  # fmt: skip
+    assert results[0]["judged"] == results[1]["judged"]
+    assert (results[0]["judged"]["rows"], results[0]["judged"]["lower"]) == (500, ["up_rmse"])
+    assert results[0]["metrics"] != results[1]["metrics"]
+
+
+def check_units_answer_for_every_row_once(folder: Path) -> None:
+    given = whole(replace(SMALL, tasks=("up",)))
+    settings = replace(SMALL, tasks=("up",))
+    made = folds.make(given, settings)
+    places = Places(Device("cpu", "cpu", "cpu", "test"), "cpu", "", LightGbm())
+    work = units.Work(given.rows, given.features, given.targets, made, settings, places, never)
+    done: dict[str, units.Done] = {}
+    for unit in units.listed(settings):
+        done[unit.id] = work.do(unit, done)
+    assert [len(done)] == [1 + 3 + 3 + 1]
+    for learner in ("ridge", "xgboost", "lightgbm", "forest"):
+        told = out_of_fold(work, done, "up", learner)
+        assert len(told) == 1200 and np.isfinite(told).all()
+        assert scores.quality("up", given.targets["up"], told)["r2"] > 0.1
