@@ -19,7 +19,7 @@ from launcher.cli.follow import Follower
 from launcher.cli.live import harmless
 from launcher.cli.prog import prog
 from launcher.cli.words import Words, repeated
-from launcher.errors import AuthRefused, Exit, KeyChanged, LauncherError, QuotaReached
+from launcher.errors import AuthRefused, Exit, KeyChanged, LauncherError, NoCapacity, QuotaReached
 from launcher.files import Disk
 from launcher.models import Choice, State
 from launcher.providers import registry
@@ -141,7 +141,6 @@ def trouble(view: RunView, state: State) -> LauncherError | None:
     if told is None:
         return None
     code, sentence = told
-    account = code in ("account-refused", "quota-reached")
     refused = view.state.sealed.refused if view.state.sealed is not None else None
     details = (refused,) if refused and refused not in sentence else ()
     if state is State.FAILED and view.state.sealed is None:
@@ -153,7 +152,7 @@ def trouble(view: RunView, state: State) -> LauncherError | None:
         sentence,
         exit=runstate.exit_status(view.state, state),
         details=details,
-        hint=_check(view) or _next(view, state) or ("doctor" if account else f"logs {view.plan.run}"),
+        hint=_check(view) or _next(view, state) or _instead(view, code),
         billed=_billed(view),
     )
 
@@ -194,6 +193,16 @@ def _halted(view: RunView, halted: Halt) -> str:
         return halted.why
     told = f"ends it by {lines.clock(a.d, now)}" if now < a.d else f"was to end it by {lines.clock(a.d, now)}"
     return f"{halted.why}; what runs there goes on unseen, and its own guard {told}"
+
+
+def _instead(view: RunView, code: str) -> str:
+    """What to look at, or to try; where no machine was ever had there are no logs."""
+    name, attempts = view.plan.run, view.state.attempts
+    if code in ("account-refused", "quota-reached"):
+        return "doctor"
+    if code == "run-failed" and attempts and all(a.fault == NoCapacity.__name__ for a in attempts):
+        return f"rerun {name} --gpu any-24gb"
+    return f"logs {name}"
 
 
 def _account(view: RunView) -> tuple[str, str] | None:

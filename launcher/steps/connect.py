@@ -12,7 +12,7 @@ from datetime import timedelta
 from launcher.codec import dump
 from launcher.errors import Exit, Gone, HostError, KeyChanged, NoFile, ProviderError
 from launcher.events import parse_events
-from launcher.models import Access, Resource, ResourceState
+from launcher.models import Access, Json, Resource, ResourceState
 from launcher.providers.base import Provider
 from launcher.remote.base import Host
 from launcher.runstate import Attempt
@@ -22,6 +22,8 @@ from launcher.steps.causes import Cause
 from launcher.world import World
 
 SPOKEN = 1 << 18
+SAME_S = 5.0  # for another boot's first words
+ARMED_S = 2.0  # after the agent is there
 LISTEN_S = 3.0  # between two looks at what a machine says that cannot be reached yet
 
 
@@ -41,7 +43,7 @@ def _until_armed(w: World, a: Attempt) -> None:
     # Counted from our own first look: while no engine lived, a machine had nobody to be reachable for.
     began = w.memory.setdefault(f"connect:{a.n}:{a.deadline}", w.clock.now())
     ready_by = began + timedelta(seconds=w.plan.limits.ready_within_s)
-    seen = _Seen()
+    seen = _Seen(listened=w.clock.now().timestamp())
     while w.clock.now() < ready_by and not seen.stranger:
         w.tick()
         try:
@@ -58,7 +60,7 @@ def _until_armed(w: World, a: Attempt) -> None:
     if seen.doubt is not None:
         _stranger(w, a, seen.doubt)
         return
-    _late(w, a, seen)
+    _late(w, a, provider, seen)
 
 
 def _settled(w: World, a: Attempt, provider: Provider, seen: _Seen) -> bool:
@@ -80,10 +82,16 @@ def _settled(w: World, a: Attempt, provider: Provider, seen: _Seen) -> bool:
 
 def _hopeless(w: World, provider: Provider, seen: _Seen) -> bool:
     """What it says of itself, or the platform of it, may show that waiting longer is paid for in vain."""
-    a, now = w.attempt(), w.clock.now().timestamp()
-    if not provider.traits.bills or a.instance is None or seen.delivered or now < seen.listened + LISTEN_S:
+    now = w.clock.now().timestamp()
+    if seen.delivered or now < seen.listened + LISTEN_S:
         return False
     seen.listened = now
+    return _shows_why(w, w.attempt(), provider)
+
+
+def _shows_why(w: World, a: Attempt, provider: Provider) -> bool:
+    if not provider.traits.bills or a.instance is None:
+        return False
     try:
         cause = causes.of(provider.console(a.instance))
     except ProviderError:
@@ -94,9 +102,10 @@ def _hopeless(w: World, provider: Provider, seen: _Seen) -> bool:
     return True
 
 
-def _late(w: World, a: Attempt, seen: _Seen) -> None:
-    why = _last_words(w, a, f"the machine was not reachable in time: {seen.stage}")
-    _fails(w, a, why, Exit.UNREACHABLE)
+def _late(w: World, a: Attempt, provider: Provider, seen: _Seen) -> None:
+    if not _shows_why(w, a, provider):
+        why = _last_words(w, a, f"the machine was not reachable in time: {seen.stage}")
+        _fails(w, a, why, Exit.UNREACHABLE)
 
 
 def _fails(w: World, a: Attempt, why: str, exit: Exit, *, everywhere: bool = False) -> None:
@@ -123,10 +132,11 @@ class _Seen:
     """What this step learnt of the machine so far."""
 
     delivered: str | None = None  # the boot that has the agent
+    since: float = 0.0
     doubt: str | None = None  # who answers is not whom the console told of
     stranger: bool = False  # and no later word can mend it
     stage: str = "it never came up"  # how far it was
-    listened: float = 0.0  # to what it says
+    listened: float = 0.0  # to what it says; at once there is nothing to hear
 
 
 def _reached(w: World, provider: Provider, resource: Resource, seen: _Seen) -> bool:
@@ -140,7 +150,7 @@ def _reached(w: World, provider: Provider, resource: Resource, seen: _Seen) -> b
         access = pinning.trusted(w, a, provider, resource, again=seen.doubt is not None)
         if access is not None and seen.delivered != resource.boot:
             seen.delivered = resource.boot if _deliver(w, a, access) else None
-            seen.doubt = None
+            seen.since, seen.doubt = w.clock.now().timestamp(), None
     except KeyMismatch as e:
         # Announced: an earlier boot's words, or a port that is somebody else's by now. It may tell more.
         seen.doubt, seen.stranger = str(e), not announced
@@ -152,7 +162,7 @@ def _reached(w: World, provider: Provider, resource: Resource, seen: _Seen) -> b
         seen.stage = "it runs, and never said by which key it is known"
         return False
     seen.stage = "it runs, and nobody answers there" if seen.delivered is None else "its agent did not report"
-    return seen.delivered is not None and _armed(w, a, access)
+    return seen.delivered is not None and _armed_soon(w, a, access, seen)
 
 
 def _stranger(w: World, a: Attempt, why: str) -> None:
@@ -196,7 +206,15 @@ def _deliver(w: World, a: Attempt, access: Access) -> bool:
     return True
 
 
-def _armed(w: World, a: Attempt, access: Access) -> bool:
+def _armed_soon(w: World, a: Attempt, access: Access, seen: _Seen) -> bool:
+    """Once it has the agent only the machine itself has news: nobody else is asked meanwhile."""
+    until = w.clock.now().timestamp() + ARMED_S
+    while not (armed := _armed(w, a, access, seen)) and w.clock.now().timestamp() < until:
+        w.wait(w.pace_s / 5)
+    return armed
+
+
+def _armed(w: World, a: Attempt, access: Access, seen: _Seen) -> bool:
     try:
         events = list(parse_events(_spoken(w.host(a, access)).split(b"\n")[:-1]))
     except NoFile:
@@ -205,15 +223,21 @@ def _armed(w: World, a: Attempt, access: Access) -> bool:
         w.drop_hosts()
         return False
     hellos = [at for at, e in enumerate(events) if e["ev"] == "hello" and e.get("token") == a.token]
-    if not hellos or events[hellos[-1]]["boot"] == a.was:
+    if not hellos or _is_over(w, events[hellos[-1]], a, seen):
         return False
-    hello, since = events[hellos[-1]], events[hellos[-1] :]
-    armed = next((e for e in since if e["ev"] == "armed"), None)
+    hello, said = events[hellos[-1]], events[hellos[-1] :]
+    armed = next((e for e in said if e["ev"] == "armed"), None)
     if armed is None:
         return False
     layers = [str(layer) for layer in armed["layers"]]
     w.about(a, "connected", boot=str(hello["boot"]), access=dump(access), layers=layers)
     return True
+
+
+def _is_over(w: World, hello: Json, a: Attempt, seen: _Seen) -> bool:
+    """The boot that spoke last is the one that is over. Where no other speaks for a while, it goes on: only
+    the provider tells of another boot."""
+    return hello["boot"] == a.was and w.clock.now().timestamp() < seen.since + SAME_S
 
 
 def _spoken(host: Host) -> bytes:

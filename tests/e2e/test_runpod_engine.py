@@ -35,6 +35,14 @@ out.mkdir(parents=True, exist_ok=True)
 print("keys seen:", sorted(k for k in os.environ if "API_KEY" in k), flush=True)
 """
 NO_GPU = "There are not enough free GPUs on the host machine to start this pod."
+SLOW = """
+import os, pathlib, time
+print("begins; keys seen: []", flush=True)
+time.sleep(9)
+out = pathlib.Path(os.environ["LAUNCHER_OUTPUT"])
+out.mkdir(parents=True, exist_ok=True)
+(out / "model.txt").write_text("trained as 0")
+"""
 # Until it finds a checkpoint it waits for whoever takes its machine away.
 GOES_ON = """
 import os, pathlib, time
@@ -269,6 +277,25 @@ def test_a_restart_in_the_middle_goes_on_where_it_stands_on_the_same_pod(
     assert again["was"] == told(w, "connected")[0]["boot"] != told(w, "connected")[1]["boot"]
     first, second = (data["access"]["address"] for data in told(w, "connected"))
     assert first != second and came_back(w) == "trained as 0 from half"
+
+
+def test_another_boot_that_only_the_provider_tells_of_costs_no_second_start(
+    emulation: Emulation, tmp_path: Path
+) -> None:
+    """Its trainer runs on: what began there is not begun again."""
+    w = world(emulation, tmp_path, train=SLOW)
+
+    def renamed() -> None:
+        with emulation.cloud.lock:
+            [pod] = emulation.cloud.pods.values()
+            assert pod.up_since is not None
+            pod.up_since += timedelta(seconds=1)
+
+    look = once(lambda: bool(w.state.attempts[-1].under_way), renamed)
+    w.heard = lambda _: look()
+    done(emulation, w)
+    assert len(told(w, "rebooted")) == 1
+    assert w.attempt_folder(w.state.attempts[-1]).log.read_text().count("begins") == 1
 
 
 @pytest.mark.parametrize("loss", [vanish, outbid, stop_for_good])

@@ -136,6 +136,13 @@ def test_the_books_are_told_beside_what_was_counted(folder: RunFolder, usd: str,
     assert documents.status(view, story.now)["billed_usd"] == float(usd)
 
 
+def test_where_none_is_free_something_else_is_proposed(folder: RunFolder) -> None:
+    refusal = {"reason": "none free", "blame": True, "exit": 4, "code": "NoCapacity"}
+    story = begin(plan(PAID)).asked()("not-created", attempt=1, **refusal)("ended", state="failed")
+    error = ending.trouble(told(folder, story), State.FAILED)
+    assert error is not None and error.hint == "rerun quickstart-abcd --gpu any-24gb"
+
+
 @pytest.mark.parametrize(
     ("fault", "status", "code"), [("AuthRefused", 3, "account-refused"), ("QuotaReached", 4, "quota-reached")]
 )
