@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from launcher import together
-from launcher.errors import ProviderError
+from launcher.errors import AuthRefused, ProviderError
 from launcher.models import Resource, ResourceState
 from launcher.providers.base import Provider
 from launcher.runstate import RunState
@@ -37,8 +37,20 @@ def wanted(states: Iterable[RunState]) -> frozenset[str]:
     return frozenset(a.token for s in states for a in s.attempts if a.open or (a.kept and s.wants_pull))
 
 
-def sweep(providers: Iterable[Provider], owner: str, known: frozenset[str], now: datetime) -> Sweep:
-    """An orphan carries our label and is past its end of life, or is ours and no run here knows it."""
+def rented_on(states: Iterable[RunState]) -> frozenset[str]:
+    """The providers that runs of this data folder ever asked for a machine."""
+    return frozenset(s.plan.choices[a.choice].offer.provider for s in states for a in s.attempts)
+
+
+def sweep(
+    providers: Iterable[Provider],
+    owner: str,
+    known: frozenset[str],
+    now: datetime,
+    rented: frozenset[str] | None = None,
+) -> Sweep:
+    """An orphan carries our label and is past its end of life, or is ours and no run here knows it. Who cannot
+    be asked for want of a key, and was never rented on (`rented`), has nothing of ours."""
     strays: list[Stray] = []
     silent: list[tuple[str, str]] = []
     needed: list[tuple[str, Resource]] = []
@@ -46,6 +58,8 @@ def sweep(providers: Iterable[Provider], owner: str, known: frozenset[str], now:
     answers = together.ask({name: provider.list for name, provider in everybody.items()}, WITHIN_S)
     for name, listed in answers.items():
         provider = everybody[name]
+        if isinstance(listed, AuthRefused) and listed.missing and rented is not None and name not in rented:
+            continue
         if not isinstance(listed, tuple):
             silent.append((name, listed.reason if isinstance(listed, ProviderError) else str(listed)))
             continue

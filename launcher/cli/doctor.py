@@ -35,9 +35,10 @@ def command(end_orphans: bool, all_owners: bool, yes: bool, as_json: bool) -> No
     checks = [*_here(place), *_checks(providers)]
     damaged: list[Check] = []
     views = by_age(place, lambda name, e: damaged.append(Check(f"run {name}", False, e.message, _mend(e))))
-    known = strays.wanted(v.state for v in views)
+    states = [view.state for view in views]
+    known, rented = strays.wanted(states), strays.rented_on(states)
     checks += damaged
-    sweep = strays.sweep(providers, place.owner(), known, datetime.now(UTC))
+    sweep = strays.sweep(providers, place.owner(), known, datetime.now(UTC), rented)
     if as_json:
         _document(checks, sweep)
     else:

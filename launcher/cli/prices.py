@@ -49,6 +49,8 @@ def refresh(target: str, as_json: bool) -> None:
     from launcher import targets
     from launcher.providers import registry
 
+    if target in registry.PRICED_ONLY:
+        raise usage("no-price-list", f"this build cannot ask {target} for prices", hint="prices")
     now = datetime.now(UTC)
     place = home()
     provider = registry.load(target, place)

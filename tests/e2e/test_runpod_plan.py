@@ -61,10 +61,9 @@ def test_without_a_key_a_plan_has_the_price_list_and_a_run_is_refused(
     assert done.code == 3 and "export RUNPOD_API_KEY=" in done.stderr
     assert "no-key" in done.stderr and keyless.ps() == {}
     doctor = keyless.types("doctor")
-    assert (
-        "no   runpod key: there is no key" in doctor.stdout
-        and "mend: export RUNPOD_API_KEY=" in doctor.stdout
-    )
+    assert "no   runpod key: there is no key" in doctor.stdout
+    assert "mend: export RUNPOD_API_KEY=" in doctor.stdout
+    assert "runpod could not be asked" not in doctor.stdout, "nothing was ever rented there"
     assert len(emulation.front.heard) == heard, "nobody is asked without a key"
 
 

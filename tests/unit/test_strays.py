@@ -96,6 +96,20 @@ def test_who_does_not_answer_is_named_and_hides_nobody() -> None:
     assert sweep.silent == (("dumb", "no answer"),) and [s.resource.id for s in sweep.strays] == ["a"]
 
 
+class Locked(Shop):
+    """There is no key for it."""
+
+    def list(self, run_id: str | None = None) -> tuple[Resource, ...]:
+        raise AuthRefused("there is no key", missing=True)
+
+
+def test_who_has_no_key_is_named_only_where_something_was_rented() -> None:
+    shop = Locked("locked")
+    told = (("locked", "there is no key"),)
+    for rented, silent in ((None, told), (frozenset({"locked"}), told), (frozenset({"other"}), ())):
+        assert strays.sweep([shop], OURS, frozenset(), NOW, rented).silent == silent
+
+
 def test_only_ours_are_ended_instances_first() -> None:
     shop = Shop("shop", thing("disk", kind="volume"), thing("machine"), thing("foreign", "b", ends_in_s=-999))
     sweep = strays.sweep([shop], OURS, frozenset(), NOW)
