@@ -49,8 +49,8 @@ def sweep(
     now: datetime,
     rented: frozenset[str] | None = None,
 ) -> Sweep:
-    """An orphan carries our label and is past its end of life, or is ours and no run here knows it. Who cannot
-    be asked for want of a key, and was never rented on (`rented`), has nothing of ours."""
+    """An orphan carries our label and is past its end of life, or is ours and no run here knows it. Who
+    cannot be asked for want of a key, and was never rented on (`rented`), has nothing of ours."""
     strays: list[Stray] = []
     silent: list[tuple[str, str]] = []
     needed: list[tuple[str, Resource]] = []
