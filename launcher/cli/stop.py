@@ -22,7 +22,7 @@ from launcher.models import State
 from launcher.report.lines import clock
 from launcher.report.view import RunView
 
-UNHEARD_S = 10.0  # a stop that a host took no notice of for so long is told of
+UNHEARD_S = 10.0  # a host that was not heard for so long does not take up a stop
 
 
 @click.command("stop")
@@ -53,8 +53,8 @@ def _goes_unheard(asked: datetime) -> Callable[[RunView, State], bool]:
         a, now = view.attempt, datetime.now(UTC)
         if a is None or not a.open or a.access is None or a.access.host_key != "known":
             return False
-        if (now - max(asked, a.end_asked_at or asked)).total_seconds() < UNHEARD_S:
-            return False
+        if (now - asked).total_seconds() < UNHEARD_S:
+            return False  # an engine that was only begun for it may be about to be heard
         if a.end_asked_at is not None:  # what is large takes a while to be removed: that is no silence
             return a.noticed == UNHEARD
         return (view.unheard_s(now) or 0.0) >= UNHEARD_S
