@@ -55,9 +55,10 @@ def _goes_unheard(asked: datetime) -> Callable[[RunView, State], bool]:
             return False
         if (now - asked).total_seconds() < UNHEARD_S:
             return False  # an engine that was only begun for it may be about to be heard
+        heard = view.unheard_s(now)
         if a.end_asked_at is not None:  # what is large takes a while to be removed: that is no silence
-            return a.noticed == UNHEARD
-        return (view.unheard_s(now) or 0.0) >= UNHEARD_S
+            return a.noticed == UNHEARD and (heard is None or heard >= UNHEARD_S)
+        return heard is not None and heard >= UNHEARD_S
 
     return unheard
 

@@ -45,6 +45,7 @@ def release(w: World) -> None:
             absent = 0 if left else min(absent + 1, 2 if proves else 1)
             since = None if left else since or w.clock.now()
             failures = 0
+            w.heard(a)
         except ProviderError as e:
             failures, absent = failures + 1, 0
             unseen = halting.ended_itself(w, a, provider, e)
