@@ -216,6 +216,13 @@ CASES = (
         pods=(0,),
     ),
     Case("a price above the one that was shown", has(price_factor=1.5), exit=5, says="price"),
+    Case(
+        "a price too high for a pod that is not known at first",
+        has(price_factor=1.5, list_lag_s=4, get_lag_s=4),
+        env=(("LAUNCHER_LISTING_LAG", "5s"),),
+        exit=5,
+        says="price",
+    ),
     # ready
     Case("an image that is refused", has(refused_images={IMAGE}), exit=5, pods=(0,), says="not found"),
     Case("an image that cannot be pulled", has(broken_images={IMAGE}), exit=5, says="cannot be pulled"),
