@@ -5,17 +5,21 @@ python bench/crash_sweep.py [local docker ssh runpod]     but for local: an engi
 
 from __future__ import annotations
 
+import json
 import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from measure import ROOT, machine
+
 from tests import needs
 from tests.crash.life import Target, rented
-from tests.crash.sweep import Sweep
+from tests.crash.sweep import Report, Sweep
 from tests.emulators.runpod.emulation import with_pods
 from tests.engines.base import base_image
 from tests.hosts.boxes import sshd_container
@@ -49,8 +53,28 @@ def main() -> int:
             reports = [sweep.run(), *([sweep.abandon()] if one.cloud is not None else [])]
         for report in reports:
             print(report.line(), *report.faults, sep="\n", flush=True)
+            keep(report)
             faults += len(report.faults)
     return min(faults, 1)
+
+
+def keep(report: Report) -> None:
+    name = f"crash_sweep_{report.target.replace(', ', '_').replace(' ', '_')}"
+    body = {
+        "date": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "command": f"python bench/crash_sweep.py {report.target.partition(',')[0]}",
+        "machine": machine(),
+        "figures": {
+            "boundaries": len(report.boundaries),
+            "killed at": report.swept - len(report.missed),
+            "kills": report.kills,
+            "kills while it recovered": report.nested,
+            "faults": len(report.faults),
+            "seconds": round(report.seconds),
+        },
+        "bounds": {"faults": 0},
+    }
+    (ROOT / "bench" / "results" / f"{name}.json").write_text(json.dumps(body, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -122,6 +123,23 @@ def test_a_stop_that_cannot_wait_ends_the_pod_at_once(person: RentingPerson) -> 
     assert person.types("stop", "dropped", "--now", "--json", timeout=60).code == 0
     print(f"stop --now: {time.monotonic() - began:.1f} s")
     assert status(pod) is Status.TERMINATED
+    person.owes_nothing()
+
+
+def test_whoever_leaves_before_it_trains_owes_nothing(person: RentingPerson) -> None:
+    """The pod is on its way: it was asked for, and is not there yet."""
+    person.writes("train.py", QUICK)
+    person.cloud.conditions.provision_s = 60
+    try:
+        words = ("run", "--project", ".", "--on", "runpod", "--gpu", GPU, "--image", IMAGE, "--yes")
+        run = person.begins(*words, "--max-cost", "1", "--name", "undone", "--", "python3", "train.py")
+        person.waits_for("undone", "created")
+        run.send_signal(signal.SIGINT)
+        said = "".join(run.communicate(timeout=60))
+    finally:
+        person.cloud.conditions.provision_s = 0
+    assert person.state("undone") == "stopped", said
+    assert [status(pod) for pod in person.pods()] == [Status.TERMINATED]
     person.owes_nothing()
 
 
