@@ -49,7 +49,9 @@ def estimate(offer: Offer, runtime: Runtime, trainer: Range | None, need: Need, 
     compute = offer.usd_per_hour - offer.disk_usd_per_hour
     lines = [Line(name, hours, _usd(hours, compute)) for name, hours in phases]
     hours = total([line.hours for line in lines])
-    lines.append(Line(f"disk {need.disk_gb} GB", NOTHING, _usd(hours, offer.disk_usd_per_hour)))
+    lines.append(
+        Line(f"disk {offer.disk_gb or need.disk_gb} GB", NOTHING, _usd(hours, offer.disk_usd_per_hour))
+    )
     return Estimate(tuple(lines), hours, total([line.usd for line in lines]), known=trainer is not None)
 
 

@@ -54,6 +54,7 @@ class Offer:
     boot_s: int = 0  # typical time from create to reachable
     bills: bool = False
     disk_usd_per_hour: Decimal = Decimal(0)  # the share of usd_per_hour that is disks and address
+    disk_gb: int | None = None  # what its disks hold in all, where that is more than was asked for
     no_gpu: str | None = None  # why it surely has no GPU; None = it has one, or nobody knows
     cloud: str | None = None  # which part of a marketplace it is from
 

@@ -99,6 +99,7 @@ class Market:
             boot_s=self.book.terms[forms.TARGET].boot_s,
             bills=True,
             disk_usd_per_hour=disks,
+            disk_gb=forms.CONTAINER_GB + volume,
             cloud=cloud,
         )
 

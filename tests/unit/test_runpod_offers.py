@@ -44,6 +44,7 @@ class TestOffers:
         assert offer.usd_per_hour - offer.disk_usd_per_hour == Decimal("0.69")
         assert offer.disk_usd_per_hour == Decimal("0.004110")  # 20 GB and 10 GB at $0.10 a month
         assert offer.storage_usd_per_day > 0
+        assert offer.disk_gb == 30, "what is paid for, not what was asked for"
         assert offer.bills
 
     @pytest.mark.parametrize(
