@@ -33,7 +33,7 @@ _RENT = (
     "mutation($input: PodRentInterruptableInput!) "
     "{ podRentInterruptable(input: $input) { id name env costPerHr desiredStatus } }"
 )
-_RESUME = "mutation($input: PodResumeInput!) { podResume(input: $input) { id desiredStatus } }"
+_WITHOUT_GPU = "mutation($input: PodResumeInput!) { podResume(input: $input) { id desiredStatus } }"
 _BALANCE = "query { myself { clientBalance currentSpendPerHr } }"
 _SPOT = "query($input: GpuTypeFilter) { gpuTypes(input: $input) { id secureSpotPrice communitySpotPrice } }"
 _NO_SPOT = "Runpod no longer rents pods that may be taken away: without --spot it rents on demand"
@@ -162,7 +162,7 @@ class RunpodProvider:
         except NoCapacity as none:
             wanted = {"input": {"podId": id, "gpuCount": 0}}
             try:
-                self._api().graph(_RESUME, f"start {id} without a GPU", wanted, act=True)
+                self._api().graph(_WITHOUT_GPU, f"start {id} without a GPU", wanted, act=True)
             except ProviderError:
                 raise none from None
         except BadOrder as why:
