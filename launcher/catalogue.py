@@ -116,6 +116,10 @@ class Book:
             raise self._unknown(word)
         return name
 
+    def spelled(self, written: str) -> str:
+        """How names are compared: without their makers, signs and case."""
+        return _key(written)
+
     def _unknown(self, written: str) -> LauncherError:
         from difflib import get_close_matches  # only here: naming the nearest is for mistakes
 

@@ -20,6 +20,7 @@ class Need:
     """What a recipe and the user ask of a machine."""
 
     gpus: tuple[str, ...] = ()  # names or "any-24gb"; empty = a GPU is welcome, not needed
+    gpu_words: tuple[str, ...] = ()  # as the user wrote them: a market may know models more finely
     gpu_count: int = 1
     vram_gb: Decimal | None = None
     ram_gb: Decimal | None = None

@@ -158,6 +158,7 @@ def _need(settings: Settings, wanted: Recipe | None, book: Book) -> Need:
     return replace(
         need,
         gpus=tuple(dict.fromkeys(book.wished(name) for name in need.gpus)),
+        gpu_words=need.gpus,
         gpu_count=settings.get("gpus") if settings.given("gpus") else need.gpu_count,
         regions=tuple(settings.get("region")),
         disk_gb=settings.get("disk") or need.disk_gb,

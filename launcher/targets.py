@@ -144,7 +144,7 @@ def _with_instead(target: Target, need: Need, offers: Callable[[Need], tuple[Off
     highest, sizes = need.max_price, [way.offer.vram_gb for way in target.ways if way.offer.vram_gb]
     if highest is None or not sizes or any(per_gpu(way.offer) <= highest for way in target.ways):
         return target
-    others = offers(replace(need, gpus=(f"any-{int(min(sizes))}gb",)))
+    others = offers(replace(need, gpus=(f"any-{int(min(sizes))}gb",), gpu_words=()))
     fitting = sorted((one for one in others if per_gpu(one) <= highest), key=per_gpu)
     return replace(target, instead=tuple(fitting[:INSTEAD]))
 

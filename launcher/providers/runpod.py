@@ -91,7 +91,9 @@ class RunpodProvider:
         if not spot and not need.on_demand:
             raise NoCapacity(_NO_SPOT, hint=offers.flags(need))
         stock = [(gpu, cloud) for cloud in offers.clouds(need) for gpu in self._stock(need, cloud)]
-        market = offers.Market(catalogue.load(), self._regions(need), self._now(), spot)
+        book = catalogue.load()
+        names = frozenset(book.spelled(str(gpu.get("name"))) for gpu, _ in stock)
+        market = offers.Market(book, self._regions(need), self._now(), spot, names)
         found = [offer for gpu, cloud in stock for offer in market.of(gpu, cloud, need)]
         if not found:
             raise market.nothing(stock, need)

@@ -45,7 +45,11 @@ def beside(volume: Json, need: Need) -> Need:
 
 def flags(need: Need) -> str:
     """The user's GPUs, as they are typed again."""
-    return " ".join(f"--gpu '{name}'" for name in need.gpus) or "--gpu any-24gb"
+    return " ".join(f"--gpu '{name}'" for name in _words(need)) or "--gpu any-24gb"
+
+
+def _words(need: Need) -> tuple[str, ...]:
+    return need.gpu_words or need.gpus
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,7 @@ class Market:
     regions: Mapping[str, str]  # data centers by the continent they are on
     now: datetime
     spot: Mapping[tuple[str, str], Decimal]  # the lowest bid by GPU and cloud; empty: there are none
+    names: frozenset[str] = frozenset()  # what the models there are called, as names are compared
 
     def of(self, gpu: Json, cloud: str, need: Need) -> Iterator[Offer]:
         """The offers of one model in one cloud: one wherever it is, or one per place the user named."""
@@ -105,7 +110,7 @@ class Market:
 
     def nothing(self, stock: Stock, need: Need) -> NoCapacity:
         """Why there is no offer, with the flags that would bring one."""
-        wanted = " or ".join(need.gpus) or "GPU that is large enough"
+        wanted = " or ".join(_words(need)) or "GPU that is large enough"
         fitting = [(gpu, cloud) for gpu, cloud in stock if self._fits(gpu, need)]
         where = " or ".join(clouds(need))
         together = max((_most(gpu, cloud) for gpu, cloud in fitting), default=0)
@@ -148,7 +153,15 @@ class Market:
             return False  # trainers and images here are made for CUDA
         if need.vram_gb is not None and vram < need.vram_gb:
             return False
-        return not need.gpus or any(self.book.fits(wish, name, vram, id) for wish in need.gpus)
+        words = _words(need)
+        return not words or any(self._meant(word, gpu, name, vram, id) for word in words)
+
+    def _meant(self, word: str, gpu: Json, name: str, vram: Decimal, id: str) -> bool:
+        """A name of a model here means that model and no other that the price list calls the same."""
+        spelled = self.book.spelled(word)
+        if spelled in self.names:
+            return spelled == self.book.spelled(str(gpu.get("name")))
+        return self.book.fits(self.book.wished(word), name, vram, id)
 
 
 def _vram(gpu: Json) -> Decimal:
