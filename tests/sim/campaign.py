@@ -10,6 +10,7 @@ from launcher import engine
 from launcher.runstate import RunState
 from tests.sim.house import RUN, House
 from tests.sim.kernel import Killed, Violation
+from tests.sim.scenario import TARGETS
 from tests.sim.user import User
 
 LIVES = 12
@@ -133,8 +134,8 @@ def _run(house: House) -> None:
     house.oracle.over(state)
 
 
-def run(seed: int) -> Outcome:
-    house = House(seed)
+def run(seed: int, among: tuple[tuple[str, ...], ...] = TARGETS) -> Outcome:
+    house = House(seed, among)
     violation = None
     try:
         _run(house)

@@ -107,14 +107,14 @@ class Luck:
 class House:
     """Everything that outlives one process of the program."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, among: tuple[tuple[str, ...], ...] = scenarios.TARGETS) -> None:
         self.sim = sim = Sim(seed)
         self.weather = Weather(sim.rng)
         self.weather.where = lambda: self.step
         self.weather.told = lambda name: sim.note("met", name, self.step)
         self.world: SimWorld | None = None
         self.last_step = "none"
-        self.scenario = scenarios.draw(sim.rng)
+        self.scenario = scenarios.draw(sim.rng, among)
         sim.patience_s = sim.rng.choice((10.0, 30.0, 60.0))
         self.files = SimFiles(sim)
         self.files.met = self.weather.met

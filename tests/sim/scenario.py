@@ -37,8 +37,9 @@ PODS = Traits(
     verbs=frozenset({"pause", "unpause"}),
 )
 HERE = Traits(boots="here", bills=False, token_idempotent=True, keeps_output=True, overrun_s=5)
-TRAITS = {"cloud": CLOUD, "tokens": TOKENS, "engine": ENGINE, "here": HERE, "pods": PODS}
-RATES = {"cloud": "0.69", "tokens": "1.20", "engine": "0", "here": "0", "pods": "0.79"}
+LAB = Traits(boots="machine", bills=False, token_idempotent=True, keeps_output=True, overrun_s=15)
+TRAITS = {"cloud": CLOUD, "tokens": TOKENS, "engine": ENGINE, "here": HERE, "pods": PODS, "lab": LAB}
+RATES = {"cloud": "0.69", "tokens": "1.20", "engine": "0", "here": "0", "pods": "0.79", "lab": "0"}
 AFTER_SEAL = ("instance-death", "agent-death", "preemption")
 TARGETS = (
     ("cloud",),
@@ -53,6 +54,8 @@ TARGETS = (
     ("pods",),
     ("pods", "pods"),
 )
+# Hosts of the user's own: a campaign of theirs, so that the seeds of the others stay what they are.
+OWN = (("lab",), ("tokens", "lab"))
 _NONE = Range(Decimal(0), Decimal(0), Decimal(0))
 _ESTIMATE = Estimate((), _NONE, _NONE)
 
@@ -76,7 +79,9 @@ def _choice(i: int, target: str) -> Choice:
     return Choice(offer, Runtime(RuntimeKind.IMAGE, None, "simulated"), _ESTIMATE)
 
 
-_PLAIN = {targets: tuple(_choice(i, t) for i, t in enumerate(targets)) for targets in TARGETS}
+_PLAIN: dict[tuple[str, ...], tuple[Choice, ...]] = {
+    targets: tuple(_choice(i, t) for i, t in enumerate(targets)) for targets in (*TARGETS, *OWN)
+}
 _JOB = Job(argv=("python", "train.py"), folder="/p")
 _SETUP = Runtime(RuntimeKind.IMAGE, None, "simulated", setup=("make it",))
 
@@ -89,8 +94,8 @@ class Scenario:
     push_files: int
 
 
-def draw(rng: random.Random) -> Scenario:
-    targets = rng.choice(TARGETS)
+def draw(rng: random.Random, among: tuple[tuple[str, ...], ...] = TARGETS) -> Scenario:
+    targets = rng.choice(among)
     t = rng.choice((120, 300, 600))
     limits = Limits(
         max_time_s=t,

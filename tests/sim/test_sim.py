@@ -6,9 +6,10 @@ import pytest
 
 from tests.sim.campaign import LEAST_EVENTS, run
 from tests.sim.report import Report, campaign
+from tests.sim.scenario import OWN
 from tests.sim.weather import CLASSES
 
-SEEDS = 5000
+SEEDS, OWN_SEEDS = 5000, 400
 SEEDS_PER_SECOND = 150
 CHUNK = 250
 
@@ -25,6 +26,10 @@ def report() -> Report:
 def test_every_seed_keeps_every_promise(report: Report) -> None:
     assert report.seeds == SEEDS
     assert [(o.seed, o.violation) for o in report.broken] == []
+
+
+def test_hosts_of_ones_own_keep_every_promise() -> None:
+    assert [(o.seed, o.violation) for o in (run(seed, OWN) for seed in range(OWN_SEEDS)) if o.violation] == []
 
 
 def test_a_seed_is_a_whole_run_that_meets_faults(report: Report) -> None:
