@@ -92,7 +92,7 @@ def offered(
         if for_run and name in book.terms and name not in asked:
             yield _listed(name, software, need, book, house)
         else:
-            yield _runnable(name, software, need, book, house, RUN_S if for_run else PLAN_S)
+            yield _runnable(name, software, need, book, house, for_run)
     for name in house.priced:
         yield replace(_listed(name, software, need, book, house), runnable=False)
 
@@ -152,11 +152,11 @@ def _with_instead(target: Target, need: Need, offers: Callable[[Need], tuple[Off
 # --- targets of this build -----------------------------------------------------------------------
 
 
-def _runnable(name: str, software: Software, need: Need, book: Book, house: House, within_s: float) -> Target:
+def _runnable(name: str, software: Software, need: Need, book: Book, house: House, for_run: bool) -> Target:
     """What a target of this build has now; one that cannot answer is a reason, not an end: what the price
     list knows of it is shown instead."""
     try:
-        return _ways(name, software, need, book, house, within_s)
+        return _ways(name, software, need, book, house, for_run)
     except NoCapacity as e:
         fault = _none_left(name, software, e)
         return Target(name, (), (Refusal(name, e.reason),), bills=True, fault=fault)
@@ -174,14 +174,14 @@ def _runnable(name: str, software: Software, need: Need, book: Book, house: Hous
     return replace(_listed(name, software, need, book, house), fault=fault)
 
 
-def _ways(name: str, software: Software, need: Need, book: Book, house: House, within_s: float) -> Target:
+def _ways(name: str, software: Software, need: Need, book: Book, house: House, for_run: bool) -> Target:
     provider = house.provider(name)
     traits = provider.traits
     at_home = traits.boots == "here"
     if software.no_image and traits.boots == "image":
         return _nothing_but_images(name, software)
     if traits.bills:
-        return _market(provider, software, need, book, house, within_s)
+        return _market(provider, software, need, book, house, for_run)
     offers = [_named(offer, book) for offer in provider.offers(need)]
     if not offers:
         return _nothing(name, provider)
@@ -199,11 +199,13 @@ def _ways(name: str, software: Software, need: Need, book: Book, house: House, w
 
 
 def _market(
-    provider: Provider, software: Software, need: Need, book: Book, house: House, within_s: float
+    provider: Provider, software: Software, need: Need, book: Book, house: House, for_run: bool
 ) -> Target:
-    """What somebody else rents out, asked now; who asks in vain is told within so many seconds."""
+    """What somebody else rents out, asked now. A run asks again where that may help; a plan has the price
+    list, and whoever makes one without a network waits for nothing."""
     name, traits = provider.name, provider.traits
-    patient = Wrapped(provider, _Pause(), lambda verb, text: None, read_only=True)
+    patient = Wrapped(provider, _Pause(), lambda verb, text: None, read_only=True) if for_run else provider
+    within_s = RUN_S if for_run else PLAN_S
 
     def asked(need: Need) -> tuple[Offer, ...]:
         answer = together.ask({name: lambda: patient.offers(need)}, within_s)[name]

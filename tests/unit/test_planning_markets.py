@@ -110,6 +110,9 @@ class Hasty(Market):
 
 def test_asked_too_often_it_is_asked_again(place: Path) -> None:
     assert decided(place, market=Hasty(RTX_4090="0.61"), **RTX).require().choices
+    plan = Hasty(RTX_4090="0.61")
+    decided(place, market=plan, for_run=False)
+    assert len(plan.asked) == 1, "but not by a plan, which has the price list"
 
 
 def test_the_users_own_line_is_answered_with_what_would_do(place: Path) -> None:
