@@ -51,9 +51,8 @@ def wanted(
     if folder is None:
         if wish == DEFAULT or not is_name(wish):
             known = sorted({path.parent.name for f in folders for path in f.glob("*/Dockerfile")})
-            raise usage(
-                "unknown-image", f"there is no image {wish!r}", details=(f"Known: {', '.join(known)}.",)
-            )
+            told = f"Known: {', '.join(known)}. One of a registry is named with its tag: {wish}:TAG."
+            raise usage("unknown-image", f"there is no image {wish!r}", details=(told,))
         return Image(wish)
     files = {
         path.relative_to(folder).as_posix(): path.read_bytes()

@@ -59,7 +59,7 @@ def test_a_mistyped_folder_is_a_usage_error_that_names_those_there_are(folders: 
     with pytest.raises(LauncherError) as refused:
         images.wanted("cpuu", None, folders)
     assert (refused.value.code, refused.value.exit) == ("unknown-image", Exit.USAGE)
-    assert refused.value.details == ("Known: cpu.",)
+    assert refused.value.details[0].startswith("Known: cpu. One of a registry is named with its tag: ")
 
 
 def test_the_context_is_the_same_bytes_each_time() -> None:
