@@ -18,10 +18,12 @@ class Cause:
 
 
 _MISSING = re.compile(r"^launcher missing (.+?)\s*$", re.MULTILINE)
-_NO_IMAGE = r"manifest unknown|not found|denied|unauthorized|no such|does not exist|invalid reference"
+_FAILED = r"(?=.*\b(error|fail\w*|denied|unauthorized)\b)(?=.*\bpull)"
+_NO_IMAGE = r"(?=.*(manifest unknown|not found|access denied|unauthorized|does not exist|invalid reference))"
+_DENIED = r"manifest unknown|manifest for \S+ not found|pull access denied"
 # What is looked for in a line; what it means, with the line in it; certain; everywhere.
 _KNOWN = (
-    (rf"pull.*\b({_NO_IMAGE})", "its image cannot be pulled: {}", True, True),
+    (rf"{_FAILED}{_NO_IMAGE}|{_DENIED}", "its image cannot be pulled: {}", True, True),
     (
         r"condition: cuda|update your driver",
         "its driver is too old for the image: {}",
@@ -29,7 +31,7 @@ _KNOWN = (
         False,
     ),
     (r"^launcher failed: ", "its guard failed: {}", True, False),
-    (r"(error|fail)\w*\b.*\bpull|pull\w*\b.*\b(error|fail)", "its image cannot be pulled: {}", False, False),
+    (_FAILED, "its image cannot be pulled: {}", False, False),
     (r"oci runtime|error (creating|starting) container", "its container does not start: {}", False, False),
     (r"no space left on device", "its disk is full: {}", False, False),
 )

@@ -11,6 +11,7 @@ DRIVER = (
     "[system] error starting container: OCI runtime create failed: nvidia-container-cli: requirement error: "
     "unsatisfied condition: cuda>=12.8, please update your driver"
 )
+QUIET = "[system] image not found here, pulling\n[system] pulling image: 40 %\n[system] Pull complete"
 
 
 @pytest.mark.parametrize(
@@ -19,6 +20,9 @@ DRIVER = (
         ("launcher missing sshd\nlauncher missing ssh-keygen\n", "no sshd, ssh-keygen", True, True),
         (f"[system] create container\n{PULL}\n", "error pulling image: any/image:1", True, True),
         ("[system] pull access denied for any/image", "cannot be pulled", True, True),
+        ("[system] Error: manifest for any/image:2 not found: manifest unknown", "be pulled", True, True),
+        ("[system] failed to pull image x: repository does not exist", "cannot be pulled", True, True),
+        ("[system] error pulling image: x509: signed by unknown authority", "be pulled", False, False),
         ("[system] error pulling image: net/http: TLS handshake timeout", "cannot be pulled", False, False),
         (f"{DRIVER}\n[system] start container\n", "its driver is too old", True, False),
         ("launcher failed: OSError(28, 'no room')", "its guard failed: OSError", True, False),
@@ -37,6 +41,8 @@ def test_what_is_certain_is_told_before_what_came_later() -> None:
     assert found is not None and found.certain
 
 
-@pytest.mark.parametrize("console", ["", "launcher boot 0000\n", "[system] create container\n[system] start"])
+@pytest.mark.parametrize(
+    "console", ["", "launcher boot 0000\n", "[system] create container\n[system] start", QUIET]
+)
 def test_what_is_no_cause(console: str) -> None:
     assert causes.of(console) is None
