@@ -181,6 +181,15 @@ class TestCreate:
         assert made.usd_per_hour == wanted.offer.usd_per_hour
         assert provider.get(made.id).token == wanted.token
 
+    def test_the_image_brings_its_least_cuda_version_unless_the_user_says_one(
+        self, emulation: Emulation, provider: RunpodProvider
+    ) -> None:
+        pinned = Runtime(RuntimeKind.IMAGE, None, "a test", image="any/image:1", min_cuda="12.8")
+        [offer] = provider.offers(RTX)
+        for need, least in ((RTX, "12.8"), (replace(RTX, min_cuda="12.4"), "12.4")):
+            made = provider.create(order(offer, need, runtime=pinned))
+            assert emulation.cloud.pods[made.id].asked["gpu"]["minCudaVersion"] == least
+
     def test_what_was_rented_by_a_bid_is_started_by_the_same_one(
         self, emulation: Emulation, provider: RunpodProvider, clock: Clock
     ) -> None:
