@@ -201,6 +201,8 @@ class Agent:
 
     def _start(self, job: p.Job) -> None:
         self._job = job
+        with suppress(FileNotFoundError):  # an earlier boot's list is not of what begins now
+            os.unlink(self._spool.sealed)
         if job.require_gpu:
             from .gpu import is_there
 

@@ -73,6 +73,16 @@ def test_a_run_from_hello_to_receipt(begin: Begin) -> None:
     assert (live.root / "console").read_text().splitlines()[0] == f"launcher boot {live.token}"
 
 
+def test_what_an_earlier_boot_sealed_is_no_list_of_what_begins_now(begin: Begin) -> None:
+    live = begin().armed()
+    (live.root / "sealed.json").write_text('{"files": []}')
+    live.python(DEAF)
+    log_says(live, "deaf")
+    assert not (live.root / "sealed.json").exists()
+    live.say("stop", now=True, why="stop")
+    live.sealed()
+
+
 def test_a_polite_stop_leaves_a_checkpoint(begin: Begin) -> None:
     live = begin().armed()
     live.python(POLITE)
