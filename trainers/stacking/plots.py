@@ -107,7 +107,7 @@ def _residuals(target: Array, predicted: Array) -> list[str]:
     """Evenly chosen rows, and the line on which all of them should lie."""
     low = float(min(target.min(), predicted.min()))
     high = float(max(target.max(), predicted.max()))
-    frame = _Frame((low, high), (low, high), ("predicted", "came"))
+    frame = _Frame((low, high), (low, high), ("predicted", "observed"))
     some = np.unique(np.linspace(0, len(target) - 1, min(3 * POINTS, len(target))).astype(int))
     points = zip(*frame.place(predicted[some], target[some]), strict=True)
     out = frame.drawn()
