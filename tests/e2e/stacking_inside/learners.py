@@ -54,6 +54,11 @@ def check_the_forest_is_scikit_learns_tree_by_tree(folder: Path) -> None:
         there = np.isfinite(unseen) & (unseen != 0)
         assert np.allclose(mine.unseen[there], unseen[there], atol=1e-6)
         assert np.allclose(mine.importance, peer.feature_importances_, atol=1e-9)
+        tree = peer.estimators_[0].tree_
+        edge = np.repeat(given.rows[:1], tree.node_count, axis=0)  # rows that lie on or beside a threshold
+        edge[np.arange(len(edge)), np.maximum(tree.feature, 0)] = np.clip(tree.threshold, -1e30, 1e30)
+        says = peer.predict_proba(edge)[:, 1] if task == "classifier" else peer.predict(edge)
+        assert np.allclose(again.scores(edge, 2), says, atol=1e-6)
 
 
 def check_a_forest_that_was_tampered_with_is_not_walked(folder: Path) -> None:
@@ -112,6 +117,13 @@ def check_early_stopping_keeps_the_best_rounds_alone(folder: Path) -> None:
     grown = boosters.fit_xgb(bins, "classifier", target, fit, held, eager, never)
     assert 1 <= grown.rounds < 100
     assert boosters.xgb_load(grown.model).num_boosted_rounds() == grown.rounds
+    best = scores.quality("classifier", target[held], grown.held)["logloss"]
+    assert grown.rounds > 5
+    for more in (-5, -1, 1, 5):
+        longer = boosters.fit_xgb(
+            bins, "classifier", target, fit, held, eager, never, None, grown.rounds + more
+        )
+        assert best <= scores.quality("classifier", target[held], longer.held)["logloss"]
     light = boosters.LgbBins(given.rows, given.features, "cpu", 2, 1)
     grown = boosters.fit_lgb(light, "classifier", target, fit, held, eager, never)
     assert 1 <= grown.rounds < 100

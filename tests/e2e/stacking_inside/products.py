@@ -80,6 +80,19 @@ def check_python_trains_a_version_and_reads_it_back(folder: Path) -> None:
     ]
 
 
+def check_a_learner_that_cannot_learn_is_left_out_and_said(folder: Path) -> None:
+    """LightGBM wants twenty rows in a leaf: of fifty rows it makes no tree."""
+    few = {name: values[:50] for name, values in MADE.columns.items()}
+    version = train_versioned_model(
+        few, "high", "few", False, schema=generator.SCHEMA, settings=SMALL, models=folder
+    )
+    told = version.result["learners"]["high"]
+    assert told["lightgbm"]["in_stack"] is None and told["ridge"]["in_stack"] is not None
+    log = (version.path / "training.log").read_text()
+    assert "warning: lightgbm of high says the same for every row of fold 1" in log
+    assert np.isfinite(version.model().predict(few)).all()
+
+
 def check_a_rare_class_can_weigh_more(folder: Path) -> None:
     rare = generator.made(3000, 8, share=0.02)
     assert rare.columns["classifier"].mean() < 0.08
