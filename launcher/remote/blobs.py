@@ -6,85 +6,36 @@ it. What is there in part lies beside its final name, with the numbers of the un
 
 from __future__ import annotations
 
+import base64
+import functools
+import importlib.resources
 import os
 import threading
 import time
+import zlib
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
 from launcher.errors import Corrupt, HostDiskFull, HostError, HostUnreachable
-from launcher.remote.base import Progress, Sending, Tick
+from launcher.remote.base import Progress, Sending, Tick, unseen
+from launcher.remote.farshell import DROP, JUDGE, TAKE
 from launcher.remote.packing import WORTH, squeezed
-from launcher.remote.talk import PARTING_S, SLICE_S, Talk, refusal
-from launcher.ssh.connection import Connection
+from launcher.remote.talk import PARTING_S, SLICE_S, Ended, Talk, refusal
+from launcher.ssh.connection import Connection, still
 from launcher.ssh.quoting import line
 
 LEAST = 16 << 20  # smaller ones travel in the archive
 BLOCK = 64 << 10
 UNIT, LARGE_UNIT, LARGE = 512 << 10, 4 << 20, 128 << 20
-CHANNELS, FAR_CHANNELS, FAR_S = 3, 6, 0.02  # an sshd allows ten sessions; others need some as well
+CHANNELS, FAR_CHANNELS, FAR_S = 3, 7, 0.02  # an sshd allows ten sessions: these, the judge, push and courier
 NEAR_S = 0.003
+PACED = 8 << 20  # after so much the line's pace is known
+SWIFT_S = 0.05  # that a host may take for a receipt
 SAMPLES = 8
-
-LOOK = """
-cd "$1" 2>/dev/null || { mkdir -p "$1" && cd "$1"; } || exit 3
-[ -w . ] || { echo "$1 cannot be written" >&2; exit 3; }
-while IFS=' ' read -r id size unit; do
-  if [ -f "$id" ] && [ "$(wc -c <"$id")" -eq "$size" ]; then echo there
-  elif [ -f "$id.$unit.part" ] && [ -f "$id.$unit.done" ]; then echo "part $(tr '\\n' ' ' <"$id.$unit.done")"
-  else rm -f "$id.$unit.done" && echo none; fi
-done
-"""
-
-# One unit after another: a line of what it is, its bytes, and a line that proves that they were all of them.
-TAKE = """
-mkdir -p "$1" && cd "$1" || exit 3
-while IFS=' ' read -r id unit n at len form; do
-  part=$id.$unit.part
-  if [ "$form" = gz ]; then
-    why=$(dd bs="$len" count=1 iflag=fullblock 2>/dev/null | gzip -dc |
-      dd of="$part" bs=65536 seek="$at" conv=notrunc 2>&1)
-  elif [ $((len % 65536)) -eq 0 ]; then
-    why=$(dd of="$part" bs=65536 count=$((len / 65536)) seek="$at" conv=notrunc iflag=fullblock 2>&1)
-  else
-    why=$(dd bs="$len" count=1 iflag=fullblock 2>/dev/null |
-      dd of="$part" bs=65536 seek="$at" conv=notrunc 2>&1)
-  fi || { echo "$why" >&2; exit 4; }
-  IFS= read -r end && [ "$end" = whole ] || exit 0
-  echo "$n" >>"$id.$unit.done" || exit 4
-  echo "$id $n"
-done
-"""
-
-# Follows what has come, so that the last byte's arrival is nearly the end.
-CHECK = """
-mkdir -p "$1" && cd "$1" || exit 3
-umask 022
-sum() { sha256sum; }
-if openssl dgst -sha256 -r </dev/null >/dev/null 2>&1; then sum() { openssl dgst -sha256 -r; }; fi
-while IFS=' ' read -r id unit file; do
-  got=$(while IFS=' ' read -r at count && [ "$at" != - ]; do
-    dd if="$file" bs=65536 skip="$at" count="$count" 2>/dev/null
-  done | sum)
-  IFS= read -r end && [ "$end" = told ] || exit 0 # or the line broke, and what came is as good as it was
-  if [ "${got%% *}" = "${id#*-}" ]; then
-    if [ "$file" != "$id" ]; then
-      chmod "${id%%-*}" "$file" && mv -f "$file" "$id" && rm -f "$id.$unit.done" || exit 4
-    fi
-    echo whole
-  else
-    rm -f "$file" "$id.$unit.done"
-    echo broken
-  fi
-done
-"""
-
-DROP = """
-cd "$1" || exit 0
-while IFS=' ' read -r id unit; do rm -f "$id.$unit.part" "$id.$unit.done"; done
-"""
+MOST_WORDS = 2000  # of what is asked in the command itself: dropbear takes 9,000 in all
+MOST_RECEIPTS = 16 << 20
 
 
 @dataclass(frozen=True)
@@ -121,44 +72,132 @@ def name(file: Sending) -> str:
     return f"{file.mode & 0o777:o}-{file.sha256}"
 
 
-def send(connection: Connection, base: str, items: Sequence[Blob], tick: Tick, progress: Progress) -> None:
-    """Every one of them lies in `base`/blobs afterwards, its content verified there."""
-    wanted = list({b.id: b for b in items}.values())
-    for _ in range(2):  # what lay there from before may turn out to be broken: then it is sent
-        broken = _sent(connection, f"{base}/blobs", wanted, tick, progress)
-        if not broken:
+class Carrying:
+    """Large files on their way, begun before it is known which of them the host lacks: threads open the
+    channels meanwhile. `copies`: the host is to make one of each as well."""
+
+    def __init__(self, connection: Connection, base: str, items: Sequence[Blob], copies: bool) -> None:
+        self._connection = connection
+        self._base = base
+        self._folder = f"{base}/blobs"
+        self._items = list({b.id: b for b in items}.values())
+        self._copies = copies
+        self._work = _Work(connection.rtt_s)
+        self._wanted: list[Blob] = []
+        self._tick: Tick = still
+        self._progress: Progress = unseen
+        self._judge: list[Talk | HostError] = []
+        self._opening = threading.Thread(target=self._open, name="large files", daemon=True)
+        count = FAR_CHANNELS if connection.rtt_s > FAR_S else CHANNELS
+        self._threads = [
+            threading.Thread(target=_take, args=(connection, self._folder, self._work), daemon=True)
+            for _ in range(min(count, sum(b.units for b in self._items)))
+        ]
+
+    def __enter__(self) -> Carrying:
+        self._opening.start()
+        return self
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        self._tick, self._wanted = still, []
+        if kind is not None:
+            _let_go(self._work, self._threads)
+            for talk in self._judge:
+                if isinstance(talk, Talk):
+                    talk.close()
             return
-        wanted = broken
-    raise Corrupt(f"{wanted[0].file.to!r} is not what it was: it changed while it was sent")
+        if not self._work.begun:
+            self._work.begin([], {})  # nothing is wanted: each of them says so to its far side
+        threading.Thread(target=self._part, name="large files", daemon=True).start()
+
+    def _open(self) -> None:
+        """The judge first: a host may not allow many sessions."""
+        asked = "".join(f"{b.id} {b.size} {b.unit}\n" for b in self._items)
+        here = asked if len(asked) <= MOST_WORDS else ""
+        try:
+            command = line(["sh", "-c", JUDGE, "sh", self._folder, here, verdicts()])
+            talk = Talk(self._connection, command, self._ticked)
+            self._judge.append(talk)
+            for thread in self._threads:
+                thread.start()
+            if not here:
+                talk.send(f"{asked}-\n".encode())
+        except HostError as e:
+            self._judge.append(e)
+
+    def _part(self) -> None:
+        """In peace, and with nobody waiting for it."""
+        self._opening.join()
+        for talk in self._judge:
+            if isinstance(talk, Talk):
+                with talk, suppress(HostError):
+                    talk.end()
+                    talk.part()
+
+    def _ticked(self) -> None:
+        self._tick()
+        if self._wanted:
+            self._progress(self._work.came, sum(b.size for b in self._wanted))
+            self._work.raise_failed(any(t.is_alive() for t in self._threads))
+
+    def send(self, wanted: Sequence[Blob], tick: Tick, progress: Progress) -> None:
+        """Every one of them lies in the host's folder afterwards, its content verified there."""
+        self._tick, self._progress = tick, progress
+        ids = {b.id for b in wanted}
+        broken = self._sent([b for b in self._items if b.id in ids])
+        if broken:  # what lay there from before may turn out to be broken: then it is sent
+            with Carrying(self._connection, self._base, broken, self._copies) as again:
+                again._tick, again._progress = tick, progress
+                broken = again._sent(again._items)
+        if broken:
+            raise Corrupt(f"{broken[0].file.to!r} is not what it was: it changed while it was sent")
+
+    def _sent(self, wanted: list[Blob]) -> list[Blob]:
+        """Those that turned out to be something else."""
+        try:
+            while self._opening.is_alive():
+                self._opening.join(SLICE_S)
+                self._tick()
+            judge = self._judge[-1]
+            if isinstance(judge, HostError):
+                raise judge
+            self._work.begin(wanted, {b.id: self._found(judge, b) for b in self._items})
+            self._wanted = wanted
+            how = "copy" if self._copies else "link"
+            judge.send("".join([*(f"{b.id} {b.size} {b.unit} {how}\n" for b in wanted), "-\n"]).encode())
+            said = [self._line(judge) for _ in wanted]
+        except HostDiskFull:
+            _let_go(self._work, self._threads)
+            _drop(self._connection, self._folder, wanted, self._tick)
+            raise
+        self._progress(self._work.came, self._work.came)
+        return [b for b, verdict in zip(wanted, said, strict=True) if verdict != b"whole"]
+
+    def _line(self, judge: Talk) -> bytes:
+        try:
+            return judge.line()
+        except Ended as e:
+            judge.hear_out()
+            if judge.words and not judge.cut:
+                raise refusal(f"{self._folder} cannot be used", judge.words) from e
+            raise
+
+    def _found(self, judge: Talk, blob: Blob) -> Found:
+        word, _, count = self._line(judge).partition(b" ")
+        if not count.isdigit() or int(count) > MOST_RECEIPTS:
+            raise HostError("the host's answer is none of ours")
+        receipts = judge.exactly(int(count)).split()
+        if word == b"there":
+            return Found(True, frozenset(range(blob.units)))
+        return Found(False, frozenset(int(w) for w in receipts if w.isdigit() and int(w) < blob.units))
 
 
-def _sent(
-    connection: Connection, folder: str, wanted: list[Blob], tick: Tick, progress: Progress
-) -> list[Blob]:
-    work = _Work(wanted, connection.rtt_s > NEAR_S)
-    count = min(FAR_CHANNELS if connection.rtt_s > FAR_S else CHANNELS, sum(b.units for b in wanted))
-    threads = [
-        threading.Thread(target=_take, args=(connection, folder, work), name=f"range {n}", daemon=True)
-        for n in range(count)
-    ]
-    try:
-        with Talk(connection, line(["sh", "-c", CHECK, "sh", folder]), tick) as check:
-            for thread in threads:
-                thread.start()  # their channels open while the host looks what it has
-            found = _look(connection, folder, wanted, tick)
-            work.begin(found)
-            for order in _in_order(wanted, found, work, threads, tick, progress):
-                check.send(order)
-            verdicts = [check.line() for _ in wanted]
-            check.end()
-            check.part()
-    except HostDiskFull:
-        _let_go(work, threads)
-        _drop(connection, folder, wanted, tick)
-        raise
-    finally:
-        _let_go(work, threads)
-    return [b for b, verdict in zip(wanted, verdicts, strict=True) if verdict != b"whole"]
+@functools.cache
+def verdicts() -> str:
+    """verdicts.py as one short word: dropbear takes no command above 9,000 bytes."""
+    source = importlib.resources.files("launcher.remote").joinpath("verdicts.py").read_bytes()
+    packed = base64.b64encode(zlib.compress(source, 9)).decode()
+    return f"import base64,zlib;exec(zlib.decompress(base64.b64decode('{packed}')))"
 
 
 def _let_go(work: _Work, threads: list[threading.Thread]) -> None:
@@ -170,15 +209,6 @@ def _let_go(work: _Work, threads: list[threading.Thread]) -> None:
             thread.join(max(0.0, until - time.monotonic()))
 
 
-def _look(connection: Connection, folder: str, wanted: list[Blob], tick: Tick) -> list[Found]:
-    asked = "".join(f"{b.id} {b.size} {b.unit}\n" for b in wanted).encode()
-    done = connection.run(["sh", "-c", LOOK, "sh", folder], stdin=asked, tick=tick, timeout=60)
-    answers = done.stdout.splitlines()
-    if done.exit_code or len(answers) != len(wanted):
-        raise refusal(f"{folder} cannot be used", done.stderr.decode("utf-8", "replace"))
-    return [_found(b, answer.split()) for b, answer in zip(wanted, answers, strict=True)]
-
-
 def _drop(connection: Connection, folder: str, wanted: list[Blob], tick: Tick) -> None:
     """What came of them goes: it will not be taken up, and the space may be needed."""
     parts = "".join(f"{b.id} {b.unit}\n" for b in wanted).encode()
@@ -186,62 +216,38 @@ def _drop(connection: Connection, folder: str, wanted: list[Blob], tick: Tick) -
         connection.run(["sh", "-c", DROP, "sh", folder], stdin=parts, tick=tick, timeout=60)
 
 
-def _found(blob: Blob, words: list[bytes]) -> Found:
-    if words[:1] == [b"there"]:
-        return Found(True, frozenset(range(blob.units)))
-    return Found(False, frozenset(int(w) for w in words[1:] if w.isdigit() and int(w) < blob.units))
-
-
-def _in_order(
-    wanted: list[Blob],
-    found: list[Found],
-    work: _Work,
-    threads: list[threading.Thread],
-    tick: Tick,
-    progress: Progress,
-) -> Iterator[bytes]:
-    """What the check is told: each file, and its units as far as they have come without a gap."""
-    total = sum(b.size for b in wanted)
-    for blob, has in zip(wanted, found, strict=True):
-        place = blob.id if has.there else f"{blob.id}.{blob.unit}.part"
-        yield f"{blob.id} {blob.unit} {place}\n".encode()
-        for n in range(blob.units):
-            while not work.has(blob, n):
-                work.news.wait(0.2)
-                work.news.clear()
-                tick()
-                progress(work.came, total)
-                work.raise_failed(any(t.is_alive() for t in threads))
-            blocks = blob.unit // BLOCK
-            yield f"{n * blocks} {-(-blob.length(n) // BLOCK)}\n".encode()
-        yield b"- -\ntold\n"
-    progress(work.came, total)
-
-
 class _Work:
     """What is to be sent, shared by the channels."""
 
-    def __init__(self, wanted: list[Blob], far: bool) -> None:
+    def __init__(self, rtt_s: float) -> None:
+        self._rtt_s = rtt_s
+        self._began = 0.0
+        self._told = 0  # bytes that receipts came for
+        self._under_way = 0  # bytes that none came for yet
         self.given_up = threading.Event()
-        self.news = threading.Event()
         self.failed: list[HostError] = []
         self.waiting: deque[tuple[Blob, int]] = deque()
         self.came = 0
-        self._far = far
+        self._far = rtt_s > NEAR_S
         self._begun = threading.Event()
         self._lock = threading.Lock()
-        self._blobs = {b.id: b for b in wanted}
+        self._blobs: dict[str, Blob] = {}
         self._came: set[tuple[str, int]] = set()
         self._gz: dict[str, bool] = {}
 
-    def begin(self, found: list[Found]) -> None:
+    @property
+    def begun(self) -> bool:
+        return self._begun.is_set()
+
+    def begin(self, wanted: list[Blob], found: Mapping[str, Found]) -> None:
         """What is there of each is known: the rest may go."""
-        wanted = list(self._blobs.values())
-        self._came = {(b.id, n) for b, f in zip(wanted, found, strict=True) for n in f.units}
+        self._blobs = {b.id: b for b in wanted}
+        self._came = {(b.id, n) for b in wanted for n in found[b.id].units}
         self.came = sum(self._blobs[id].length(n) for id, n in self._came)
         self.waiting += [(b, n) for b in wanted for n in range(b.units) if (b.id, n) not in self._came]
         lacking = {b.id for b, _ in self.waiting}
         self._gz = {b.id: self._far and b.id in lacking and _squeezes(b) for b in wanted}
+        self._began = time.monotonic()
         self._begun.set()
 
     def tick(self) -> None:
@@ -256,6 +262,7 @@ class _Work:
             if not self.waiting:
                 return None
             blob, n = self.waiting.popleft()
+            self._under_way += blob.length(n)
         data, form = _range(blob, n), "raw"
         if self._gz[blob.id]:
             data, form = squeezed(data), "gz"
@@ -270,10 +277,13 @@ class _Work:
             if (id, int(n)) not in self._came:
                 self._came.add((id, int(n)))
                 self.came += self._blobs[id].length(int(n))
-        self.news.set()
+                self._told += self._blobs[id].length(int(n))
+                self._under_way -= self._blobs[id].length(int(n))
 
-    def has(self, blob: Blob, n: int) -> bool:
-        return (blob.id, n) in self._came
+    def may_go(self) -> bool:
+        """A cut loses what is under way: that is kept to what the line holds, once its pace is known."""
+        pace = self._told / max(0.001, time.monotonic() - self._began)
+        return self._told < PACED or self._under_way < 2 * pace * (self._rtt_s + SWIFT_S)
 
     def raise_failed(self, going_on: bool) -> None:
         if self.failed:
@@ -297,8 +307,6 @@ def _take(connection: Connection, folder: str, work: _Work) -> None:
         work.failed.append(e)
     except OSError as e:
         work.failed.append(Corrupt(f"a file went away while it was sent: {e}"))
-    finally:
-        work.news.set()
 
 
 def _feed(talk: Talk, work: _Work) -> None:
@@ -309,6 +317,9 @@ def _feed(talk: Talk, work: _Work) -> None:
             owed += 1
             for said in talk.lines_now():
                 work.ack(said)
+                owed -= 1
+            while owed and not work.may_go():
+                work.ack(talk.line())
                 owed -= 1
         while owed:
             work.ack(talk.line())

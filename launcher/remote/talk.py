@@ -45,6 +45,9 @@ class Talk:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
         with suppress(EOFError, OSError):  # it broke: that was told where it mattered
             self._channel.close()
 

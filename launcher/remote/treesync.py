@@ -17,8 +17,8 @@ import stat
 import threading
 import zlib
 from collections import Counter
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -131,15 +131,32 @@ def send(
     """Make the tree's files lie below `to`. Both are absolute paths on the host; `base` is where it keeps
     what it was sent."""
     whole = _whole(tree)
-    with _far_side(connection, base, to, whole, tick, begun) as talk:
+    with (
+        _carrying(connection, base, whole) as large,
+        _far_side(connection, base, to, whole, tick, begun) as talk,
+    ):
         try:
             answer = _answer(talk)
             if answer[0] != "done":
-                _bring(talk, connection, base, whole, _offer(talk, answer), tick, progress)
+                _bring(talk, connection, large, whole, _offer(talk, answer), tick, progress)
             talk.part()
         except Ended as e:
             raise _sorted(talk, e) from e
     progress(tree.size, tree.size)
+
+
+def _carrying(
+    connection: Connection, base: str, whole: Whole
+) -> AbstractContextManager[blobs.Carrying | None]:
+    """For what is large in the tree; which of it the host lacks is not known yet."""
+    large = [n for n, size in whole.sizes.items() if size >= blobs.LEAST]
+    if not large:
+        return nullcontext()
+    return blobs.Carrying(connection, base, _blobs(whole, large), copies=not whole.tree.data)
+
+
+def _blobs(whole: Whole, names: Iterable[bytes]) -> list[blobs.Blob]:
+    return [blobs.Blob(whole.files[n], whole.sizes[n]) for n in sorted(names)]
 
 
 def _shut(channel: Channel) -> None:
@@ -164,7 +181,7 @@ def _command(*words: str) -> bytes:
 def _bring(
     talk: Talk,
     connection: Connection,
-    base: str,
+    carrying: blobs.Carrying | None,
     whole: Whole,
     offer: Offer,
     tick: Tick,
@@ -174,10 +191,9 @@ def _bring(
     lacks = delta(offer.old, whole.records)
     missing = lacks.send - arrived(offer.have, whole.sizes)
     large = frozenset(n for n in missing if whole.sizes.get(n, 0) >= blobs.LEAST)
-    if large:
-        items = [blobs.Blob(whole.files[n], whole.sizes[n]) for n in sorted(large)]
+    if large and carrying is not None:
         at_rest = whole.tree.size - sum(whole.sizes.get(n, 0) for n in missing)
-        blobs.send(connection, base, items, tick, lambda done, _: progress(at_rest + done, whole.tree.size))
+        carrying.send(_blobs(whole, large), tick, lambda done, _: progress(at_rest + done, whole.tree.size))
     _deliver(talk, connection, whole, offer, missing, lacks.drop, large, progress)
 
 

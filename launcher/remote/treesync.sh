@@ -67,7 +67,10 @@ blobs() { # into $1, those named in $2: how and what ("link:mode-digest"), and p
   (cd "$1" && xargs -0 -n 2 sh -c '
     case $2 in */*) mkdir -p "${2%/*}" || exit 255 ;; esac
     rm -rf "./$2"
-    case ${0%%:*}${1%%:*} in link) ln "${0#*:}/${1#*:}" "./$2" 2>/dev/null && exit ;; esac
+    case ${0%%:*} in
+      copy) mv "${0#*:}/${1#*:}.spare" "./$2" 2>/dev/null && exit ;;
+      *) case ${1%%:*} in link) ln "${0#*:}/${1#*:}" "./$2" 2>/dev/null && exit ;; esac ;;
+    esac
     cp -p "${0#*:}/${1#*:}" "./$2" || exit 255' "$3:$base/blobs" <"$2")
 }
 
@@ -260,21 +263,20 @@ why=$(receive 2>&1) && [ -f "$s/list.gz" ] || {
   die "it did not arrive whole: $(printf '%.300s' "$why" | tr '\n' ' ')"
 }
 
+if [ -n "$old" ] && [ "$kind" = trees ]; then
+  { wait "$copying" && drop "$part/tree" "$k/$s/del" && own "$s/tree/." "$part/tree/"; } ||
+    full "the run's copy could not be made"
+fi
 if [ -s "$s/blobs" ]; then
   blobs "$s/tree" "$k/$s/blobs" "" || full "a big file could not be put in its place"
+  if [ "$kind" = trees ]; then
+    blobs "$part/tree" "$k/$s/blobs" copy || full "the run's copy could not be made"
+  fi
 fi
 if [ -n "$old" ]; then
   wait $twinning || full "the former tree could not be taken over"
   { drop "$s/new" "$k/$s/del" && merge "$s/tree" "$s/new"; } || full "the new files could not be put in"
-  if [ "$kind" = trees ]; then
-    { wait "$copying" && drop "$part/tree" "$k/$s/del" && own "$s/tree/." "$part/tree/"; } ||
-      full "the run's copy could not be made"
-  fi
   { mv "$s/tree" "x.sent.$$" && mv "$s/new" "$s/tree"; } || full "the new tree could not be put in its place"
-elif [ "$kind" = trees ]; then
-  if [ -s "$s/blobs" ]; then
-    blobs "$part/tree" "$k/$s/blobs" copy || full "the run's copy could not be made"
-  fi
 fi
 printf '%s %s\n' "$way" "$(digest "$s/tree")" >"$s/stamp" || full "No space left on device"
 rm -rf "$s/del" "$s/blobs" "$s/have" "$s/twice"

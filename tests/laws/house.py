@@ -224,5 +224,6 @@ EXCEPTIONS: dict[str, dict[str, str]] = {
         "launcher.remote.courier": "is a program of its own inside the container",
         "launcher.remote.attendant": "is a program of its own on the run's machine",
         "launcher.remote.relay": "is a program of its own inside the container",
+        "launcher.remote.verdicts": "is a program of its own on the host",
     },
 }
