@@ -101,7 +101,10 @@ class RunpodProvider:
 
     def create(self, order: Order) -> Resource:
         """Looks first: a token that is on a pod already makes no second one."""
-        known = self._labelled(order.token)
+        try:
+            known = self._labelled(order.token)
+        except Unreachable as why:  # only a question so far
+            raise Unreachable(why.reason, surely_no_effect=True) from None
         if known is not None:
             return known
         root = keys.root(self._environ)

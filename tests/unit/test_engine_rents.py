@@ -107,6 +107,18 @@ def test_a_price_above_what_was_agreed_to_ends_the_machine(emulation: Emulation,
     assert runstate.exit_status(state, State.FAILED) is Exit.PROVIDER
 
 
+def test_a_service_that_is_down_for_a_moment_is_asked_again_and_no_second_pod_is_made(
+    emulation: Emulation, tmp_path: Path
+) -> None:
+    emulation.cloud.faults.add("list", no(503, "down"), 2)
+    emulation.cloud.conditions.ports = "never"
+    w = world(emulation, tmp_path, Wish(limits=replace(SHORT, max_attempts=1)))
+    [attempt] = drive(w).attempts
+    asked, created = facts(w, "create-asked", "created")
+    assert attempt.instance is not None and len(emulation.cloud.pods) == 1
+    assert (created.at - asked.at).total_seconds() < 20
+
+
 # --- a machine that never becomes of use ------------------------------------------------------------
 
 
