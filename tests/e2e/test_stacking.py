@@ -273,6 +273,29 @@ def test_the_device_is_decided_by_a_real_fit_and_remembered_for_this_boot(
     assert (tmp_path / "asked").read_text() == before
 
 
+@pytest.mark.need("network", "namespaces")
+@pytest.mark.slow
+def test_it_trains_where_the_system_has_no_openmp(python: str, tmp_path: Path) -> None:
+    """As in slim images: LightGBM wants a library that no wheel brings under that name."""
+    found = subprocess.run(
+        ["ldconfig", "-p"], capture_output=True, text=True, env={"PATH": "/sbin:/usr/sbin"}
+    )
+    hidden = [line.split()[-1] for line in found.stdout.splitlines() if "libgomp.so.1" in line]
+    hide = " && ".join(f"mount --bind /dev/null {path}" for path in hidden) or "true"
+    wanted = [python, "-m", "trainers.stacking", *TINY, "--task", "up", "--output", str(tmp_path / "out")]
+    asked = ["unshare", "-rm", "sh", "-c", f'{hide} && exec "$@"', "sh", *wanted]
+    quiet = {name: value for name, value in os.environ.items() if not name.startswith(NOT_PASSED)}
+    ran = subprocess.run(
+        asked, cwd=ROOT, env=quiet | {"XDG_CACHE_HOME": str(tmp_path / "cache")}, capture_output=True,
+        text=True, timeout=110,
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert ran.stdout.count("stacking: boosters") == 1
+    assert (tmp_path / "out" / "result.json").is_file()
+    brought = (tmp_path / "cache" / "trainers-stacking" / "lib" / "libgomp.so.1").readlink()
+    assert brought.name.startswith("libgomp-")
+
+
 @pytest.mark.need("network")
 @pytest.mark.slow
 def test_a_run_of_the_launcher_makes_a_version_of_it(

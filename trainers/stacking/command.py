@@ -12,7 +12,7 @@ from pathlib import Path
 from trainers.kit.arguments import Arguments, number, whole
 from trainers.kit.device import DeviceRefused
 from trainers.kit.session import Leave, Log, Place
-from trainers.stacking import devices
+from trainers.stacking import devices, openmp
 from trainers.stacking.settings import SPLITS, TASKS, Settings
 
 USAGE = 2
@@ -68,6 +68,7 @@ def run(argv: Sequence[str]) -> int:
     log = Log()
     leave = Leave()
     flags = arguments().read(argv)
+    openmp.ensure(argv)
     try:
         settings = _settings(flags)
         place = Place.find(os.environ, output=flags.output, checkpoint=flags.checkpoint, seed=flags.seed)

@@ -15,6 +15,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -69,22 +70,39 @@ class Table:
         return seen.hexdigest()
 
 
+KINDS: Mapping[str, type] = {"targets": dict, "features": list, "time": str, "group": str}
+
+
 def read_schema(path: Path) -> Schema:
     try:
         said = json.loads(path.read_text())
-        unknown = sorted(said.keys() - {"targets", "features", "time", "group"})
-        strange = sorted(said.get("targets", {}).keys() - set(TASKS))
-    except (OSError, ValueError, AttributeError) as wrong:
+    except (OSError, ValueError) as wrong:
         raise Unusable(f"{path}: no schema: {wrong}") from wrong
-    if unknown or strange:
+    misfits = _misfits(said) if isinstance(said, dict) else ["no mapping"]
+    if misfits:
         raise Unusable(
-            f"{path}: unknown {', '.join(unknown or strange)};"
-            f" a schema has targets ({', '.join(TASKS)}), features, time and group"
+            f"{path}: not in a schema: {', '.join(misfits)};"
+            f" it has targets (a column for {', '.join(TASKS)}),"
+            " features (a list of columns, each once), time and group (a column)"
         )
     features = said.get("features")
     return Schema(
         said.get("targets", {}), tuple(features) if features else None, said.get("time"), said.get("group")
     )
+
+
+def _misfits(said: Mapping[str, Any]) -> list[str]:
+    misfits = [
+        f"{key}: {value!r}" for key, value in said.items() if not isinstance(value, KINDS.get(key, ()))
+    ]
+    if misfits:
+        return misfits
+    targets, features = said.get("targets", {}), said.get("features", [])
+    misfits = [f"targets: {task!r}" for task in targets if task not in TASKS]
+    misfits += [f"targets: {column!r}" for column in targets.values() if not isinstance(column, str)]
+    return misfits + [
+        f"features: {name!r}" for name in features if not isinstance(name, str) or features.count(name) > 1
+    ]
 
 
 # reading
@@ -280,15 +298,32 @@ def _target(columns: Any, name: str, task: str, called: str) -> Array:
 
 
 def _time(column: Any, name: str, called: str) -> Array:
+    """Numbers, dates and moments as numbers that rise with time; a moment without a zone is UTC."""
     kind = column.type
     if pa.types.is_temporal(kind):
         whole = pa.int32() if kind.bit_width == 32 else pa.int64()
         column = column.cast(whole).cast(pa.int64())
-    values = _numbers(column, name, called)
-    lost = int((~np.isfinite(values)).sum())
-    if lost:
-        raise Unusable(f"{name}: time column '{called}' has no value in {lost} of {len(values)} rows")
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        values = np.array([_moment(text) for text in column.to_pylist()])
+    else:
+        values = _numbers(column, name, called)
+    lost = np.flatnonzero(~np.isfinite(values))
+    if len(lost):
+        shown = column[int(lost[0])].as_py()
+        raise Unusable(
+            f"{name}: time column '{called}' has no time in {len(lost)} of {len(values)} rows"
+            f" (the first is row {lost[0] + 1}: {shown!r})"
+        )
     return values
+
+
+def _moment(text: str | None) -> float:
+    try:
+        moment = datetime.fromisoformat((text or "").strip())
+    except ValueError:
+        number = _number(text)
+        return float("nan") if number is None else number
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
 def _group(column: Any, name: str, called: str) -> Array:

@@ -37,6 +37,13 @@ def check_a_csv_of_many_kinds_becomes_numbers(folder: Path) -> None:
     assert np.array_equal(held.rows[:, 1], [1, 0, 1])
     assert np.isnan(held.rows[:, 0]).tolist() == [False, True, True]
     assert np.argsort(of(held.time)).tolist() == [1, 2, 0]
+    lines = ["a,when,classifier", "1,2024-01-03T00:00:00Z,0", "2,2024-01-02 10:30,1", "3,2023-05-01,0"]
+    (folder / "moments.csv").write_text("\n".join(lines))
+    held = read(folder / "moments.csv", Schema(time="when"), ("classifier",))
+    assert np.diff(of(held.time)).tolist() == [-13.5 * 3600, -246 * 86400 - 10.5 * 3600]
+    (folder / "moments.csv").write_text("\n".join([*lines, "4,yesterday,1"]))
+    said = refused(folder / "moments.csv", Schema(time="when"))
+    assert said.endswith("'when' has no time in 1 of 4 rows (the first is row 4: 'yesterday')")
 
 
 def check_what_is_wrong_is_said_with_file_column_and_rows(folder: Path) -> None:
@@ -94,9 +101,12 @@ def check_a_late_surprise_in_a_large_csv_is_found(folder: Path) -> None:
 
 def check_a_schema_that_cannot_be_meant_is_refused(folder: Path) -> None:
     for text, words in (
-        ("[]", "no schema"),
-        ('{"targetz": {}}', "unknown targetz"),
-        ('{"targets": {"left": "a"}}', "left"),
+        ("[]", "no mapping"),
+        ('{"targetz": {}}', "targetz: {}"),
+        ('{"targets": {"left": "a"}}', "targets: 'left'"),
+        ('{"features": ["a", "b", "a"], "time": 3}', "time: 3"),
+        ('{"features": ["a", "b", "a"]}', "features: 'a'"),
+        ("{", "no schema"),
     ):
         (folder / "schema.json").write_text(text)
         assert words in raised(Unusable, lambda: table.read_schema(folder / "schema.json"))
