@@ -59,7 +59,8 @@ class Far:
 
 
 @contextmanager
-def far_host() -> Iterator[Far]:
+def far_host(*, own_home: bool = False) -> Iterator[Far]:
+    """`own_home`: whoever is let in has another one than the user of this machine."""
     sshd = shutil.which("sshd") or shutil.which("sshd", path=SBIN)
     if sshd is None:
         raise SystemExit("this benchmark needs sshd; Debian: apt-get install openssh-server")
@@ -80,6 +81,9 @@ def far_host() -> Iterator[Far]:
             "PasswordAuthentication": "no",
             "Subsystem": "sftp internal-sftp",
         }
+        (folder / "home").mkdir()
+        if own_home:
+            words["SetEnv"] = f"HOME={folder / 'home'}"
         (folder / "config").write_text("".join(f"{key} {value}\n" for key, value in words.items()))
         where = ["-o", "ListenAddress=127.0.0.1", "-p", str(port)]
         process = subprocess.Popen(

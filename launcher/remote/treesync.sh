@@ -112,7 +112,7 @@ spare() {
   rm -rf spare.*
   size=$(du -sk tree | cut -f 1)
   set -- $(df -Pk . | tail -n 1)
-  [ "$size" -lt 4194304 ] && [ $((size * 10)) -lt "$4" ] || return # the disk is not ours
+  [ "$size" -lt 4194304 ] && [ $((size * 8)) -lt "$4" ] || return # the disk is not ours
   $low cp -RPp $(share) tree spare.$$ && [ ! -e spare ] && mv spare.$$ spare
 }
 finish() {

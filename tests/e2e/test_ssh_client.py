@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import stat
 import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from urllib.request import urlopen
 
 import pytest
 
@@ -95,6 +98,35 @@ def test_the_runs_name_is_a_host_for_ssh_and_scp_until_the_run_has_ended(run: Se
     ends(run, box)
     until(lambda: not Path(shown["file"]).exists(), "the file is still there")
     assert client(mine, "ssh", "-o", "BatchMode=yes", "fox", "true").returncode == 255
+
+
+def test_an_editor_shares_one_connection_copies_by_sftp_and_reaches_its_server(
+    run: Serving, box: Box
+) -> None:
+    """What VS Code and its like ask of an alias."""
+    mine = included(run)
+    with TemporaryDirectory() as short:  # a socket's name has little room
+        shared = ("-o", f"ControlPath={short}/c")
+        try:
+            made = client(mine, "ssh", "-M", "-f", "-N", *shared, "-o", "ExitOnForwardFailure=yes", "fox")
+            assert made.returncode == 0, made.stderr
+            for n in range(3):
+                assert client(mine, "ssh", *shared, "fox", f"echo {n}; exit {n}").returncode == n
+            with socket.create_server(("127.0.0.1", 0)) as free:
+                port = free.getsockname()[1]
+            led = client(mine, "ssh", *shared, "-O", "forward", "-L", f"{port}:127.0.0.1:{run.port}", "fox")
+            assert led.returncode == 0, led.stderr
+            with urlopen(f"http://127.0.0.1:{port}/", timeout=30) as page:
+                assert page.read().decode() == "page of fox"
+            (Path(short) / "server").write_text("by sftp")
+            (Path(short) / "batch").write_text(
+                f"put {short}/server /tmp/by-sftp\nget /tmp/by-sftp {short}/back\n"
+            )
+            copied = client(mine, "sftp", *shared, "-b", f"{short}/batch", "fox")
+            assert copied.returncode == 0, copied.stderr
+            assert (Path(short) / "back").read_text() == box.sh("cat /tmp/by-sftp") == "by sftp"
+        finally:
+            client(mine, "ssh", *shared, "-O", "exit", "fox")
 
 
 def test_where_the_engine_was_killed_a_later_command_tidies_up(run: Serving, box: Box) -> None:
