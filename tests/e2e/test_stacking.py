@@ -24,6 +24,7 @@ ROOT = Path(__file__).resolve().parents[2]
 TRAINER = ROOT / "trainers" / "stacking"
 EXPECTED: dict[str, Any] = json.loads((TRAINER / "expected.json").read_text())
 TASKS = ("classifier", "up", "down", "high")
+pytestmark = pytest.mark.timeout(300)  # the first one that asks for the environment waits until it is made
 # What would change a training, and what would make every start of it compile the learners anew.
 NOT_PASSED = ("LAUNCHER_", "DEVICE", "USE_GPU", "RETRAINING_", "PYTHONDONTWRITEBYTECODE")
 
@@ -154,7 +155,6 @@ def test_inside(name: str, inside: dict[str, str | None]) -> None:
 
 @pytest.mark.need("network", "opencl")
 @pytest.mark.slow
-@pytest.mark.timeout(300)
 def test_lightgbm_trains_by_opencl_on_a_cpu_and_that_is_no_gpu(python: str, tmp_path: Path) -> None:
     """Where nobody has done it before, LightGBM's programs for it are made first: 20 s of a processor."""
     (wrong,) = judged_inside(python, tmp_path, "opencl", patience=290).values()
