@@ -113,6 +113,8 @@ def read(source: Any, schema: Schema, tasks: Sequence[str]) -> Table:
     if isinstance(source, str | Path):
         path = Path(source)
         return from_columns(_read_file(path, schema), path.name, schema, tasks)
+    if not hasattr(source, "keys") and not hasattr(source, "columns"):
+        raise Unusable(f"the table: a {type(source).__name__} is no path and has no columns by name")
     return from_columns(_in_memory(source), "the table", schema, tasks)
 
 

@@ -87,6 +87,8 @@ def check_what_is_wrong_is_said_with_file_column_and_rows(folder: Path) -> None:
     assert "no table in CSV or Parquet" in refused(folder / "none.csv", plain)
     gap = refused(csv("a,g,classifier\n1,x,0\n2,,1\n"), Schema(group="g"))
     assert "group column 'g' has no value in 1 of 2 rows" in gap
+    for odd in (None, [1, 2], np.zeros((3, 2))):
+        assert refused(odd, plain).endswith("is no path and has no columns by name")
     both = refused(csv("a,classifier\n1,0\n2,1\n"), Schema(features=("a", "classifier")))
     assert "'classifier' is declared as a feature and as something else" in both
 
