@@ -29,6 +29,8 @@ def start(w: World) -> None:
     a = w.attempt()
     line = link(w, a)
     try:
+        if a.start_asked:  # by an engine that died: an order that nobody hears now, another boot would obey
+            line.drain()
         python = _prepared(w, a, line)
         if w.attempt().over is not None:
             return

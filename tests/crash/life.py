@@ -17,7 +17,7 @@ import venv
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -89,9 +89,8 @@ BOOT_LIMIT_S = 15
 def rented(cloud: Emulation) -> Target:
     """A pod, by whose guard nobody has to wait long."""
     words = ("--on", "runpod", "--gpu", "RTX 4090", "--image", "any/image:1", "--yes", "--max-cost", "1")
-    limits = ("--max-time", "1m", "--hold", "2s")
     env = {**cloud.environ(), "LAUNCHER_LISTING_LAG": "0s", "LAUNCHER_BOOT_LIMIT": f"{BOOT_LIMIT_S}s"}
-    return Target("runpod", (*words, *limits), tuple(env.items()), cloud=cloud)
+    return Target("runpod", (*words, "--max-time", "1m"), tuple(env.items()), cloud=cloud)
 
 
 @dataclass(frozen=True)
@@ -103,6 +102,11 @@ class Left:
     manifest: tuple[tuple[str, int, str], ...]
     log: str
     checkpoints: dict[str, str]
+
+    def beside(self, other: Left | None) -> str:
+        """What is not the same."""
+        names = [field.name for field in fields(self)]
+        return ", ".join(name for name in names if getattr(self, name) != getattr(other, name, None))
 
 
 @dataclass
@@ -184,6 +188,8 @@ class Life:
         os.kill(owner.pid, signal.SIGKILL)
 
     def facts(self, kind: str) -> list[dict[str, Any]]:
+        if not self.folder.journal.exists():  # killed before its first word
+            return []
         lines = self.folder.journal.read_bytes().splitlines()
         return [fact for fact in (json.loads(line[9:]) for line in lines) if fact["kind"] == kind]
 
@@ -267,7 +273,7 @@ class Life:
         names = [n for n in os.listdir(versions.root) if not n.startswith(".") and n != "latest.json"]
         latest = json.loads(versions.latest.read_bytes())
         tell: dict[str, Callable[[], bool]] = {
-            "other results than the undisturbed run": lambda: undisturbed in (None, left),
+            f"other {left.beside(undisturbed)} than the undisturbed run": lambda: undisturbed in (None, left),
             "results that do not match the manifest": lambda: not artifacts.verify(versions.root / names[0]),
             f"not one version: {names}": lambda: names == [self.answer["version"]],
             f"latest.json: {latest}": lambda: [latest["version"], latest["run"]] == [names[0], self.run],

@@ -95,6 +95,7 @@ class Sweep:
     def _abandoned(self, number: int) -> tuple[int, list[str]]:
         boundary = self.boundaries[number]
         with self._life(f"a{number}") as life:
+            life.options = ("--hold", "2s")
             try:
                 over = life.begin(boundary)
                 faults = [] if over else left_alone.faults(life, self._undisturbed)
