@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
-import importlib.metadata
 import json
 import os
 import re
@@ -107,8 +106,7 @@ def look(environ: Mapping[str, str]) -> Seen:
     """Cached for this boot; whatever could change the answer is part of the question."""
     names, why = _listed()
     asked = [
-        sys.executable, *(environ.get(name, "") for name in MATTERS), list(names), why, _has_icd(),
-        *(importlib.metadata.version(one) for one in ("lightgbm",)), _boot(),
+        sys.executable, *(environ.get(name, "") for name in MATTERS), list(names), why, _has_icd(), _boot(),
     ]  # fmt: skip
     key = hashlib.sha256(json.dumps(asked).encode()).hexdigest()
     path = (

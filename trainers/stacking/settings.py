@@ -28,9 +28,6 @@ class Settings:
     seed: int = 7
 
 
-MAY_CHANGE: tuple[str, ...] = ()  # on resume: every setting bends what was already trained
-
-
 def is_class(task: str) -> bool:
     return task == "classifier"
 
