@@ -16,6 +16,7 @@ import lightgbm as lgb
 import numpy as np
 import xgboost as xgb
 
+from trainers.stacking.rows import answers
 from trainers.stacking.settings import Settings, is_class
 from trainers.stacking.table import Array
 
@@ -63,8 +64,11 @@ class LgbBins:
             self.params["force_row_wise"] = True  # measuring which is quicker would make runs differ
         nothing = np.zeros(len(rows))
         self.all = lgb.Dataset(
-            rows, nothing, feature_name=plain(features), params=self.params, free_raw_data=True
+            self.source(rows), nothing, feature_name=plain(features), params=self.params, free_raw_data=True
         ).construct()
+
+    def source(self, rows: Array) -> Any:
+        return rows
 
     def cut(self, which: Array, target: Array, weight: Array | None) -> Any:
         part = self.all.subset(which.tolist(), params=self.params).construct()
@@ -94,17 +98,21 @@ def plain(features: tuple[str, ...]) -> list[str]:
     return names
 
 
+def xgb_params(task: str, settings: Settings, device: str, threads: int) -> dict[str, Any]:
+    return {
+        "objective": "binary:logistic" if is_class(task) else "reg:squarederror",
+        "eval_metric": "logloss" if is_class(task) else "rmse",
+        "eta": settings.learning_rate, "max_depth": settings.depth, "max_bin": MAX_BIN,
+        "tree_method": "hist", "device": device, "nthread": threads, "seed": settings.seed,
+    }  # fmt: skip
+
+
 def fit_xgb(
     bins: XgbBins, task: str, target: Array, fit: Array, held: Array, settings: Settings,
     tick: Callable[[], None], weight: Array | None = None, rounds: int | None = None,
 ) -> Grown:  # fmt: skip
     """`target` and `weight` go with the positions of `fit` and `held` in all rows. `rounds` fixes them."""
-    params: dict[str, Any] = {
-        "objective": "binary:logistic" if is_class(task) else "reg:squarederror",
-        "eval_metric": "logloss" if is_class(task) else "rmse",
-        "eta": settings.learning_rate, "max_depth": settings.depth, "max_bin": MAX_BIN,
-        "tree_method": "hist", "device": bins.device, "nthread": bins.threads, "seed": settings.seed,
-    }  # fmt: skip
+    params = xgb_params(task, settings, bins.device, bins.threads)
     stops = settings.early_stop > 0 and rounds is None and len(held) > 0
     weights = None if weight is None else weight[fit]
     train = bins.cut(fit, target[fit], weights, bins.all)
@@ -115,16 +123,20 @@ def fit_xgb(
             params, train, rounds or settings.rounds, evals=watched, verbose_eval=False,
             early_stopping_rounds=settings.early_stop if stops else None, callbacks=[_Tick(tick)],
         )  # fmt: skip
+    return xgb_grown(booster, stops, bins.rows, held, bins.names, bins.threads)
+
+
+def xgb_grown(booster: Any, stopped: bool, rows: Array, held: Array, names: list[str], threads: int) -> Grown:
     device = json.loads(booster.save_config())["learner"]["generic_param"]["device"]
-    if stops:
+    if stopped:
         booster = booster[: booster.best_iteration + 1]
     gains = booster.get_score(importance_type="total_gain")
     return Grown(
         model=bytes(booster.save_raw("ubj")),
-        held=xgb_scores(booster, bins.rows[held], bins.threads),
+        held=answers(lambda some: xgb_scores(booster, some, threads), rows, held),
         rounds=booster.num_boosted_rounds(),
         device=device,
-        importance=np.array([float(gains.get(name, 0.0)) for name in bins.names]),
+        importance=np.array([float(gains.get(name, 0.0)) for name in names]),
     )
 
 
@@ -163,13 +175,19 @@ def fit_lgb(
         keep_training_booster=True,
     )  # fmt: skip
     best = booster.best_iteration if stops else booster.current_iteration()
-    text = booster.model_to_string(num_iteration=best)
+    kind = bins.params["device_type"]
+    return lgb_grown(booster, best, bins.rows, held, {"gpu": "opencl"}.get(kind, kind), bins.threads)
+
+
+def lgb_grown(booster: Any, rounds: int, rows: Array, held: Array, device: str, threads: int) -> Grown:
+    text = booster.model_to_string(num_iteration=rounds).encode()
+    kept = lgb_load(text)
     return Grown(
-        model=text.encode(),
-        held=lgb_scores(lgb_load(text.encode()), bins.rows[held], bins.threads),
-        rounds=best,
-        device={"gpu": "opencl"}.get(bins.params["device_type"], bins.params["device_type"]),
-        importance=booster.feature_importance("gain", iteration=best).astype(np.float64),
+        model=text,
+        held=answers(lambda some: lgb_scores(kept, some, threads), rows, held),
+        rounds=rounds,
+        device=device,
+        importance=booster.feature_importance("gain", iteration=rounds).astype(np.float64),
     )
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import sys
 import time
-from argparse import Namespace
+from argparse import BooleanOptionalAction, Namespace
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from trainers.kit.arguments import Arguments, number, whole
@@ -49,6 +50,25 @@ def arguments() -> Arguments:
     )
     add("--trees", type=whole(20, 10_000), default=own.trees, help="of the forest")
     add("--class-weight", choices=("none", "balanced"), default=own.class_weight, help="for a rare class")
+    add(
+        "--workers",
+        type=whole(0, 1000),
+        default=own.workers,
+        help="processes that grow the boosters together",
+    )
+    add("--scheduler", help="address of a dask scheduler whose workers do that (default: processes here)")
+    add(
+        "--external-memory",
+        action=BooleanOptionalAction,
+        default=False,
+        help="leave a table that is too large for memory in files",
+    )
+    add(
+        "--forest-rows",
+        type=whole(1000, 100_000_000),
+        default=own.forest_rows,
+        help="rows the forest learns from with --external-memory",
+    )
     add("--target", help="the target's column, with one task (default: called as the task)")
     add("--time", help="column with the order of rows")
     add("--group", help="column with what must stay in one fold")
@@ -78,12 +98,18 @@ def run(argv: Sequence[str]) -> int:
     except DeviceRefused as refused:
         return _refused(refused, NO_DEVICE)
     devices.give_icd()
-    from trainers.stacking import inputs, results, table, train
+    from trainers.stacking import inputs, pieces, results, spread, table, train
 
     try:
-        order = inputs.order(flags, settings, place)
-        course = train.Course(order, place, places, log, lambda: leave.asked)
-        return train.run(course, began)
+        with (
+            pieces.scratch(settings.external_memory) as scratch,
+            spread.connected(settings.workers, flags.scheduler) as client,
+        ):
+            order = replace(inputs.order(flags, settings, place), scratch=scratch)
+            course = train.Course(order, place, places, log, lambda: leave.asked, client)
+            return train.run(course, began)
+    except spread.NoWorkers as nobody:
+        return _refused(nobody, USAGE)
     except table.Unusable as wrong:
         return _refused(wrong, USAGE)
     except DeviceRefused as refused:
@@ -101,6 +127,10 @@ def _settings(flags: Namespace) -> Settings:
     """Raises ValueError with words for the user."""
     if flags.target and flags.task == "all":
         raise ValueError("--target names one column: say with --task which task it is of, or use a --schema")
+    if flags.workers and flags.external_memory:
+        raise ValueError("--workers keep the table in memory, --external-memory does not: choose one of them")
+    if flags.scheduler and not flags.workers:
+        raise ValueError("--scheduler needs --workers: how many of its workers to wait for")
     for name in ("data", "schema", "holdout_data"):
         given = getattr(flags, name)
         if given and not Path(given).is_file():
@@ -117,4 +147,7 @@ def _settings(flags: Namespace) -> Settings:
         early_stop=flags.early_stop,
         trees=flags.trees,
         class_weight=flags.class_weight,
+        workers=flags.workers,
+        external_memory=flags.external_memory,
+        forest_rows=flags.forest_rows,
     )

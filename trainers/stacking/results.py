@@ -16,6 +16,7 @@ from trainers.kit.device import Device
 from trainers.kit.metrics import Metrics
 from trainers.stacking import plots, scores, stack, versions
 from trainers.stacking.devices import Places
+from trainers.stacking.rows import answers
 from trainers.stacking.settings import LEARNERS, is_class
 from trainers.stacking.table import Array, Table
 from trainers.stacking.units import ALL, Done, Unit, Work, parts
@@ -93,7 +94,7 @@ def _task(made: Made, task: str) -> tuple[dict[str, float], dict[str, Any]]:
     model = versions.of_units(
         task, made.kept.chosen[task], work.features, work.settings, made.done, fitted
     )  # fmt: skip
-    base = model.base_scores(made.judging.rows, LEARNERS)
+    base = _base(model, made.judging)
     by_name = {"stack": fitted.scores(base), **base}
     came = made.judging.targets[task]
     figures = {name: scores.quality(task, came, one) for name, one in by_name.items()}
@@ -113,6 +114,15 @@ def _task(made: Made, task: str) -> tuple[dict[str, float], dict[str, Any]]:
         f"{task}: {main} {figures['stack'][main]:.4f} on {len(came)} rows held out (best single {best:.4f})"
     )
     return figures["stack"], _per_learner(made, task, target, unseen, figures, fitted)
+
+
+def _base(model: versions.Model, judging: Table) -> dict[str, Array]:
+    def columns(rows: Array) -> Array:
+        said = model.base_scores(rows, LEARNERS)
+        return np.column_stack([said[learner] for learner in LEARNERS])
+
+    given = answers(columns, judging.rows, np.arange(len(judging.rows)))
+    return dict(zip(LEARNERS, given.T, strict=True))
 
 
 def _learned(made: Made, task: str, learner: str, target: Array, given: Array) -> bool:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from trainers.stacking.folds import Folds
+from trainers.stacking.rows import answers
 from trainers.stacking.table import Array
 
 ALPHA = 1.0
@@ -70,7 +71,7 @@ def fit(rows: Array, target: Array, folds: Folds, weight: Array | None) -> tuple
         seen = [n for n in sums if (n < fold if folds.kind == "time" else n != fold)]
         model = _solved([sums[n] for n in seen], mean, scale)
         out = folds.held(fold)
-        held[out] = model.scores(rows[out])
+        held[out] = answers(model.scores, rows, out)
     return _solved(list(sums.values()), mean, scale), held
 
 

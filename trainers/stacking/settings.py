@@ -25,6 +25,9 @@ class Settings:
     early_stop: int = 25  # rounds without gain on the fold held out; 0 = all rounds are grown
     trees: int = 100  # of the forest
     class_weight: str = "none"
+    workers: int = 0  # that grow the boosters; 0: this process
+    external_memory: bool = False  # the table stays in a file
+    forest_rows: int = 100_000  # that the forest learns from then
     seed: int = 7
 
 

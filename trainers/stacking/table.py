@@ -24,6 +24,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
+from trainers.stacking.rows import at_once
 from trainers.stacking.settings import TASKS, is_class
 
 Array = Any  # a numpy array; the launcher's own checks run where numpy is not installed
@@ -62,11 +63,13 @@ class Table:
     group: Array | None = None  # whole numbers, one for each group
     chosen: Mapping[str, str] = field(default_factory=dict)  # the target columns' own names
 
-    def digest(self, which: Array | None = None) -> str:
+    def digest(self) -> str:
         """Of what the rows hold, so that the same data in another file are the same."""
         seen = hashlib.sha256(json.dumps([self.features, sorted(self.targets)]).encode())
         for values in (self.rows, *(self.targets[task] for task in sorted(self.targets))):
-            seen.update(np.ascontiguousarray(values if which is None else values[which]))
+            step = at_once(self.rows.shape[1])
+            for begin in range(0, len(values), step):
+                seen.update(np.ascontiguousarray(values[begin : begin + step]))
         return seen.hexdigest()
 
 
@@ -122,21 +125,24 @@ def _in_memory(source: Any) -> Any:
     if isinstance(source, pa.Table):
         return source
     names = [str(name) for name in (source.columns if hasattr(source, "columns") else source)]
-    _no_twins("the table", names)
+    no_twins("the table", names)
     try:
         return pa.table({name: pa.array(source[name], from_pandas=True) for name in names})
     except (pa.ArrowException, ValueError, TypeError, KeyError) as wrong:
         raise Unusable(f"the table: no columns of equal length by name: {wrong}") from wrong
 
 
+def is_parquet(path: Path) -> bool:
+    with open(path, "rb") as file:
+        return file.read(len(MAGIC)) == MAGIC
+
+
 def _read_file(path: Path, schema: Schema) -> Any:
     try:
-        with open(path, "rb") as file:
-            is_parquet = file.read(len(MAGIC)) == MAGIC
-        if is_parquet:
+        if is_parquet(path):
             names = pyarrow.parquet.read_schema(path).names
-            _no_twins(path.name, names)
-            return pyarrow.parquet.read_table(path, columns=_wanted(names, schema))
+            no_twins(path.name, names)
+            return pyarrow.parquet.read_table(path, columns=wanted_of(names, schema))
         return _read_csv(path, schema)
     except (OSError, UnicodeDecodeError, pa.ArrowException) as wrong:
         raise Unusable(f"{path}: no table in CSV or Parquet: {str(wrong).splitlines()[0]}") from wrong
@@ -144,32 +150,39 @@ def _read_file(path: Path, schema: Schema) -> Any:
 
 def _read_csv(path: Path, schema: Schema) -> Any:
     """As numbers at once; only where that fails as text, in which what is wrong can be found."""
-    with open(path, encoding="utf-8-sig", newline="") as file:
-        names = next(csv.reader(file), [])
-    _no_twins(path.name, names)
-    free = {name for name in (schema.time, schema.group) if name}
-    exact = {schema.target(task) for task in TASKS}
-    kinds = {
-        name: pa.float64() if name in exact else pa.float32() for name in names if name not in free
-    }  # fmt: skip
+    names = csv_names(path)
     try:
-        return _parse_csv(path, names, schema, kinds)
+        return pyarrow.csv.read_csv(path, convert_options=csv_numbers(names, schema))
     except pa.ArrowInvalid as wrong:
         if "conversion error" not in str(wrong):
             raise
-    return _parse_csv(path, names, schema, {name: pa.string() for name in kinds})
+    return pyarrow.csv.read_csv(path, convert_options=csv_numbers(names, schema, pa.string(), pa.string()))
 
 
-def _parse_csv(path: Path, names: Sequence[str], schema: Schema, kinds: Mapping[str, Any]) -> Any:
-    wanted = _wanted(names, schema)
-    options = pyarrow.csv.ConvertOptions(
-        column_types={name: kind for name, kind in kinds.items() if wanted is None or name in wanted},
-        include_columns=wanted, strings_can_be_null=True,
+def csv_names(path: Path) -> list[str]:
+    with open(path, encoding="utf-8-sig", newline="") as file:
+        names = next(csv.reader(file), [])
+    no_twins(path.name, names)
+    return names
+
+
+def csv_numbers(names: Sequence[str], schema: Schema, single: Any = None, double: Any = None) -> Any:
+    """Features in single precision, targets in double; a time or group is what it looks like."""
+    single, double = single or pa.float32(), double or pa.float64()
+    wanted = wanted_of(names, schema)
+    free = {name for name in (schema.time, schema.group) if name}
+    exact = {schema.target(task) for task in TASKS}
+    kinds = {
+        name: double if name in exact else single
+        for name in names
+        if name not in free and (wanted is None or name in wanted)
+    }
+    return pyarrow.csv.ConvertOptions(
+        column_types=kinds, include_columns=wanted, strings_can_be_null=True
     )  # fmt: skip
-    return pyarrow.csv.read_csv(path, convert_options=options)
 
 
-def _wanted(names: Iterable[str], schema: Schema) -> list[str] | None:
+def wanted_of(names: Iterable[str], schema: Schema) -> list[str] | None:
     """Columns that nobody declared are not even read."""
     if schema.features is None:
         return None
@@ -177,7 +190,7 @@ def _wanted(names: Iterable[str], schema: Schema) -> list[str] | None:
     return [name for name in names if name in asked]
 
 
-def _no_twins(name: str, names: Sequence[str]) -> None:
+def no_twins(name: str, names: Sequence[str]) -> None:
     twins = [f"'{one}' ({count} times)" for one, count in Counter(names).items() if count > 1]
     if twins:
         raise Unusable(f"{name}: {len(twins)} of {len(names)} columns share a name: {', '.join(twins)}")
@@ -189,6 +202,11 @@ def _no_twins(name: str, names: Sequence[str]) -> None:
 
 
 def from_columns(columns: Any, name: str, schema: Schema, tasks: Sequence[str]) -> Table:
+    features = features_of(columns, name, schema, tasks)
+    return with_rows(columns, rows_of(columns, name, features), name, features, schema, tasks)
+
+
+def features_of(columns: Any, name: str, schema: Schema, tasks: Sequence[str]) -> tuple[str, ...]:
     names = list(columns.column_names)
     if not columns.num_rows:
         raise Unusable(f"{name}: {len(names)} columns and no rows")
@@ -204,13 +222,24 @@ def from_columns(columns: Any, name: str, schema: Schema, tasks: Sequence[str]) 
     leaks = sorted(set(features) & schema.no_feature())
     if leaks:
         raise Unusable(f"{name}: column '{leaks[0]}' is declared as a feature and as something else, too")
+    return tuple(features)
+
+
+def rows_of(columns: Any, name: str, features: Sequence[str]) -> Array:
     rows = np.empty((columns.num_rows, len(features)), dtype=np.float32)
     for at, feature in enumerate(features):
         rows[:, at] = _numbers(columns[feature], name, feature)
     _finite(rows, name, features)
+    return rows
+
+
+def with_rows(
+    columns: Any, rows: Any, name: str, features: tuple[str, ...], schema: Schema, tasks: Sequence[str]
+) -> Table:
+    """`columns` holds what goes beside the rows."""
     return Table(
         name=name,
-        features=tuple(features),
+        features=features,
         rows=rows,
         index=np.arange(columns.num_rows),
         targets={task: _target(columns, name, task, schema.target(task)) for task in tasks},

@@ -28,8 +28,9 @@ from trainers.kit.files import write_json
 from trainers.kit.metrics import Metrics, Point
 from trainers.kit.session import LEFT, Log, Place, write_result
 from trainers.stacking import folds as folding
-from trainers.stacking import results, scores
+from trainers.stacking import pieces, results, scores
 from trainers.stacking.devices import Places
+from trainers.stacking.rows import only
 from trainers.stacking.settings import Settings
 from trainers.stacking.table import Array, Schema, Table, Unusable, read
 from trainers.stacking.units import Done, Unit, Work, listed
@@ -51,6 +52,7 @@ class Order:
     data: Any
     schema: Schema = field(default_factory=Schema)
     holdout: Any = None  # another table that judges; None: a part of the first
+    scratch: Path | None = None  # where tables lie that stay out of memory
 
 
 @dataclass
@@ -62,6 +64,7 @@ class Course:
     places: Places
     log: Log
     asked: Callable[[], bool]  # whether to leave
+    client: Any = None  # of the workers that grow the boosters, where there are some
 
     @property
     def say(self) -> Callable[[str], None]:
@@ -78,22 +81,30 @@ class Course:
 def prepared(order: Order) -> tuple[Table, Table, folding.Folds]:
     """What is learned from, what judges, and the folds. Raises Unusable before anything is written."""
     settings = order.settings
-    table = read(order.data, order.schema, settings.tasks)
+    table = _read(order, order.data, order.schema)
     if order.holdout is None:
         learn, judge = folding.part(table, settings)
         kept, judging = _only(table, learn), _only(table, judge)
     else:
         schema = replace(order.schema, features=table.features, time=None, group=None)
-        kept, judging = table, read(order.holdout, schema, settings.tasks)
+        kept, judging = table, _read(order, order.holdout, schema)
     folds = folding.make(kept, settings)
     folding.judges(judging)
     return kept, judging, folds
 
 
+def _read(order: Order, source: Any, schema: Schema) -> Table:
+    if order.scratch is None:
+        return read(source, schema, order.settings.tasks)
+    if not isinstance(source, str | Path):
+        raise Unusable("--external-memory reads a table from its file: say which one with --data")
+    return pieces.read(Path(source), schema, order.settings.tasks, order.scratch)
+
+
 def _only(table: Table, which: Array) -> Table:
     return replace(
         table,
-        rows=table.rows[which],
+        rows=only(table.rows, which),
         index=table.index[which],
         targets={task: target[which] for task, target in table.targets.items()},
         time=None if table.time is None else table.time[which],
@@ -201,7 +212,16 @@ def run(course: Course, began: float) -> int:
     write_json(course.place.output / "config.json", same | {"features": list(kept.features)})
     resumed_at = len(done)
     metrics = Metrics(course.place.output, past, say=say)
-    work = Work(kept.rows, kept.features, kept.targets, folds, order.settings, course.places, course.tick)
+    work = Work(
+        kept.rows,
+        kept.features,
+        kept.targets,
+        folds,
+        order.settings,
+        course.places,
+        course.tick,
+        client=course.client,
+    )
 
     def keep() -> None:
         seconds = spent + time.monotonic() - began

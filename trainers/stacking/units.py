@@ -10,12 +10,14 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from trainers.stacking import boosters, forest, ridge
+from trainers.stacking import boosters, external, forest, ridge, spread
 from trainers.stacking.devices import Places
 from trainers.stacking.folds import Folds
+from trainers.stacking.rows import DiskRows, answers
 from trainers.stacking.settings import LEARNERS, Settings, cores, is_class
 from trainers.stacking.stack import log_odds
 from trainers.stacking.table import Array
@@ -86,6 +88,8 @@ class Work:
     tick: Callable[[], None]  # called often; may raise to leave
     xgb: boosters.XgbBins | None = None
     lgb: boosters.LgbBins | None = None
+    client: Any = None  # of the workers that grow the boosters, where there are some
+    far: spread.Spread | None = None
 
     def do(self, unit: Unit, done: Mapping[str, Done]) -> Done:
         began = time.monotonic()
@@ -130,14 +134,26 @@ class Work:
             self.lgb = None
         fit, held = self._rows(unit)
         target, weight, threads = self.targets[unit.task], self.weight(unit.task), self.threads("forest")
+        if isinstance(self.rows, DiskRows):
+            fit = self._some(fit)
         everything = len(fit) == len(self.rows)
         grown = forest.fit(
             unit.task, self.rows if everything else self.rows[fit], target[fit], self.settings, threads,
             weight if weight is None else weight[fit], out_of_bag=unit.part == ALL, tick=self.tick,
         )  # fmt: skip
-        said = grown.unseen if unit.part == ALL else grown.forest.scores(self.rows[held], threads)
+        if unit.part == ALL and len(grown.unseen) == len(held):
+            said = grown.unseen
+        else:
+            said = answers(lambda some: grown.forest.scores(some, threads), self.rows, held)
+            said[np.searchsorted(held, fit[: len(grown.unseen)])] = grown.unseen
         scores = forest_scores(unit.task, said, self.settings.trees)
         return grown.forest.dump(), scores, grown.importance, self.settings.trees, "cpu"
+
+    def _some(self, fit: Array) -> Array:
+        """A forest needs its rows in memory: of a table that is not it learns from some, drawn evenly."""
+        draw = np.random.default_rng([self.settings.seed, 3])
+        count = min(len(fit), self.settings.forest_rows)
+        return np.sort(draw.choice(fit, count, replace=False))
 
     def _booster(self, unit: Unit, done: Mapping[str, Done]) -> tuple[bytes, Array, Array, int, str]:
         fit, held = self._rows(unit)
@@ -145,15 +161,19 @@ class Work:
         target, weight = self.targets[unit.task], self.weight(unit.task)
         given = (unit.task, target, fit, held, self.settings, self.tick, weight, rounds)
         threads = self.threads(unit.learner)
-        if unit.learner == "xgboost":
+        if self.client is not None:
+            if self.far is None:
+                self.far = spread.Spread(self.client, self.rows, self.features, threads)
+            grown = self.far.fit(unit.learner, *given)
+        elif unit.learner == "xgboost":
             if self.xgb is None:
                 device = "cuda" if self.places.on_gpu else "cpu"
-                self.xgb = boosters.XgbBins(self.rows, self.features, device, threads)
+                self.xgb = external.xgb_bins(self.rows, self.features, device, threads)
             grown = boosters.fit_xgb(self.xgb, *given)
         else:
             self.xgb = None  # the table's bins are held once, not twice
             if self.lgb is None:
-                self.lgb = boosters.LgbBins(
+                self.lgb = external.lgb_bins(
                     self.rows, self.features, self.places.lightgbm.kind, threads, self.settings.seed
                 )
             grown = boosters.fit_lgb(self.lgb, *given)

@@ -1,0 +1,190 @@
+"""Boosters over several workers by dask.distributed: processes of this machine, or those of a scheduler that
+runs already. Each worker keeps its stretch of the table for all folds and tasks; what a fold learns from is
+cut out where the rows lie.
+
+LightGBM knows no early stopping on several workers: all rounds are grown there, and those after the best
+one are cut off by the same rule.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import lightgbm as lgb
+import numpy as np
+import xgboost as xgb
+
+from trainers.stacking.boosters import (
+    MAX_BIN,
+    Grown,
+    lgb_grown,
+    plain,
+    xgb_grown,
+    xgb_params,
+)
+from trainers.stacking.settings import Settings, cores, is_class
+from trainers.stacking.table import Array
+
+READY_S = 30
+
+
+class NoWorkers(Exception):
+    """There is nothing to spread a training over, with the reason and what to do."""
+
+
+@contextmanager
+def connected(workers: int, scheduler: str | None) -> Iterator[Any]:
+    """A client of processes of this machine, reachable from nowhere else, or of the scheduler that is named;
+    None without workers."""
+    if not workers:
+        yield None
+        return
+    client = _client(workers, scheduler)
+    _quiet(client)
+    try:
+        yield client
+    finally:
+        cluster = client.cluster if scheduler is None else None
+        client.close()
+        if cluster is not None:
+            cluster.close()
+
+
+def _quiet(client: Any) -> None:
+    """The libraries tell of every port they open, on every worker and for every fit."""
+    silent = logging.getLogger("distributed.silent")
+    silent.setLevel(logging.ERROR)
+    lgb.register_logger(silent)
+    for worker in client.scheduler_info(n_workers=-1)[
+        "workers"
+    ]:  # where tasks run, which is a thread of its own
+        client.submit(lgb.register_logger, silent, workers=[worker], pure=False).result()
+    xgb.set_config(verbosity=0)
+
+
+def _client(workers: int, scheduler: str | None) -> Any:
+    try:
+        import dask.dataframe  # noqa: F401 - what xgboost.dask will ask for
+        import distributed
+    except ImportError as absent:
+        raise NoWorkers(
+            f"--workers needs dask.distributed, and this environment has no {absent.name}:"
+            " pip install -r trainers/stacking/requirements-workers.txt"
+        ) from absent
+    logging.getLogger("distributed").setLevel(logging.ERROR)
+    if scheduler is None:
+        cluster = distributed.LocalCluster(
+            n_workers=workers, threads_per_worker=max(1, cores() // workers), host="127.0.0.1",
+            dashboard_address=None, worker_dashboard_address=None, memory_limit=0,
+        )  # fmt: skip
+        return distributed.Client(cluster)
+    try:
+        client = distributed.Client(scheduler, timeout=READY_S)
+        client.wait_for_workers(workers, timeout=READY_S)
+    except (OSError, TimeoutError, ValueError) as wrong:
+        raise NoWorkers(
+            f"--scheduler {scheduler}: no {workers} workers within {READY_S} s: {wrong}"
+        ) from wrong
+    return client
+
+
+class Spread:
+    """The table's rows on the workers, a stretch each."""
+
+    def __init__(self, client: Any, rows: Array, features: tuple[str, ...], threads: int) -> None:
+        self.client, self.rows, self.names, self.threads = client, rows, plain(features), threads
+        self.workers = sorted(client.scheduler_info(n_workers=-1)["workers"])
+        self.edges = np.linspace(0, len(rows), len(self.workers) + 1).astype(int)
+        self.parts = [
+            client.scatter(rows[self.edges[at] : self.edges[at + 1]], workers=[worker], hash=False)
+            for at, worker in enumerate(self.workers)
+        ]
+
+    def fit(self, learner: str, *given: Any) -> Grown:
+        return (fit_xgb if learner == "xgboost" else fit_lgb)(self, *given)
+
+    def cut(self, which: Array, *columns: Array | None) -> list[Any]:
+        """Rows, and what goes with them, as arrays of dask; the rows stay where they are."""
+        import dask.array as da
+        from dask import delayed
+
+        cuts: list[list[Any]] = [[] for _ in range(1 + len(columns))]
+        for at, worker in enumerate(self.workers):
+            begin, end = self.edges[at : at + 2]
+            mine = which[(which >= begin) & (which < end)]
+            if not len(mine):
+                continue
+            taken = self.client.submit(
+                np.take, self.parts[at], mine - begin, axis=0, workers=[worker], pure=False
+            )
+            shape = (len(mine), self.rows.shape[1])
+            cuts[0].append(da.from_delayed(delayed(taken), shape=shape, dtype=np.float32))
+            for values, pieces in zip(columns, cuts[1:], strict=True):
+                if values is not None:
+                    pieces.append(da.from_array(np.ascontiguousarray(values[mine]), chunks=-1))
+        return [da.concatenate(pieces) if pieces else None for pieces in cuts]
+
+
+def fit_xgb(
+    spread: Spread, task: str, target: Array, fit: Array, held: Array, settings: Settings,
+    tick: Callable[[], None], weight: Array | None = None, rounds: int | None = None, device: str = "cpu",
+) -> Grown:  # fmt: skip
+    from xgboost import dask as over_workers
+
+    def bins(which: Array, heavy: Array | None, ref: Any) -> Any:
+        rows, goal, weights = spread.cut(which, target, heavy)
+        return over_workers.DaskQuantileDMatrix(
+            spread.client, rows, goal, weight=weights, feature_names=spread.names, max_bin=MAX_BIN, ref=ref
+        )
+
+    tick()
+    stops = settings.early_stop > 0 and rounds is None and len(held) > 0
+    train = bins(fit, weight, None)
+    params = xgb_params(task, settings, device, 0)
+    del params["nthread"]  # each worker knows its own
+    done = over_workers.train(
+        spread.client, params, train, rounds or settings.rounds, verbose_eval=False,
+        evals=[(bins(held, None, train), "held")] if stops else [],
+        early_stopping_rounds=settings.early_stop if stops else None,
+    )  # fmt: skip
+    return xgb_grown(done["booster"], stops, spread.rows, held, spread.names, spread.threads)
+
+
+def fit_lgb(
+    spread: Spread, task: str, target: Array, fit: Array, held: Array, settings: Settings,
+    tick: Callable[[], None], weight: Array | None = None, rounds: int | None = None,
+) -> Grown:  # fmt: skip
+    from lightgbm import DaskLGBMClassifier, DaskLGBMRegressor
+
+    tick()
+    kind = DaskLGBMClassifier if is_class(task) else DaskLGBMRegressor
+    rows, goal, weights = spread.cut(fit, target, weight)
+    learner = kind(
+        client=spread.client, n_estimators=rounds or settings.rounds, learning_rate=settings.learning_rate,
+        num_leaves=settings.leaves, max_bin=MAX_BIN, random_state=settings.seed, tree_learner="data",
+        deterministic=True, force_row_wise=True, verbosity=-1,
+    ).fit(rows, goal, sample_weight=weights)  # fmt: skip
+    booster = learner.booster_
+    grown = booster.current_iteration()
+    if settings.early_stop > 0 and rounds is None and len(held) > 0:
+        grown = _best(booster, task, spread.rows[held], target[held], settings.early_stop)
+    return lgb_grown(booster, grown, spread.rows, held, "cpu", spread.threads)
+
+
+def _best(booster: Any, task: str, rows: Array, target: Array, patience: int) -> int:
+    """The round after which none of `patience` rounds was better on rows that were not learned from."""
+    scores, best, at = np.zeros(len(rows)), np.inf, 0
+    for done in range(booster.current_iteration()):
+        scores += booster.predict(rows, raw_score=True, start_iteration=done, num_iteration=1, num_threads=1)
+        if is_class(task):
+            loss = float(np.mean(np.logaddexp(0, scores) - target * scores))
+        else:
+            loss = float(np.mean((scores - target) ** 2))
+        if loss < best:
+            best, at = loss, done + 1
+        elif done + 1 - at >= patience:
+            break
+    return at
