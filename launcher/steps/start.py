@@ -218,6 +218,7 @@ def _env(w: World, a: Attempt, access: Access, output: str) -> dict[str, str]:
         "LAUNCHER_CHECKPOINT": f"{root}/checkpoint",
         "LAUNCHER_INPUT": f"{root}/input",
         "LAUNCHER_SEED": str(job.seed),
+        "LAUNCHER_USD_PER_HOUR": str(a.usd_per_hour),
         "PYTHONUNBUFFERED": "1",  # a line is worth seeing when it is printed
     }
     if job.device is not DeviceWish.AUTO:

@@ -5,6 +5,10 @@ import sys
 
 def main() -> int:
     print(f"stacking: boosters, forest and ridge, python {sys.version.split()[0]}", flush=True)
+    if sys.argv[1:2] == ["bench"]:
+        from trainers.stacking import compare
+
+        return compare.run(sys.argv[2:])
     from trainers.stacking.command import run
 
     return run(sys.argv[1:])

@@ -19,6 +19,7 @@ from trainers.stacking.settings import SPLITS, TASKS, Settings
 USAGE = 2
 NO_DEVICE = 1
 NOTHING_LEARNED = 1
+NO_MEMORY = 1
 
 
 def arguments() -> Arguments:
@@ -108,6 +109,8 @@ def run(argv: Sequence[str]) -> int:
             order = replace(inputs.order(flags, settings, place), scratch=scratch)
             course = train.Course(order, place, places, log, lambda: leave.asked, client)
             return train.run(course, began)
+    except MemoryError:
+        return _refused("the memory is used up; --external-memory leaves the table in files", NO_MEMORY)
     except spread.NoWorkers as nobody:
         return _refused(nobody, USAGE)
     except table.Unusable as wrong:
@@ -118,7 +121,7 @@ def run(argv: Sequence[str]) -> int:
         return _refused(nothing, NOTHING_LEARNED)
 
 
-def _refused(why: Exception, status: int) -> int:
+def _refused(why: object, status: int) -> int:
     print(f"error: stacking: {why}", file=sys.stderr)
     return status
 

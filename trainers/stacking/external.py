@@ -5,6 +5,7 @@ round; LightGBM's are in memory, a byte a value, made without the table ever bei
 from __future__ import annotations
 
 import itertools
+import logging
 from typing import Any
 
 import lightgbm as lgb
@@ -15,7 +16,8 @@ from trainers.stacking.boosters import MAX_BIN, LgbBins, XgbBins, plain
 from trainers.stacking.rows import DiskRows, pieces
 from trainers.stacking.table import Array
 
-SAMPLE_BYTES = 32 << 20  # of rows that show where to cut
+SAMPLE_BYTES = 8 << 20  # of rows that show where to cut
+LEAST_SAMPLE = 20_000
 _NUMBERS = itertools.count()
 
 
@@ -80,13 +82,24 @@ class _Sequence(lgb.Sequence):  # type: ignore[misc]  # the library is Any to ou
 
 class LgbOnDisk(LgbBins):
     def source(self, rows: DiskRows) -> Any:
-        sampled = max(1000, SAMPLE_BYTES // (8 * rows.shape[1]))
+        sampled = max(LEAST_SAMPLE, SAMPLE_BYTES // (4 * rows.shape[1]))
         self.params["bin_construct_sample_cnt"] = min(200_000, sampled)  # the library's own most
+        if self.params.pop("force_row_wise", False):
+            self.params["force_col_wise"] = True  # the other way keeps all bins a second time
+        hush()  # it thinks little of samples
         return _Sequence(rows)
 
 
+def hush() -> logging.Logger:
+    """LightGBM tells some things whatever verbosity it is given; what is wrong it raises all the same."""
+    silent = logging.getLogger("distributed.silent")
+    silent.setLevel(logging.ERROR)
+    lgb.register_logger(silent)
+    return silent
+
+
 def evenly(count: int, wanted: int) -> Array:
-    return np.unique(np.linspace(0, count - 1, min(count, max(1000, wanted))).astype(np.int64))
+    return np.unique(np.linspace(0, count - 1, min(count, max(LEAST_SAMPLE, wanted))).astype(np.int64))
 
 
 def xgb_bins(rows: Array, features: tuple[str, ...], device: str, threads: int) -> XgbBins:

@@ -34,6 +34,7 @@ def scratch(wanted: bool) -> Iterator[Path | None]:
 
 def read(path: Path, schema: Schema, tasks: Sequence[str], scratch: Path) -> Table:
     """With the same checks and the same words as for a table in memory."""
+    pa.set_memory_pool(pa.system_memory_pool())  # Arrow's own keeps what the pieces took
     kept: list[Any] = []
     features: tuple[str, ...] = ()
     beside = {schema.target(task) for task in tasks} | {one for one in (schema.time, schema.group) if one}
@@ -63,6 +64,8 @@ def _pieces(path: Path, schema: Schema) -> Iterator[Any]:
             yield from _of_parquet(path, schema)
         else:
             yield from _of_csv(path, schema)
+    except MemoryError:
+        raise  # which Arrow's own is, too
     except (OSError, UnicodeDecodeError, pa.ArrowException) as wrong:
         raise Unusable(f"{path}: no table in CSV or Parquet: {str(wrong).splitlines()[0]}") from wrong
 

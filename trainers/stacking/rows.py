@@ -16,7 +16,7 @@ import numpy as np
 Array = Any  # a numpy array, or DiskRows where a table does not fit
 
 SINGLE = np.dtype(np.float32)
-PIECE_BYTES = 16 << 20
+PIECE_BYTES = 4 << 20
 
 
 class DiskRows:

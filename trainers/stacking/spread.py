@@ -25,6 +25,7 @@ from trainers.stacking.boosters import (
     xgb_grown,
     xgb_params,
 )
+from trainers.stacking.external import hush
 from trainers.stacking.settings import Settings, cores, is_class
 from trainers.stacking.table import Array
 
@@ -55,9 +56,7 @@ def connected(workers: int, scheduler: str | None) -> Iterator[Any]:
 
 def _quiet(client: Any) -> None:
     """The libraries tell of every port they open, on every worker and for every fit."""
-    silent = logging.getLogger("distributed.silent")
-    silent.setLevel(logging.ERROR)
-    lgb.register_logger(silent)
+    silent = hush()
     for worker in client.scheduler_info(n_workers=-1)[
         "workers"
     ]:  # where tasks run, which is a thread of its own

@@ -144,6 +144,8 @@ def _read_file(path: Path, schema: Schema) -> Any:
             no_twins(path.name, names)
             return pyarrow.parquet.read_table(path, columns=wanted_of(names, schema))
         return _read_csv(path, schema)
+    except MemoryError:
+        raise  # which Arrow's own is, too
     except (OSError, UnicodeDecodeError, pa.ArrowException) as wrong:
         raise Unusable(f"{path}: no table in CSV or Parquet: {str(wrong).splitlines()[0]}") from wrong
 

@@ -209,6 +209,9 @@ def run(course: Course, began: float) -> int:
         f" {len(judging.rows)} to judge by, {len(kept.features)} features"
     )
     say(course.places.line())
+    if course.client is not None:
+        there = course.client.scheduler_info(n_workers=-1)
+        say(f"boosters grow over {len(there['workers'])} workers of {there['address']}")
     write_json(course.place.output / "config.json", same | {"features": list(kept.features)})
     resumed_at = len(done)
     metrics = Metrics(course.place.output, past, say=say)
