@@ -28,6 +28,7 @@ class Took:
     wall_s: float
     peak_mb: float
     exit_code: int
+    cpu_s: float  # of the process and of all it waited for
 
 
 def once(argv: Sequence[str], env: Mapping[str, str], cwd: Path) -> Took:
@@ -43,13 +44,17 @@ def once(argv: Sequence[str], env: Mapping[str, str], cwd: Path) -> Took:
     )
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
-    return Took(time.perf_counter() - before, usage.ru_maxrss / 1024, process.returncode)
+    wall_s, cpu_s = time.perf_counter() - before, usage.ru_utime + usage.ru_stime
+    return Took(wall_s, usage.ru_maxrss / 1024, process.returncode, cpu_s)
 
 
-def interleaved(commands: Mapping[str, Callable[[], Took]], runs: int) -> dict[str, list[Took]]:
-    """A B C, A B C, …: a machine that drifts drifts for all of them. The first round is not counted."""
+def interleaved(
+    commands: Mapping[str, Callable[[], Took]], runs: int, *, warm: bool = True
+) -> dict[str, list[Took]]:
+    """A B C, A B C, …: a machine that drifts drifts for all of them. The first round warms up and is not
+    counted."""
     took: dict[str, list[Took]] = {name: [] for name in commands}
-    for round_ in range(runs + 1):
+    for round_ in range(0 if warm else 1, runs + 1):
         for name, run in commands.items():
             result = run()
             if round_:

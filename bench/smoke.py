@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-SHARED = ("measure.py", "smoke.py", "farhost.py")
+SHARED = ("measure.py", "smoke.py", "farhost.py", "stacking_peer.py")
 SMALL = {"sim.py": ["--seeds", "50"], "leave_and_return.py": ["3"]}  # what else takes --smoke
 LONG = ("crash_sweep.py",)  # minutes, and the tests run its sweep themselves
 

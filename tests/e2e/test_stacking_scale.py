@@ -25,7 +25,7 @@ def stacking(python: str, *argv: str, **environ: str) -> subprocess.CompletedPro
     kept = {name: value for name, value in os.environ.items() if not name.startswith(NOT_PASSED)}
     return subprocess.run(
         [python, "-m", "trainers.stacking", *argv],
-        cwd=ROOT, env=kept | environ, text=True, capture_output=True, timeout=110,
+        cwd=ROOT, env=kept | environ, text=True, capture_output=True, timeout=200,
     )  # fmt: skip
 
 
@@ -75,8 +75,8 @@ def test_workers_without_dask_say_what_brings_it(python: str, tmp_path: Path) ->
 
 @pytest.mark.need("network")
 @pytest.mark.slow
+@pytest.mark.timeout(400)  # four processes load all the libraries, dask's and the learners'
 def test_two_workers_learn_as_well_as_one_process(python: str, beside: str, tmp_path: Path) -> None:
-    """Over processes of their own, then over the same number that a scheduler has."""
     given = ("--task", "classifier", "--rows", "6000", "--holdout", "0.5", *SMALL)
     one = stacking(python, *given, "--output", str(tmp_path / "one"))
     two = stacking(python, *given, "--workers", "2", "--output", str(tmp_path / "two"), PYTHONPATH=beside)
@@ -115,6 +115,7 @@ sys.exit(status)
 
 @pytest.mark.need("network")
 @pytest.mark.slow
+@pytest.mark.timeout(400)  # 190 MiB go through everything several times
 def test_a_table_beyond_a_bound_of_memory_is_learned_from_in_files(python: str, tmp_path: Path) -> None:
     """The process never has as much memory as the rows alone would take."""
     table = tmp_path / "wide.parquet"
@@ -123,7 +124,7 @@ def test_a_table_beyond_a_bound_of_memory_is_learned_from_in_files(python: str, 
     given += ["--trees", "20", "--forest-rows", "1000", "--device", "cpu", "--external-memory"]
     done = subprocess.run(
         [python, "-c", MEASURED, *given, "--output", str(tmp_path / "out")],
-        cwd=ROOT, text=True, capture_output=True, timeout=110, env=os.environ | {"TMPDIR": str(tmp_path)},
+        cwd=ROOT, text=True, capture_output=True, timeout=300, env=os.environ | {"TMPDIR": str(tmp_path)},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
     assert int(done.stdout.split("grown by")[1]) < ROWS * COLUMNS * 4 >> 20

@@ -9,11 +9,11 @@ one are cut off by the same rule.
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import lightgbm as lgb
 import numpy as np
 import xgboost as xgb
 
@@ -44,7 +44,7 @@ def connected(workers: int, scheduler: str | None) -> Iterator[Any]:
         yield None
         return
     client = _client(workers, scheduler)
-    _quiet(client)
+    _quiet(client, ours=scheduler is None)
     try:
         yield client
     finally:
@@ -54,14 +54,13 @@ def connected(workers: int, scheduler: str | None) -> Iterator[Any]:
             cluster.close()
 
 
-def _quiet(client: Any) -> None:
-    """The libraries tell of every port they open, on every worker and for every fit."""
-    silent = hush()
-    for worker in client.scheduler_info(n_workers=-1)[
-        "workers"
-    ]:  # where tasks run, which is a thread of its own
-        client.submit(lgb.register_logger, silent, workers=[worker], pure=False).result()
+def _quiet(client: Any, ours: bool) -> None:
+    """LightGBM tells on every worker's own standard output of each port it opens, for every fit."""
+    hush()
     xgb.set_config(verbosity=0)
+    if ours:
+        for worker, nowhere in client.run(os.open, os.devnull, os.O_WRONLY).items():
+            client.run(os.dup2, nowhere, 1, workers=[worker])
 
 
 def _client(workers: int, scheduler: str | None) -> Any:
