@@ -1,5 +1,5 @@
-"""The trainer stacking against scikit-learn's StackingClassifier and StackingRegressor: the same learners with
-the same settings on the same rows, a classifier and three regressors, whole programs one after the other.
+"""The trainer stacking against scikit-learn's StackingClassifier and StackingRegressor: the same learners
+with the same settings on the same rows, a classifier and three regressors, whole programs in turn.
 
     python bench/stacking.py --runs 1
 
@@ -28,7 +28,7 @@ from launcher.agent.reqset import read
 
 PEER = ROOT / "bench" / "stacking_peer.py"
 TASKS = ("classifier", "up", "down", "high")
-FULL, SMALL = (12_000, 30, 200, 100), (400, 12, 5, 20)  # rows (half of them judge), columns, rounds, trees
+FULL, SMALL = (6_000, 30, 200, 100), (400, 12, 5, 20)  # rows (half of them judge), columns, rounds, trees
 BOUNDS = {
     "CPU, ours / peer": 0.4,
     "CPU, as it comes / peer": 0.4,
@@ -61,7 +61,8 @@ def measured(python: str, folder: Path, size: Sequence[int], runs: int) -> dict[
         return sound(once([python, "-m", "trainers.stacking", *words], env, ROOT))
 
     aside("make", str(folder), rows, columns)
-    aside("fit", str(folder), "2", "20")  # both sides' libraries are compiled and in the page cache
+    if size is not SMALL:
+        aside("fit", str(folder), "2", "20")  # both sides' libraries are compiled and in the page cache
     ways = {
         "peer": lambda: sound(once([python, str(PEER), "fit", str(folder), rounds, trees], env, ROOT)),
         "ours": lambda: ours("ours", "--early-stop", "0"),

@@ -87,7 +87,7 @@ def test_two_workers_learn_as_well_as_one_process(python: str, beside: str, tmp_
     assert "2 workers" in two.stdout
 
 
-ROWS, COLUMNS = 500_000, 100
+ROWS, COLUMNS = 400_000, 100
 WIDE = f"""
 import sys
 import numpy as np, pyarrow as pa, pyarrow.parquet as pq
@@ -115,7 +115,7 @@ sys.exit(status)
 
 @pytest.mark.need("network")
 @pytest.mark.slow
-@pytest.mark.timeout(400)  # 190 MiB go through everything several times
+@pytest.mark.timeout(400)  # 150 MiB go through everything several times
 def test_a_table_beyond_a_bound_of_memory_is_learned_from_in_files(python: str, tmp_path: Path) -> None:
     """The process never has as much memory as the rows alone would take."""
     table = tmp_path / "wide.parquet"

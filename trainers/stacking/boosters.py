@@ -64,11 +64,8 @@ class LgbBins:
             self.params["force_row_wise"] = True  # measuring which is quicker would make runs differ
         nothing = np.zeros(len(rows))
         self.all = lgb.Dataset(
-            self.source(rows), nothing, feature_name=plain(features), params=self.params, free_raw_data=True
+            rows, nothing, feature_name=plain(features), params=self.params, free_raw_data=True
         ).construct()
-
-    def source(self, rows: Array) -> Any:
-        return rows
 
     def cut(self, which: Array, target: Array, weight: Array | None) -> Any:
         part = self.all.subset(which.tolist(), params=self.params).construct()

@@ -57,8 +57,9 @@ class XgbOnDisk(XgbBins):
     def __init__(self, rows: DiskRows, features: tuple[str, ...], device: str, threads: int) -> None:
         self.rows, self.names = rows, plain(features)
         self.device, self.threads = device, threads
-        some = rows[evenly(len(rows), SAMPLE_BYTES // (4 * rows.shape[1]))]
-        self.all = xgb.QuantileDMatrix(some, feature_names=self.names, max_bin=MAX_BIN, nthread=threads)
+        self.all = xgb.QuantileDMatrix(
+            sample(rows), feature_names=self.names, max_bin=MAX_BIN, nthread=threads
+        )
 
     def cut(self, which: Array, target: Array | None, weight: Array | None, ref: Any) -> Any:
         source = _Pieces(self.rows, which, target, weight, self.names)
@@ -81,13 +82,22 @@ class _Sequence(lgb.Sequence):  # type: ignore[misc]  # the library is Any to ou
 
 
 class LgbOnDisk(LgbBins):
-    def source(self, rows: DiskRows) -> Any:
-        sampled = max(LEAST_SAMPLE, SAMPLE_BYTES // (4 * rows.shape[1]))
-        self.params["bin_construct_sample_cnt"] = min(200_000, sampled)  # the library's own most
+    """Only what a fold learns from and is judged by is in memory, as bins."""
+
+    def __init__(
+        self, rows: DiskRows, features: tuple[str, ...], device: str, threads: int, seed: int
+    ) -> None:
+        hush()  # it thinks little of samples
+        super().__init__(sample(rows), features, device, threads, seed)
+        self.rows = rows
         if self.params.pop("force_row_wise", False):
             self.params["force_col_wise"] = True  # the other way keeps all bins a second time
-        hush()  # it thinks little of samples
-        return _Sequence(rows)
+
+    def cut(self, which: Array, target: Array, weight: Array | None) -> Any:
+        part = _Sequence(self.rows.only(which))
+        return lgb.Dataset(
+            part, target, weight=weight, reference=self.all, params=self.params
+        ).construct()  # fmt: skip
 
 
 def hush() -> logging.Logger:
@@ -98,8 +108,10 @@ def hush() -> logging.Logger:
     return silent
 
 
-def evenly(count: int, wanted: int) -> Array:
-    return np.unique(np.linspace(0, count - 1, min(count, max(LEAST_SAMPLE, wanted))).astype(np.int64))
+def sample(rows: DiskRows) -> Array:
+    """Evenly over the table."""
+    wanted = min(len(rows), max(LEAST_SAMPLE, SAMPLE_BYTES // (4 * rows.shape[1])))
+    return rows[np.unique(np.linspace(0, len(rows) - 1, wanted).astype(np.int64))]
 
 
 def xgb_bins(rows: Array, features: tuple[str, ...], device: str, threads: int) -> XgbBins:
