@@ -128,7 +128,7 @@ def test_a_table_beyond_a_bound_of_memory_is_learned_from_in_files(python: str, 
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
     assert int(done.stdout.split("grown by")[1]) < ROWS * COLUMNS * 4 >> 20
-    assert metrics(tmp_path / "out")["up_rmse"] < 1.7
+    assert metrics(tmp_path / "out")["up_rmse"] < 1.5  # a constant has 1.73
     assert not list(tmp_path.glob("stacking-*"))
 
 

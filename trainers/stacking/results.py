@@ -175,7 +175,9 @@ def _unseen(made: Made, task: str, unseen: Mapping[str, Array], fitted: stack.St
         "row": made.kept.index[judged], "fold": made.work.folds.number[judged] + 1,
         "target": made.kept.targets[task][judged], **unseen, "stack": fitted.scores(unseen),
     }  # fmt: skip
-    pyarrow.parquet.write_table(pa.table(columns), made.output / task / "out_of_fold.parquet")
+    told = pa.table(columns)
+    place = made.output / task / "out_of_fold.parquet"
+    pyarrow.parquet.write_table(told, place, row_group_size=1 << 16, use_dictionary=False)
 
 
 def _folds(made: Made) -> None:
