@@ -166,15 +166,18 @@ class Spool:
         os.replace(fresh, os.path.join(self.root, "ends_at"))
 
     def taken(self) -> int:
-        """The highest command of an earlier life of this spool: a restarted machine repeats none."""
+        """The highest command of an earlier life of this spool: a restarted machine repeats none, and what
+        that life did not come to read is not for this one."""
         highest = 0
         try:
             with open(self.events, "rb") as file:
                 for line in file:
                     highest = max(highest, _took(line))
         except FileNotFoundError:
-            pass  # the first life
-        return highest
+            return 0  # the first life
+        names = os.listdir(self.inbox) if os.path.isdir(self.inbox) else []
+        left = (int(n[:-5]) for n in names if n.endswith(".json") and n[:-5].isdecimal())
+        return max(highest, *left, 0)
 
 
 def _took(line: bytes) -> int:

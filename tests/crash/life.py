@@ -292,10 +292,13 @@ class Life:
         kinds = Counter(
             json.loads(line[9:])["kind"] for line in self.folder.journal.read_bytes().splitlines()
         )
-        once = ("created", "started", "sealed", "versioned", "gone", "ended")
+        once = ("created", "started", "sealed", "versioned", "ended")
         faults = [f"{kinds[kind]} x {kind}" for kind in once if kinds[kind] != 1]
+        slept = kinds["woken"]  # whoever came back too late found it asleep, and woke it to be read
+        if kinds["gone"] != 1 + slept:
+            faults.append(f"{kinds['gone']} x gone, {slept} x woken")
         # A machine that had its receipt may have left before we could write down that we sent it.
-        if not 1 <= kinds["receipt"] + kinds["over"] <= 2 or kinds["receipt"] > 1:
+        if not 1 <= kinds["receipt"] + kinds["over"] - slept <= 2 or kinds["receipt"] > 1:
             faults.append("no end of the machine by its receipt")
         # Asked for again only after it was proved that the first asking had made nothing.
         if kinds["create-asked"] - kinds["not-created"] != 1:

@@ -321,15 +321,18 @@ def test_preparation_reports_and_a_restart_repeats_nothing(begin: Begin) -> None
     assert live.process.wait() == -signal.SIGKILL, "its keeper goes as it went"
     with (live.root / "events.jsonl").open("ab") as file:
         file.write(b'{"ev":"took","n":')  # it was cut in the middle of a line
+    stale = {"n": 4, "verb": "start", "job": {"argv": ["true"], "cwd": ".", "env": {}}}
+    (live.root / "in" / f"{4:012d}.json").write_text(json.dumps(stale))  # nobody was there to read it
     again = Live(live.root.parent, {})
     try:
         until(lambda: live.root.joinpath("events.jsonl").read_bytes().count(b'"armed"') == 2, "a second life")
-        again.n = 3
+        again.n = 4
         again.say("end")
         assert again.ended() == 0
     finally:
         again.clean()
     lines = (live.root / "events.jsonl").read_bytes().split(b"\n")
     whole = [json.loads(line) for line in lines if line.endswith(b"}")]
-    assert [e["n"] for e in whole if e["ev"] == "took"] == [1, 2, 3, 4]
+    assert [e["n"] for e in whole if e["ev"] == "took"] == [1, 2, 3, 5]
+    assert "started" not in [e["ev"] for e in whole], "it was meant for an earlier life"
     assert [e["ev"] for e in whole].count("prepared") == 3
