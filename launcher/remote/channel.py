@@ -70,8 +70,9 @@ class Wire:
 
     def some(self, most: int, until: float, tick: Tick | None) -> bytes:
         """What is there, at least one byte and at most `most`."""
-        if not self._ready:
-            self._more(until, tick, GULP)
+        while not self._ready:
+            if data := self._come(until, tick, min(most, GULP)):
+                return data
         return self._taken(most)
 
     def line(self, most: int, until: float, tick: Tick | None) -> bytes | None:
@@ -89,11 +90,14 @@ class Wire:
         return taken
 
     def _more(self, until: float, tick: Tick | None, most: int) -> None:
+        self._ready += self._come(until, tick, most)
+
+    def _come(self, until: float, tick: Tick | None, most: int) -> bytes:
         data = self._waiting(partial(self._pipe.recv, most), until, tick)
         if not data:
             said = harmless(self._framing.complaint)
             raise Broken(f"the helper program in {self.whose} ended" + (said and f": {said}"))
-        self._ready += self._framing.words(data)
+        return self._framing.words(data)
 
     def _waiting(self, step: Callable[[], _Got], until: float, tick: Tick | None) -> _Got:
         while True:

@@ -30,6 +30,7 @@ from launcher.ssh.waiting import left, patiently
 
 if TYPE_CHECKING:
     from paramiko import Channel, Transport
+    from paramiko.buffered_pipe import BufferedPipe
 
     from launcher.ssh.transport import Line
 
@@ -94,6 +95,7 @@ class Connection:
         def begin() -> Channel:
             with _way():
                 channel = self._transport.open_session(timeout=left(until))
+                channel.in_buffer = _pieces()  # nothing comes before something was asked for
                 channel.settimeout(timeout)
                 try:
                     _ask_for(channel, command if isinstance(command, bytes) else command())
@@ -313,6 +315,12 @@ def _reaching(route: Route) -> Iterator[None]:
         raise HostUnreachable(f"{where} does not answer: {e.strerror or e}") from e
     except (_library().SSHException, EOFError) as e:
         raise HostUnreachable(f"{where} did not get as far as SSH: {e}") from e
+
+
+def _pieces() -> BufferedPipe[Any]:
+    from launcher.ssh.transport import Pieces
+
+    return Pieces()
 
 
 def _library() -> Any:
