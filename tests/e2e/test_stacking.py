@@ -192,6 +192,7 @@ def test_ended_halfway_and_resumed_it_gives_exactly_the_same(
 ) -> None:
     """With the folders of a run; the second half on a new machine, where only the checkpoints are."""
     first = {"LAUNCHER_OUTPUT": str(tmp_path / "first"), "LAUNCHER_CHECKPOINT": str(tmp_path / "kept")}
+    first["LAUNCHER_INPUT"] = str(tmp_path / "not-there")  # as where a run was given nothing
     with trainer(python, *TINY, **first) as running:
         assert running.stdout is not None
         said = ""

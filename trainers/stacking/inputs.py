@@ -40,9 +40,11 @@ def _brought(place: Place, name: str, endings: tuple[str, ...] = ENDINGS) -> Pat
 
 
 def _alone(folder: Path) -> Path | None:
-    """`--input FILE` without a name."""
+    """`--input FILE` without a name. A run that was given nothing names a folder that is not there."""
     if folder.is_file():
         return folder
+    if not folder.is_dir():
+        return None
     found = [path for path in sorted(folder.iterdir()) if path.suffix in (".csv", ".parquet")]
     if len(found) > 1:
         names = ", ".join(path.name for path in found)
