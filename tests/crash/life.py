@@ -319,7 +319,8 @@ class Life:
         provider = self.provider
         end = time.monotonic() + 5  # an engine leaves a moment after its last fact
         while (pids := list(self.processes())) and time.monotonic() < end:
-            psutil.wait_procs([psutil.Process(p) for p in pids if psutil.pid_exists(p)], timeout=0.2)
+            with suppress(psutil.NoSuchProcess):  # it went just now
+                psutil.wait_procs([psutil.Process(p) for p in pids], timeout=0.2)
         faults = [f"a process is left: {pids}"] if pids else []
         listed = [resource.id for resource in provider.list(self.run)]
         return faults + ([f"still listed: {listed}"] if listed else []) + self.owes()
