@@ -79,6 +79,7 @@ def test_the_recipe_and_the_command_line_say_the_same() -> None:
         (["--output", "x", "--target", "won"], {}, "say with --task"),
         (["--output", "x", "--data", "no.csv"], {}, "--data no.csv: there is no such file"),
         (["--output", "x", "--folds", "1"], {}, "1 is not between 2 and 50"),
+        (["--output", "x", "--device", "cpu"], {}, "pip install -r trainers/stacking/requirements.txt"),
     ],
 )
 def test_wrong_usage_ends_with_2_before_anything_heavy_is_loaded(

@@ -99,8 +99,11 @@ def run(argv: Sequence[str]) -> int:
     except DeviceRefused as refused:
         return _refused(refused, NO_DEVICE)
     devices.give_icd()
-    from trainers.stacking import inputs, pieces, results, spread, table, train
-
+    try:
+        from trainers.stacking import inputs, pieces, results, spread, table, train
+    except ImportError as missing:
+        lines = "pip install -r trainers/stacking/requirements.txt"
+        return _refused(f"{missing}; what it needs: {lines}", USAGE)
     try:
         with (
             pieces.scratch(settings.external_memory) as scratch,
