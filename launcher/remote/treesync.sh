@@ -135,9 +135,9 @@ command -v nice >/dev/null 2>&1 && low='nice'
 
 if [ $# -lt 6 ]; then
   for g in $(newest); do
+    if mv "$g/spare" c.$$ 2>/dev/null && like c.$$ "$g"; then fit=$g; fi
     intact "$g" </dev/null >/dev/null 2>&1 &
     looking=$! looked=$g
-    if mv "$g/spare" c.$$ 2>/dev/null && like c.$$ "$g"; then fit=$g; fi
     break
   done
   { IFS= read -r want && IFS= read -r token && IFS= read -r to; } || {
