@@ -175,15 +175,17 @@ def _unseen(made: Made, task: str, unseen: Mapping[str, Array], fitted: stack.St
         "row": made.kept.index[judged], "fold": made.work.folds.number[judged] + 1,
         "target": made.kept.targets[task][judged], **unseen, "stack": fitted.scores(unseen),
     }  # fmt: skip
-    told = pa.table(columns)
-    place = made.output / task / "out_of_fold.parquet"
-    pyarrow.parquet.write_table(told, place, row_group_size=1 << 16, use_dictionary=False)
+    _write(made.output / task / "out_of_fold.parquet", columns)
 
 
 def _folds(made: Made) -> None:
     """`row` counts in the table as it was given; fold 0 was never held out."""
-    table = pa.table({"row": made.kept.index, "fold": made.work.folds.number + 1})
-    pyarrow.parquet.write_table(table, made.output / "folds.parquet")
+    _write(made.output / "folds.parquet", {"row": made.kept.index, "fold": made.work.folds.number + 1})
+
+
+def _write(path: Path, columns: Mapping[str, Array]) -> None:
+    """Without dictionaries: of values that are all different they take more memory than all else here."""
+    pyarrow.parquet.write_table(pa.table(dict(columns)), path, row_group_size=1 << 16, use_dictionary=False)
 
 
 # devices
