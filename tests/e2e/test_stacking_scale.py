@@ -87,6 +87,51 @@ def test_two_workers_learn_as_well_as_one_process(python: str, beside: str, tmp_
     assert "2 workers" in two.stdout
 
 
+ROWS, COLUMNS = 600_000, 100
+WIDE = f"""
+import sys
+import numpy as np, pyarrow as pa, pyarrow.parquet as pq
+draw, names = np.random.default_rng(1), [f"f{{at}}" for at in range({COLUMNS})]
+schema = pa.schema([(name, pa.float32()) for name in names] + [("up", pa.float64())])
+with pq.ParquetWriter(sys.argv[1], schema, compression="none", use_dictionary=False) as out:
+    for _ in range(20):
+        x = draw.standard_normal(({ROWS} // 20, {COLUMNS}), dtype=np.float32)
+        up = x[:, 0] + x[:, 1] * x[:, 2] + draw.standard_normal(len(x))
+        out.write_table(pa.table({{**dict(zip(names, x.T)), "up": up}}))
+"""
+MEASURED = """
+import sys
+from trainers.stacking import pieces, results, spread, train
+from trainers.stacking.command import run
+def megabytes(name):
+    with open("/proc/self/status") as lines:
+        return next(int(line.split()[1]) for line in lines if line.startswith(name)) >> 10
+before = megabytes("VmRSS")
+status = run(sys.argv[1:])
+print("grown by", megabytes("VmHWM") - before)
+sys.exit(status)
+"""
+
+
+@pytest.mark.need("network")
+@pytest.mark.slow
+@pytest.mark.timeout(400)  # 230 MiB go through everything several times
+def test_a_table_beyond_a_bound_of_memory_is_learned_from_in_files(python: str, tmp_path: Path) -> None:
+    """The process never has as much memory as the rows alone would take."""
+    table = tmp_path / "wide.parquet"
+    subprocess.run([python, "-c", WIDE, str(table)], check=True, timeout=60)
+    given = ["--data", str(table), "--task", "up", "--folds", "2", "--rounds", "2", "--depth", "3"]
+    given += ["--trees", "20", "--forest-rows", "1000", "--device", "cpu", "--external-memory"]
+    done = subprocess.run(
+        [python, "-c", MEASURED, *given, "--output", str(tmp_path / "out")],
+        cwd=ROOT, text=True, capture_output=True, timeout=300, env=os.environ | {"TMPDIR": str(tmp_path)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert int(done.stdout.split("grown by")[1]) < ROWS * COLUMNS * 4 >> 20
+    assert metrics(tmp_path / "out")["up_rmse"] < 1.5  # a constant has 1.73
+    assert not list(tmp_path.glob("stacking-*"))
+
+
 def row(device: str, seconds: float, usd: float | None) -> dict[str, Any]:
     figures = {"classifier_auc": 0.8, "up_rmse": 0.61}
     return {
