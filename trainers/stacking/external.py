@@ -1,5 +1,5 @@
 """The boosters' bins of rows that lie in a file: XGBoost keeps its own in files, too, and reads them once a
-round; LightGBM's are in memory, a byte a value, made without the table ever being there whole.
+round; LightGBM's are in memory, a byte a value, for one fold at a time.
 """
 
 from __future__ import annotations
