@@ -81,7 +81,7 @@ def _put_to_sleep(w: World, a: Attempt, provider: Provider) -> bool:
             if resource is not None and asleep == 2:
                 break
             if resource is None:
-                if sight.vanished(provider, w, a):
+                if sight.absent(provider, w, a):  # and not merely asleep since the look above
                     return False
                 cast(Pausing, provider).pause(a.instance or "")
             failures = 0

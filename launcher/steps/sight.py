@@ -100,11 +100,19 @@ def surely_gone(provider: Provider, world: World, a: Attempt) -> bool:
 
 
 def vanished(provider: Provider, world: World, a: Attempt) -> bool:
-    """It computes no more. Like surely_gone, but no answer means "not known"."""
+    """It computes no more: it is gone, or it rests. No answer means "not known"."""
     try:
         if computes(provider, a):
             return False
         return stopped(provider, a) is not None or surely_gone(provider, world, a)
+    except ProviderError:
+        return False
+
+
+def absent(provider: Provider, world: World, a: Attempt) -> bool:
+    """Like surely_gone, but no answer means "not known". What rests on its disk is not absent."""
+    try:
+        return surely_gone(provider, world, a)
     except ProviderError:
         return False
 

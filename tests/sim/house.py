@@ -28,7 +28,7 @@ VERSIONS = Versions(Path("/p"))
 
 ACTS: dict[str, tuple[tuple[str, float, Fault], ...]] = {
     "terminate": (("terminate-lost-reply", 1, Fault.LOST_REPLY), ("terminate-ignored", 1, Fault.IGNORED)),
-    "pause": (("pause-lost-reply", 3, Fault.LOST_REPLY), ("pause-ignored", 3, Fault.IGNORED)),
+    "pause": (("pause-lost-reply", 3, Fault.LOST_REPLY), ("pause-ignored", 6, Fault.IGNORED)),
     "unpause": (
         ("unpause-refused", 3, Fault.REFUSED),
         ("unpause-lost-reply", 3, Fault.LOST_REPLY),
