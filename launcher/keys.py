@@ -288,6 +288,8 @@ _TABLE: tuple[Key, ...] = (
 
     Key("image", _S, "Container image instead of the trainer's own.", ("--image",),
         _MACHINE, metavar="IMAGE"),
+    Key("template", _S, "Id of a template that the provider keeps, for its image and variables.",
+        ("--template",), _MACHINE, metavar="ID", check=_id),
     Key("registry_login", _S, "Id of the login that the provider keeps for a private image.",
         ("--registry-login",), _MACHINE, metavar="ID", check=_id),
     Key("no_image", _B, "An environment on the machine instead of a container.", ("--no-image",),

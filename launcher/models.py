@@ -33,6 +33,7 @@ class Need:
     min_cuda: str | None = None  # the least that the host's driver must serve: "12.4"
     network_volume: str | None = None  # id of the user's own storage, mounted instead of the machine's disk
     registry: str | None = None  # id of the provider's own note of a login to a private registry
+    template: str | None = None  # id of the provider's own note of an image and its variables
 
 
 @dataclass(frozen=True)

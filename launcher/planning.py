@@ -145,6 +145,7 @@ def _software(settings: Settings, what: What) -> Software:
         said_image=said,
         no_image=bool(settings.get("no_image")),
         registry=settings.get("image_registry"),
+        template=settings.get("template"),
         words=words(name, str(what.project)),
         tail=last,
     )
@@ -169,6 +170,7 @@ def _need(settings: Settings, wanted: Recipe | None, book: Book) -> Need:
         min_cuda=settings.get("min_cuda"),
         network_volume=settings.get("network_volume"),
         registry=settings.get("registry_login"),
+        template=settings.get("template"),
     )
 
 

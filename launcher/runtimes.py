@@ -105,6 +105,13 @@ def booted(
     )
 
 
+def of_template(job: Job, id: str, image_s: int) -> Runtime:
+    """Like an image of the user's own, whose name only the provider knows."""
+    extra, why = _extra(job), f"the image of the template {id}"
+    prepare_s = image_s + extra.prepare_s
+    return Runtime(RuntimeKind.IMAGE, None, why, None, extra.requirements, extra.setup, prepare_s)
+
+
 def _ours(
     job: Job, wish: str | None, registry: str, public: images.Public, image_s: int, cwd: Path
 ) -> Runtime:

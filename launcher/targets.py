@@ -54,6 +54,7 @@ class Software:
     said_image: str | None = None  # the user's own word, where the recipe's is not meant
     no_image: bool = False  # an environment on the machine instead
     registry: str | None = None  # where images of the user's own are found from elsewhere
+    template: str | None = None  # what a provider keeps under this id names the image
     words: str = ""  # what names the job after `run`
     tail: str = ""  # what stands last in a line to paste
 
@@ -133,6 +134,8 @@ def _of_each(software: Software, made: Callable[[Software], Runtime]) -> Callabl
 def _rented(name: str, software: Software, book: Book, house: House) -> Runtime:
     job, terms = runtimes.with_found_requirements(software.job), book.terms[name]
     if terms.boots == "image":
+        if software.template is not None and software.said_image is None:
+            return runtimes.of_template(job, software.template, terms.image_s)
         return runtimes.booted(
             job, software.image, software.said_image, terms.image_s, house.cwd, software.registry
         )

@@ -27,6 +27,7 @@ STOPPED_USD_PER_GB_MONTH = Decimal("0.20")
 HOURS_PER_MONTH = 730
 MICRO = Decimal("0.000001")
 
+_GRAPH_NAMES = {"image": "imageName", "templateId": "templateId"}
 _NAME = re.compile(r"launcher-(?P<run>.+)-(?P<token>[0-9a-f]{32})")
 _STATES = {
     "PROVISIONING": ResourceState.BOOTING,
@@ -45,7 +46,7 @@ def name(order: Order) -> str:
 def pod(order: Order, root: str) -> Json:
     """The whole create call. It holds no secret: whoever may look at the account can read it."""
     offer, need = order.offer, order.need
-    if order.runtime.image is None:
+    if order.runtime.image is None and need.template is None:
         raise BadOrder("a pod needs an image, and the plan names none")
     gpu: Json = {"id": offer.instance_type, "count": offer.gpu_count}
     if least_cuda(order) is not None:
@@ -54,7 +55,7 @@ def pod(order: Order, root: str) -> Json:
         gpu["minRamPerGpu"] = max(1, -(-int(need.ram_gb) // max(1, offer.gpu_count)))
     body: Json = {
         "name": name(order),
-        "image": order.runtime.image,
+        **_software(order),
         "gpu": gpu,
         "cloud": (offer.cloud or "secure").upper(),
         "disk": CONTAINER_GB,
@@ -68,6 +69,12 @@ def pod(order: Order, root: str) -> Json:
     if need.registry is not None:
         body["registry"] = need.registry
     return body
+
+
+def _software(order: Order) -> Json:
+    """What the call says itself beats the template, and their variables are joined."""
+    said = {"image": order.runtime.image, "templateId": order.need.template}
+    return {key: value for key, value in said.items() if value is not None}
 
 
 def least_cuda(order: Order) -> str | None:
@@ -119,7 +126,7 @@ def interruptible(order: Order, root: str) -> Json:
         "gpuTypeId": body["gpu"]["id"],
         "gpuCount": body["gpu"]["count"],
         "name": body["name"],
-        "imageName": body["image"],
+        **{new: body[old] for old, new in _GRAPH_NAMES.items() if old in body},
         "dockerArgs": body["args"],
         "ports": ",".join(body["ports"]),
         "env": [{"key": key, "value": value} for key, value in body["env"].items()],

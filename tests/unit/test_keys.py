@@ -53,6 +53,7 @@ HOSTILE: dict[str, list[object]] = {
     "disk": ["0", "4097", "1.5", "big"],
     "network_volume": ["", "a b", "../x", "é"],
     "registry_login": ["", "user:password", "a/b"],
+    "template": ["", "a b", "a/b"],
     "spot": ["perhaps", "", "2", {}],
     "cloud": ["public", ""],
     "check_ip_url": ["ip.example", "ftp://x"],

@@ -183,6 +183,15 @@ def test_an_image_of_the_users_own_is_taken_from_the_users_registry_by_digest(pl
     assert said.choices[0].runtime.image == "me/mine:1"
 
 
+def test_a_template_names_the_image_unless_the_user_does(place: Path) -> None:
+    market = Market(RTX_4090="0.61")
+    runtime = decided(place, market=market, template="tpl1", **RTX).require().choices[0].runtime
+    assert (runtime.image, runtime.requirements) == (None, None)
+    assert runtime.why == "the image of the template tpl1" and runtime.prepare_s == 120
+    both = decided(place, market=market, template="tpl1", image="me/mine:1", **RTX).require()
+    assert both.choices[0].runtime.image == "me/mine:1"
+
+
 def test_every_wish_of_a_machine_reaches_whoever_rents_it_out(place: Path) -> None:
     market = Market(RTX_4090="0.61")
     wishes: dict[str, Any] = {
@@ -190,12 +199,14 @@ def test_every_wish_of_a_machine_reaches_whoever_rents_it_out(place: Path) -> No
         "min_cuda": "12.9",
         "network_volume": "vol1",
         "registry_login": "login1",
+        "template": "tpl1",
     }
     plan = decided(
         place, market=market, disk="77", spot="auto", region=("EU",), gpus="2", **wishes, **RTX
     ).require()
     for need in (plan.need, market.asked[0]):
         assert (need.cloud, need.network_volume, need.registry, need.disk_gb) == ("any", "vol1", "login1", 77)
+        assert need.template == "tpl1"
         assert (need.spot, need.on_demand, need.regions, need.gpu_count) == (True, True, ("EU",), 2)
         assert need.min_cuda == "12.9", "the user's word, not the image's"
     only = decided(place, market=market, spot=True, **RTX).require().need

@@ -101,6 +101,23 @@ class TestCreate:
         assert provider.create(wanted).id == provider.create(wanted).id
         assert len(emulation.cloud.pods) == 1
 
+    def test_a_template_brings_the_image_and_loses_against_the_call(
+        self, emulation: Emulation, provider: RunpodProvider
+    ) -> None:
+        kept = {"image": "their/image:2", "args": "sleep infinity", "env": {"THEIRS": "1", "PUBLIC_KEY": "x"}}
+        emulation.cloud.templates["tpl1"] = kept
+        need = replace(RTX, template="tpl1")
+        nameless = Runtime(RuntimeKind.IMAGE, None, "a template's")
+        provider.create(order(provider.offers(need)[0], need, runtime=nameless))
+        provider.create(order(provider.offers(need)[0], need))
+        first, second = emulation.cloud.pods.values()
+        assert (first.asked["image"], second.asked["image"]) == ("their/image:2", "any/image:1")
+        assert first.asked["env"]["THEIRS"] == "1" and first.asked["env"]["PUBLIC_KEY"].startswith("ssh-")
+        assert "sleep infinity" not in first.asked["args"], "its guard is its first process"
+        lost = replace(RTX, template="tpl2")
+        with pytest.raises(BadOrder, match="template not found"):
+            provider.create(order(provider.offers(RTX)[0], lost, runtime=nameless))
+
     @pytest.mark.parametrize("fault", LOST, ids=lambda fault: fault.how)
     def test_a_lost_answer_is_found_again_by_its_token(
         self, emulation: Emulation, provider: RunpodProvider, fault: Fault

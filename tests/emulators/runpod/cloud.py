@@ -62,6 +62,7 @@ class Cloud:
     pods: dict[str, Pod] = field(default_factory=dict)
     volumes: dict[str, Json] = field(default_factory=dict)
     registries: dict[str, Json] = field(default_factory=dict)
+    templates: dict[str, Json] = field(default_factory=dict)
     ssh_keys: list[str] = field(default_factory=list)
     key: str = field(default_factory=lambda: f"rpa_{secrets.token_hex(20)}")
     read_key: str = field(default_factory=lambda: f"rpa_{secrets.token_hex(20)}")
@@ -85,6 +86,7 @@ class Cloud:
 
     def create(self, asked: Json, *, bid: Decimal | None = None) -> Pod:
         """`bid`: for an interruptible one, USD per GPU-hour."""
+        asked = self._with_template(asked)
         self._rules(asked)
         gpu, cloud = asked["gpu"], asked.get("cloud", "SECURE")
         model = self.catalog.gpu(gpu["id"])
@@ -111,10 +113,18 @@ class Cloud:
         self._bill(pod)
         return pod
 
+    def _with_template(self, asked: Json) -> Json:
+        """Resolved once; what the call says itself wins, and variables are joined."""
+        if "templateId" not in asked:
+            return asked
+        template = self.templates.get(asked["templateId"])
+        if template is None:
+            raise Refused(404, "template not found")
+        own = {key: value for key, value in asked.items() if key != "templateId"}
+        return {**template, **own, "env": {**template.get("env", {}), **own.get("env", {})}}
+
     def _rules(self, asked: Json) -> None:
         """What no shape says."""
-        if "templateId" in asked:
-            raise Refused(404, "template not found")
         if ("gpu" in asked) == ("cpu" in asked):
             raise Broken(400, "exactly one of gpu or cpu must be set")
         if "cpu" in asked:
