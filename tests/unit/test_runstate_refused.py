@@ -89,6 +89,12 @@ def test_what_more_time_could_cost_in_all(more_s: int) -> None:
     assert abs(could - a.usd_per_hour * life_s / 3600) < Decimal("0.0001")
 
 
+def test_more_time_costs_nothing_where_nothing_bills_or_nothing_was_asked_for() -> None:
+    free = begin(plan(choice("local", "0"))).started().state
+    assert free.could_cost(7200, NOON + timedelta(hours=1)) == 0
+    assert begin(plan(TWO[0])).state.could_cost(7200, NOON) == 0
+
+
 def moved(fact: Fact, by: timedelta) -> Fact:
     times = {key: dump(parse_iso(fact.data[key]) + by) for key in TIMES if key in fact.data}
     return replace(fact, at=fact.at + by, data={**fact.data, **times})
