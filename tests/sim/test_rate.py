@@ -2,34 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import time
-from dataclasses import dataclass, replace
-
+from tests.cores import speed
 from tests.sim.report import campaign
 
 CHUNK, CHUNKS = 100, 6
-SEEDS_PER_SECOND = 150  # of a core that does so many rounds of the work below in a second
-ROUNDS = 230_000
-TAKEN = 15_000
-
-
-@dataclass(frozen=True)
-class Small:
-    name: str = "a"
-    number: int = 0
-    words: tuple[str, ...] = ("b", "c")
-
-
-def speed() -> float:
-    """Of this core just now, by work of the same kind: records, dictionaries, JSON. 1 is an
-    ordinary one with nothing else on it."""
-    began = time.process_time()
-    one, known = Small(), {}
-    for n in range(TAKEN):
-        one = replace(one, number=n)
-        known[f"{one.name}{n % 97}"] = json.loads(json.dumps({"n": one.number, "words": one.words}))
-    return TAKEN / (time.process_time() - began) / ROUNDS
+SEEDS_PER_SECOND = 150
 
 
 def test_a_core_runs_enough_seeds_a_second() -> None:
