@@ -28,7 +28,7 @@ from launcher.agent.reqset import read
 
 PEER = ROOT / "bench" / "stacking_peer.py"
 TASKS = ("classifier", "up", "down", "high")
-FULL, SMALL = (6_000, 30, 200, 100), (400, 12, 5, 20)  # rows (half of them judge), columns, rounds, trees
+FULL, SMALL = (20_000, 30, 200, 100), (400, 12, 5, 20)  # rows (half of them judge), columns, rounds, trees
 BOUNDS = {
     "CPU, ours / peer": 0.4,
     "CPU, as it comes / peer": 0.4,
