@@ -92,6 +92,11 @@ class Attempt:
         return self.gone_at is None
 
     @property
+    def met(self) -> bool:
+        """It was reached once, so it was there for everybody to see."""
+        return self.boot is not None or self.was is not None or self.woken
+
+    @property
     def d(self) -> datetime:
         return self.deadline or self.ends_at
 

@@ -29,11 +29,12 @@ def gap_s(provider: Provider) -> float:
 
 
 def visible_by(provider: Provider, world: World, a: Attempt) -> float:
-    """From when on "not listed" means something: once the listing's lag is over since create was answered,
-    or since it was asked and may have run for 30 s. What an earlier process asked for counts from our own
-    start, since its clock and ours may differ."""
+    """From when on "not listed" means something. Of a machine that was reached, always: it is no new one
+    that may still be hidden. Else once the listing's lag is over since create was answered, or since it was
+    asked and may have run for 30 s. What an earlier process asked for counts from our own start, since its
+    clock and ours may differ."""
     lag = provider.traits.listing_lag_s
-    if not lag:
+    if not lag or a.met:
         return a.asked_at.timestamp()
     if a.created_at is not None:
         return a.created_at.timestamp() + lag
