@@ -51,7 +51,7 @@ def first_line(w: World, at: list[float], over: threading.Event) -> None:
         if log.exists() and log.stat().st_size:
             at.append(time.time())
             return
-        time.sleep(0.005)
+        time.sleep(0.005)  # a file that another process writes tells nobody
 
 
 def one_run(emulation: Emulation, folder: Path) -> tuple[float, float, float]:

@@ -86,5 +86,5 @@ def _settles(view: RunView, alive: Callable[[RunView, State], bool]) -> bool:
         state = view.shown(datetime.now(UTC))
         if state is not State.RUNNING or alive(view, state):
             return True
-        time.sleep(0.05)
+        time.sleep(0.05)  # a view looks at files; the engine that writes them tells nobody
     return False
