@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from decimal import ROUND_CEILING, Decimal, localcontext
 
 from launcher import guard
-from launcher.models import Estimate, Limits, Line, Need, Offer, Range, Runtime
+from launcher.models import Estimate, Limits, Line, Need, Offer, Range, Runtime, RuntimeKind
 
 HOUR_S = Decimal(3600)
 NOTHING = Range(Decimal(0), Decimal(0), Decimal(0))
@@ -42,7 +42,7 @@ def estimate(offer: Offer, runtime: Runtime, trainer: Range | None, need: Need, 
     training = _at_most(trainer, limits.max_time_s)
     phases = (
         ("start-up", _scaled(offer.boot_s, SPREAD)),
-        ("image" if runtime.image else "environment", _scaled(runtime.prepare_s, SPREAD)),
+        ("environment" if runtime.kind is RuntimeKind.ENV else "image", _scaled(runtime.prepare_s, SPREAD)),
         ("training", training),
         ("results", _results(limits)),
     )

@@ -91,6 +91,10 @@ def sshd_missing() -> str | None:
     return None if _program("sshd") and _program("ssh") else "sshd or ssh is not installed"
 
 
+def registry_missing() -> str | None:
+    return None if _program("docker-registry") else "docker-registry is not installed"
+
+
 def chromium_missing() -> str | None:
     return None if _program("chromium") else "chromium is not installed"
 
@@ -136,6 +140,7 @@ def runpod_document_missing() -> str | None:
 
 NEEDS = {
     "docker": Need(docker_missing, start_docker, (("dockerd", "docker.io"), ("debootstrap", "debootstrap"))),
+    "registry": Need(registry_missing, registry_missing, (("docker-registry", "docker-registry"),)),
     "sshd": Need(sshd_missing, sshd_missing, (("sshd", "openssh-server"), ("ssh", "openssh-client"))),
     "chromium": Need(chromium_missing, chromium_missing, (("chromium", "chromium"),)),
     "opencl": Need(

@@ -19,11 +19,18 @@ class Cause:
 
 _MISSING = re.compile(r"^launcher missing (.+?)\s*$", re.MULTILINE)
 _FAILED = r"(?=.*\b(error|fail\w*|denied|unauthorized)\b)(?=.*\bpull)"
-_NO_IMAGE = r"(?=.*(manifest unknown|not found|access denied|unauthorized|does not exist|invalid reference))"
-_DENIED = r"manifest unknown|manifest for \S+ not found|pull access denied"
+_ABSENT = r"manifest unknown|not found|does not exist|invalid reference"
+_SHUT = r"denied|unauthorized|no basic auth|authorization failed|authentication required|403 forbidden"
+_LOGIN = "its image cannot be pulled, or not without a login (--registry-login): {}"
 # What is looked for in a line; what it means, with the line in it; certain; everywhere.
 _KNOWN = (
-    (rf"{_FAILED}{_NO_IMAGE}|{_DENIED}", "its image cannot be pulled: {}", True, True),
+    (rf"{_FAILED}(?=.*({_SHUT}))|pull access denied", _LOGIN, True, True),
+    (
+        rf"{_FAILED}(?=.*({_ABSENT}))|manifest unknown|manifest for \S+ not found",
+        "its image cannot be pulled: {}",
+        True,
+        True,
+    ),
     (
         r"condition: cuda|update your driver",
         "its driver is too old for the image: {}",

@@ -19,7 +19,15 @@ QUIET = "[system] image not found here, pulling\n[system] pulling image: 40 %\n[
     [
         ("launcher missing sshd\nlauncher missing ssh-keygen\n", "no sshd, ssh-keygen", True, True),
         (f"[system] create container\n{PULL}\n", "error pulling image: any/image:1", True, True),
-        ("[system] pull access denied for any/image", "cannot be pulled", True, True),
+        ("[system] pull access denied for any/image", "or not without a login", True, True),
+        (
+            '[system] error pulling image: Head "https://r.example/v2/x": no basic auth credentials',
+            "or not without a login (--registry-login): error pulling",
+            True,
+            True,
+        ),
+        ('[system] error pulling image: Head "https://r.example/v2/x": denied', "a login", True, True),
+        ("[system] failed to pull: authorization failed: 403 Forbidden", "a login", True, True),
         ("[system] Error: manifest for any/image:2 not found: manifest unknown", "be pulled", True, True),
         ("[system] failed to pull image x: repository does not exist", "cannot be pulled", True, True),
         ("[system] error pulling image: x509: signed by unknown authority", "be pulled", False, False),

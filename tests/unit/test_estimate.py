@@ -71,8 +71,10 @@ def test_start_up_environment_training_results_and_disk_are_lines() -> None:
 
 
 def test_an_image_is_called_an_image() -> None:
-    image = Runtime(RuntimeKind.IMAGE, "sha256:1", "", image="trainer:1", prepare_s=60)
-    assert "image" in [line.name for line in estimate(offer(), image, None, Need(), LIMITS).lines]
+    """Also that of a template, whose name nobody here knows."""
+    for name in ("trainer:1", None):
+        image = Runtime(RuntimeKind.IMAGE, None, "", image=name, prepare_s=60)
+        assert "image" in [line.name for line in estimate(offer(), image, None, Need(), LIMITS).lines]
 
 
 @given(offers, ranges, limits, st.integers(0, 900))

@@ -17,7 +17,7 @@ from typing import Any
 from tests.emulators.runpod.catalog import Catalog
 from tests.emulators.runpod.faults import CAPACITY, Conditions, Faults
 from tests.emulators.runpod.ledger import Ledger
-from tests.emulators.runpod.machines import Boot, Life, Machines, Said
+from tests.emulators.runpod.machines import Boot, Life, Login, Machines, Said
 from tests.emulators.runpod.pods import ACTIONS, Pod, Status, stamp
 
 Json = dict[str, Any]
@@ -62,6 +62,7 @@ class Cloud:
     pods: dict[str, Pod] = field(default_factory=dict)
     volumes: dict[str, Json] = field(default_factory=dict)
     registries: dict[str, Json] = field(default_factory=dict)
+    logins: dict[str, Login] = field(default_factory=dict)  # by the registry's id: never shown again
     templates: dict[str, Json] = field(default_factory=dict)
     ssh_keys: list[str] = field(default_factory=list)
     key: str = field(default_factory=lambda: f"rpa_{secrets.token_hex(20)}")
@@ -235,19 +236,30 @@ class Cloud:
     def _provision(self, pod: Pod) -> None:
         image = pod.asked["image"]
         if image in self.conditions.broken_images:
-            if not pod.system_lines:
-                pod.system_lines.append(Said(self.now(), f"error pulling image: {image}: manifest unknown"))
-            gives_up_s = self.conditions.pull_gives_up_s
-            if gives_up_s is not None and self.now() - pod.created >= timedelta(seconds=gives_up_s):
-                self._free_gpu(pod)
-                self._set(pod, Status.ERROR)
+            self._not_pulled(pod, f"{image}: manifest unknown")
         elif image in self.conditions.unfit_images:
             pod.system_lines.append(Said(self.now(), UNFIT))
             self._set(pod, Status.RUNNING)
         elif self.now() - pod.created >= timedelta(seconds=self.conditions.provision_s):
+            self._fetch(pod)
+
+    def _fetch(self, pod: Pod) -> None:
+        image, login = pod.asked["image"], self.logins.get(pod.asked.get("registry") or "")
+        why_not = self.machines.fetched(pod.id, image, login)
+        if why_not:
+            self._not_pulled(pod, why_not)
+        elif why_not is not None:
             pod.system_lines.append(Said(self.now(), f"create container {image}"))
             self._set(pod, Status.STARTING)
             self._boot(pod)
+
+    def _not_pulled(self, pod: Pod, why: str) -> None:
+        if not pod.system_lines:
+            pod.system_lines.append(Said(self.now(), f"error pulling image: {why}"))
+        gives_up_s = self.conditions.pull_gives_up_s
+        if gives_up_s is not None and self.now() - pod.created >= timedelta(seconds=gives_up_s):
+            self._free_gpu(pod)
+            self._set(pod, Status.ERROR)
 
     def _watch(self, pod: Pod, life: Life) -> None:
         if life is Life.ENDED and pod.alive:  # a pod outlives its main process: it is started again

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from launcher.dockerapi import connect
-from tests.emulators.runpod.machines import Boot, Life, Machine, Said
+from tests.emulators.runpod.machines import Boot, Life, Login, Machine, Said
 from tests.hosts.boxes import App, Gpu
 from tests.hosts.image import HERE as IMAGE_FILES
 from tests.hosts.image import image
@@ -121,13 +121,36 @@ class Container:
             engine.remove_container(self.name, force=True)
 
 
+class Pull:
+    """An image of a real registry on its way to a pod's host: begun at once, in a thread of its own."""
+
+    def __init__(self, name: str, login: Login | None) -> None:
+        self.told: str | None = None
+        threading.Thread(target=self._pull, args=(name, login), daemon=True).start()
+
+    def _pull(self, name: str, login: Login | None) -> None:
+        from docker.errors import APIError
+
+        engine = connect(FOR_EVER_S)
+        known = {"username": login[0], "password": login[1]} if login is not None else None
+        try:
+            said = engine.pull(name, auth_config=known, stream=True, decode=True)
+            self.told = next((str(one["error"]) for one in list(said) if "error" in one), "")
+        except APIError as no:
+            self.told = str(no.explanation)
+        finally:
+            engine.close()
+
+
 class Containers:
-    """`images`: which image of the engine stands for the one that a pod asks for."""
+    """`images`: which image of the engine stands for the one that a pod asks for. One of a registry on this
+    machine stands for itself, and is pulled."""
 
     host = "127.0.0.1"
 
     def __init__(self, images: Callable[[str], str] = lambda asked: image("openssh")) -> None:
-        self._images = images
+        self._images = lambda asked: asked if is_pulled(asked) else images(asked)
+        self._pulls: dict[str, Pull] = {}
         self._boots: dict[str, list[Container]] = defaultdict(list)
         self._dropping: list[threading.Thread] = []
 
@@ -135,6 +158,13 @@ class Containers:
         made = Container(boot, self._images, list(self._boots[boot.pod]))
         self._boots[boot.pod].append(made)
         return made
+
+    def fetched(self, pod: str, image: str, login: Login | None) -> str | None:
+        if not is_pulled(image):
+            return ""
+        if pod not in self._pulls:
+            self._pulls[pod] = Pull(image, login)
+        return self._pulls[pod].told
 
     def free_port(self) -> int:
         with socket.socket() as one:
@@ -176,6 +206,10 @@ def gateway() -> str:
         return found
     finally:
         engine.close()
+
+
+def is_pulled(image: str) -> bool:
+    return image.startswith("127.0.0.1:")
 
 
 def volume_name(name: str) -> str:

@@ -190,7 +190,6 @@ class Graph:
             raise Business(CAPACITY[1])
         asked: Json = {
             "name": given["name"],
-            "image": given["imageName"],
             "args": given.get("dockerArgs", ""),
             "disk": given.get("containerDiskInGb", 20),
             "ports": [one for one in given.get("ports", "").split(",") if one],
@@ -199,6 +198,8 @@ class Graph:
             "gpu": {"id": given["gpuTypeId"], "count": given.get("gpuCount", 1)},
             "dataCenterIds": [given["dataCenterId"]] if given.get("dataCenterId") else [],
         }
+        same = {"imageName": "image", "templateId": "templateId", "containerRegistryAuthId": "registry"}
+        asked |= {word: given[theirs] for theirs, word in same.items() if theirs in given}
         if given.get("volumeInGb"):
             path = given.get("volumeMountPath", "/workspace")
             asked["mounts"] = {"persistent": {"size": given["volumeInGb"], "path": path}}

@@ -19,6 +19,9 @@ class Life(StrEnum):
     ENDED = "ended"  # its main process has left
 
 
+Login = tuple[str, str]  # to a registry: name and password
+
+
 @dataclass(frozen=True)
 class Boot:
     """All a machine is told when it boots."""
@@ -54,6 +57,10 @@ class Machines(Protocol):
     host: str  # where published ports are found
 
     def boot(self, boot: Boot) -> Machine: ...
+
+    def fetched(self, pod: str, image: str, login: Login | None) -> str | None:
+        """Asked again and again: empty once the pod's host has the image, why not once that is known, and
+        None before. Never waits."""
 
     def free_port(self) -> int: ...
 
@@ -101,6 +108,9 @@ class ThinMachines:
         machine = Thin(boot, self._script, self._now)
         self.booted.append(machine)
         return machine
+
+    def fetched(self, pod: str, image: str, login: Login | None) -> str | None:
+        return ""
 
     def free_port(self) -> int:
         return next(self._ports)

@@ -181,12 +181,14 @@ def _registries(call: Call) -> Json:
 def _make_registry(call: Call) -> Json:
     registry = {"id": f"reg_{secrets.token_hex(4)}", "name": call.body["name"]}
     call.cloud.registries[registry["id"]] = registry
+    call.cloud.logins[registry["id"]] = (call.body["username"], call.body["password"])
     return registry
 
 
 def _drop_registry(call: Call) -> None:
     if call.cloud.registries.pop(call.ids[0], None) is None:
         raise Refused(400, "Registry auth not found")
+    call.cloud.logins.pop(call.ids[0], None)
 
 
 def _ssh_keys(call: Call) -> Json:

@@ -1,0 +1,145 @@
+"""What a pod boots, by the installed command: an image that was pushed to a registry of one's own, and that
+of a template which the cloud keeps.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import requests
+
+from launcher.dockerapi import connect
+from tests.conftest import Outcome
+from tests.e2e.renting import GPU, IMAGE, RentingPerson
+from tests.emulators.runpod.emulation import Emulation, with_pods
+from tests.engines.registry import Registry, registry
+from tests.hosts.image import image
+
+pytestmark = [pytest.mark.need("docker"), pytest.mark.slow]
+
+OWN_IMAGE = "ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\nRUN echo 'of our own' >/ours\n"
+TRAIN = """
+import os, pathlib
+out = pathlib.Path(os.environ["LAUNCHER_OUTPUT"])
+(out / "booted").write_text(pathlib.Path("/ours").read_text())
+"""
+
+
+@pytest.fixture(scope="module")
+def emulation() -> Iterator[Emulation]:
+    with with_pods() as one:
+        yield one
+
+
+@pytest.fixture
+def person(tmp_path: Path, emulation: Emulation) -> Iterator[RentingPerson]:
+    person = RentingPerson(tmp_path, emulation)
+    yield person
+    person.cleans_up()
+
+
+@pytest.fixture
+def private(tmp_path: Path) -> Iterator[Registry]:
+    folder = tmp_path / "registry"
+    folder.mkdir()
+    with registry(folder) as one:
+        yield one
+
+
+def rents(person: RentingPerson, *flags: str) -> Outcome:
+    line = ("run", "mini", "--on", "runpod", "--gpu", GPU, "--max-cost", "1", "--yes", "--json")
+    return person.types(*line, *flags, timeout=100)
+
+
+def docker(person: RentingPerson, *words: str, stdin: str = "") -> None:
+    """As somebody types it; the logins that it notes lie with the person."""
+    argv = ["docker", "--config", str(person.root / "docker"), *words]
+    done = subprocess.run(argv, input=stdin, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+
+
+def is_here(name: str) -> bool:
+    engine = connect(20)
+    try:
+        return bool(engine.images(name))
+    finally:
+        engine.close()
+
+
+def kept_login(emulation: Emulation, one: Registry) -> str:
+    """The id of a login that the account keeps: what its owner would type into the console."""
+    cloud = emulation.cloud
+    said = requests.post(
+        f"{cloud.root}/v2/registries",
+        json={"name": "mine", "username": one.user, "password": one.password},
+        headers={"Authorization": f"Bearer {cloud.key}"},
+        timeout=10,
+    )
+    assert said.status_code == 201, said.text
+    return str(said.json()["id"])
+
+
+@pytest.mark.need("registry")
+def test_an_image_of_ones_own_registry_is_booted_by_its_digest(
+    person: RentingPerson, emulation: Emulation, private: Registry
+) -> None:
+    """Built as docs/providers/runpod.md says, pushed, gone from here; then it comes from that registry alone,
+    for whoever has its login."""
+    person.trainer()
+    person.writes("trainers/mini/train.py", TRAIN)
+    person.writes("images/cpu/Dockerfile", OWN_IMAGE)
+    person.writes("images/public.json", json.dumps({"image": image("openssh"), "as_of": "2026-11-29"}))
+    ours = f"{private.address}/me"
+    person.extra |= {"LAUNCHER_BASE_IMAGE": image("openssh"), "LAUNCHER_IMAGE_REGISTRY": ours}
+    built = person.types("run", "mini", "--on", "docker", "--json")
+    assert built.code == 0, built.stderr
+    local = json.loads(Path(built.json()["artifacts"], "manifest.json").read_text())["runtime"]["image"]
+    away = f"{ours}/{local.removeprefix('launcher/')}"
+    assert away in person.types("plan", "mini", "--on", "runpod", "--gpu", GPU, "--max-cost", "1").stdout
+
+    docker(person, "login", "-u", private.user, "--password-stdin", private.address, stdin=private.password)
+    docker(person, "tag", local, away)
+    docker(person, "push", "-q", away)
+    docker(person, "rmi", local, away)
+    assert not is_here(away)
+    shut_out = rents(person)
+    assert shut_out.code == 5, shut_out.stderr
+    assert shut_out.stderr.count("cannot be pulled, or not without a login (--registry-login)") == 1
+    assert not is_here(away)
+
+    done = rents(person, "--registry-login", kept_login(emulation, private))
+    assert done.code == 0, done.stderr
+    assert Path(done.json()["artifacts"], "booted").read_text() == "of our own\n"
+    held = json.loads(Path(done.json()["artifacts"], "manifest.json").read_text())
+    assert held["runtime"]["image"] == away
+    assert [pod.asked["image"] for pod in person.pods()] == [away] * 2
+    docker(person, "rmi", "-f", away)
+    person.owes_nothing()
+
+
+def test_a_template_names_the_image_and_brings_its_variables(
+    person: RentingPerson, emulation: Emulation
+) -> None:
+    """What starts is ours all the same."""
+    person.trainer()
+    person.writes(
+        "trainers/mini/train.py",
+        "import os, pathlib\n"
+        "pathlib.Path(os.environ['LAUNCHER_OUTPUT'], 'seen').write_text(os.environ['COLOUR'])\n",
+    )
+    kept = {"image": IMAGE, "args": "sleep infinity", "env": {"COLOUR": "blue"}, "ports": ["8888/http"]}
+    emulation.cloud.templates["tpl1"] = kept
+    done = rents(person, "--template", "tpl1")
+    assert done.code == 0, done.stderr
+    assert Path(done.json()["artifacts"], "seen").read_text() == "blue"
+    [pod] = person.pods()
+    assert (pod.asked["image"], pod.asked["ports"]) == (IMAGE, ["22/tcp"])
+    assert pod.asked["args"] != kept["args"]
+    lost = rents(person, "--template", "tpl2")
+    assert lost.code == 5 and "template not found" in lost.stderr, lost.stderr
+    assert len(person.pods()) == 1
+    person.owes_nothing()
