@@ -13,7 +13,21 @@ from __future__ import annotations
 from math import inf
 
 from .outbook import Outbook
-from .protocol import Action, Event, Exited, Job, Look, Refused, Running, Seal, Sealed, Sight, Signal, Start
+from .protocol import (
+    Action,
+    Event,
+    Exited,
+    Job,
+    Look,
+    Refused,
+    Running,
+    Seal,
+    Sealed,
+    Sight,
+    Signal,
+    Start,
+    Unsealed,
+)
 from .voice import Voice
 from .watchbook import Watchbook
 
@@ -45,6 +59,7 @@ class Course:
         self._idle_said = False
         self._exit: tuple[int | None, int | None] = (None, None)
         self._gone_at = 0.0
+        self._place = "output" if job is None else job.output
         self._watch: Watchbook | None = None
         self._early: Outbook | None = None
 
@@ -53,6 +68,11 @@ class Course:
     def start(self) -> None:
         assert self.job is not None
         self._voice.do(Start(self.job))
+
+    def take_up(self, left: Unsealed) -> None:
+        """An earlier life saw its trainer to the end and no further."""
+        self.why, self._exit, self._place = left.why, (left.code, left.signal), left.place
+        self._seal()
 
     def refuse(self, why: str, message: str) -> None:
         self._voice.emit("refused", why=why, message=message)
@@ -128,7 +148,7 @@ class Course:
             self._watch = Watchbook(now, self.job.checkpoint_every_s)
         if self.job.early_every_s is not None:
             self._early = Outbook(now, self.job.early_every_s)
-        self._voice.emit("started", pid=trainer.pid, argv0=self.job.argv[0])
+        self._voice.emit("started", pid=trainer.pid, argv0=self.job.argv[0], output=self.job.output)
         if self._stop_wanted is not None:
             self.stop(*self._stop_wanted)
 
@@ -147,8 +167,7 @@ class Course:
         if self.phase == "clear":
             self._while_clearing(sight.tree_empty)
         if self.phase == "close" and self._closed():
-            self._enter("seal")
-            self._voice.do(Seal())
+            self._seal()
         elif self.phase == "seal":
             self._while_sealing(sight)
 
@@ -210,6 +229,10 @@ class Course:
     def _close_end(self) -> float:
         return self._since + min(CLOSE_LIMIT_S, (self.ends - self._since) / 3)  # sealing needs time, too
 
+    def _seal(self) -> None:
+        self._enter("seal")
+        self._voice.do(Seal(self._place))
+
     def _while_sealing(self, sight: Sight) -> None:
         if isinstance(sight.sealed, Sealed):
             self._is_sealed(sight.sealed)
@@ -218,7 +241,7 @@ class Course:
             self._again_at = self._voice.now + SEAL_AGAIN_S
         elif self._voice.now >= self._again_at:
             self._again_at = inf
-            self._voice.do(Seal())
+            self._voice.do(Seal(self._place))
 
     def _is_sealed(self, facts: Sealed) -> None:
         self.sealed = facts

@@ -53,6 +53,7 @@ def run(token: str) -> int:
         platform=f"{sys.platform} {os.uname().machine}",
         taken=spool.taken(),
         executable=sys.executable,
+        unsealed=spool.unsealed(),
     )
     return Agent(spool, Mind(boot), Tree(token), booted).run()
 
@@ -240,7 +241,8 @@ class Agent:
         folder = spool.at(job.checkpoint) if job is not None and job.checkpoint is not None else ""
         place = job.output if job is not None else "output"
         if isinstance(action, p.Seal):
-            self._back.do(lambda: seal.seal(spool, place), self._take_seal)
+            sealed = action.place
+            self._back.do(lambda: seal.seal(spool, sealed), self._take_seal)
         elif isinstance(action, p.ScanCheckpoints):
             self._back.do(lambda: checkpoints.scan(folder), self._take_scan)
         elif isinstance(action, p.HashCheckpoint):

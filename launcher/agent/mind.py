@@ -260,4 +260,8 @@ class Mind:
             platform=boot.platform,
         )
         ends, limit = round(self.ends - now, 3), round(min(self.ends, self._boot_end) - now, 3)
-        self._voice.emit("armed", ends_in_s=ends, boot_limit_s=limit, layers=["agent"])
+        more = {"seals": True} if boot.unsealed is not None else {}
+        self._voice.emit("armed", ends_in_s=ends, boot_limit_s=limit, layers=["agent"], **more)
+        if boot.unsealed is not None:
+            self.course = Course(None, self._voice)
+            self.course.take_up(boot.unsealed)

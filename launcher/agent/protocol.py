@@ -58,6 +58,16 @@ def pairs(data: Event, key: str) -> tuple[tuple[str, str], ...]:
 
 
 @dataclass(frozen=True)
+class Unsealed:
+    """A trainer that ended in an earlier life of the spool, whose output was not sealed then."""
+
+    place: str  # of the output, below the spool folder
+    code: int | None
+    signal: int | None
+    why: str | None
+
+
+@dataclass(frozen=True)
 class Boot:
     """What is known when the agent begins: who it is and until when it may live."""
 
@@ -72,6 +82,7 @@ class Boot:
     platform: str = ""
     taken: int = 0  # the highest command that an earlier life of this spool took
     executable: str = ""  # the Python that runs it
+    unsealed: Unsealed | None = None  # what an earlier life of this spool left to be sealed
 
 
 def _pace(data: Event, key: str) -> float | None:
@@ -270,7 +281,7 @@ class HashOutput:
 
 @dataclass(frozen=True)
 class Seal:
-    pass
+    place: str = "output"
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ import time
 from contextlib import suppress
 from typing import Any
 
-from .protocol import Event
+from .past import unsealed
+from .protocol import Event, Unsealed
 
 COMMAND_BYTES = 1 << 20
 FRESH_NS = 1_000_000_000  # a folder's own time is coarse: for so long after a change it is read again
@@ -165,6 +166,14 @@ class Spool:
             file.write(moment)
         os.replace(fresh, os.path.join(self.root, "ends_at"))
 
+    def unsealed(self) -> Unsealed | None:
+        """What an earlier life of this spool left to be sealed."""
+        try:
+            with open(self.events, "rb") as file:
+                return unsealed(filter(None, map(_told, file)))
+        except FileNotFoundError:
+            return None  # the first life
+
     def taken(self) -> int:
         """The highest command of an earlier life of this spool: a restarted machine repeats none, and what
         that life did not come to read is not for this one."""
@@ -181,11 +190,15 @@ class Spool:
 
 
 def _took(line: bytes) -> int:
-    if b'"took"' not in line:
-        return 0
+    event = _told(line) if b'"took"' in line else None
+    n = event.get("n") if event is not None and event.get("ev") == "took" else 0
+    return n if isinstance(n, int) else 0
+
+
+def _told(line: bytes) -> Event | None:
+    """None: torn by the end of that life."""
     try:
         event = json.loads(line)
-    except ValueError:  # torn by the end of that life
-        return 0
-    n = event.get("n") if isinstance(event, dict) and event.get("ev") == "took" else 0
-    return n if isinstance(n, int) else 0
+    except ValueError:
+        return None
+    return event if isinstance(event, dict) else None

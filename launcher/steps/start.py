@@ -115,8 +115,10 @@ def _prepared(w: World, a: Attempt, line: Link) -> str | None:
         if w.memory.get(f"prepare:{a.n}") is None:
             line.send("prepare", argv=_prepare_argv(w, a, line), cwd=f"project/{a.pushed}", env={})
             w.memory[f"prepare:{a.n}"] = True
-        event = _await(w, a, line, "prepared")
-    if event is None:
+        event = _await(w, a, line, "prepared", "sealed")
+    if (
+        event is None or event["ev"] == "sealed"
+    ):  # nothing is started any more: it seals what an earlier boot left
         return None
     line.sync(("setup.log",))
     if event["exit_code"] != 0:

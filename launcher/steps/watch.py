@@ -17,7 +17,7 @@ from launcher.providers.base import Provider
 from launcher.remote.base import Tick
 from launcher.runstate import Attempt
 from launcher.ssh.errors import KeyMismatch
-from launcher.steps import anew, early, halting, sight
+from launcher.steps import anew, early, halting, sight, wake
 from launcher.steps.link import Link, link
 from launcher.world import World
 
@@ -206,8 +206,18 @@ def _search(w: World, a: Attempt, provider: Provider) -> None:
         return
     if line.last("sealed") is not None:
         record_sealed(w, a, line)
+    elif _was_to_seal(line):  # what its earlier boot did not come to
+        ended = line.last("armed", "ending") != line.last("armed")
+        if ended or sight.outlived(provider, w, a):
+            wake.gives_up(w, a, "the list of its results was not made in time")
+        else:
+            w.wait(1)
     else:
         w.about(a, "over", why=_ended_by(line), blame=False, searched=True)
+
+
+def _was_to_seal(line: Link) -> bool:
+    return bool((line.last("armed") or {}).get("seals"))
 
 
 def _ended_by(line: Link) -> str:

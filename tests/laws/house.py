@@ -132,6 +132,7 @@ PURE_ROOMS = (
     "launcher.agent.mind",
     "launcher.agent.protocol",
     "launcher.agent.outbook",
+    "launcher.agent.past",
     "launcher.agent.watchbook",
 )
 IMPURE_CALLS = frozenset({"open", "print", "input", "now", "utcnow", "today"})

@@ -10,6 +10,7 @@ from typing import Any
 
 from launcher.agent import protocol as p
 from launcher.agent.mind import Mind
+from launcher.agent.past import unsealed
 from launcher.models import Access, Order, ResourceState, Traits
 from tests.sim import large, misfortune
 from tests.sim.kernel import EPOCH_S, Sim
@@ -214,6 +215,7 @@ class Machine:
             python="3",
             platform="sim",
             taken=self.last_command,
+            unsealed=unsealed(map(json.loads, self.written("events.jsonl").splitlines())),
         )
         self.mind = Mind(boot)
         self.wake()

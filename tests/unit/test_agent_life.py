@@ -336,3 +336,29 @@ def test_preparation_reports_and_a_restart_repeats_nothing(begin: Begin) -> None
     assert [e["n"] for e in whole if e["ev"] == "took"] == [1, 2, 3, 5]
     assert "started" not in [e["ev"] for e in whole], "it was meant for an earlier life"
     assert [e["ev"] for e in whole].count("prepared") == 3
+
+
+def test_what_an_earlier_life_did_not_come_to_seal_is_sealed_by_the_next(begin: Begin) -> None:
+    """Its trainer had ended: the disk was full, or its end of life came first."""
+    live = begin().armed()
+    live.python("open('out/kept', 'w').write('trained')", output="out")
+    live.sealed()
+    os.kill(live.agent, signal.SIGKILL)
+    live.process.wait()
+    events = live.root / "events.jsonl"
+    lines = events.read_bytes().splitlines(keepends=True)
+    events.write_bytes(b"".join(line for line in lines if b'"sealed"' not in line))
+    (live.root / "sealed.json").unlink()
+    again = Live(live.root.parent, {})
+    try:
+        until(lambda: b'"sealed"' in events.read_bytes(), "the list")
+        last = [json.loads(line) for line in events.read_bytes().splitlines()][-3:]
+        assert [e["ev"] for e in last] == ["hello", "armed", "sealed"]
+        assert last[1]["seals"] and (last[2]["exit_code"], last[2]["why"]) == (0, None)
+        files = json.loads((live.root / "sealed.json").read_bytes())["files"]
+        assert [f["path"] for f in files] == ["kept"]
+        again.n = live.n
+        again.say("receipt", digest=last[2]["digest"])
+        assert again.ended() == 0
+    finally:
+        again.clean()
