@@ -252,14 +252,8 @@ def test_a_stop_during_the_preparation_kills_it_and_seals() -> None:
 def test_started_replaces_boot_limit_and_d() -> None:
     b = Bench(ends_in=60)
     b.start(45)
-    assert b.last("started") | {"at": ""} == {
-        "ev": "started",
-        "t": 45,
-        "at": "",
-        "pid": 7,
-        "argv0": "train",
-        "output": "output",
-    }
+    told = {"pid": 7, "argv0": "train", "output": "output"}
+    assert b.last("started") | {"at": ""} == {"ev": "started", "t": 45, "at": "", **told}
     assert b.mind.ends == 45 + 130
     assert b.wake(61) == []
     assert b.mind.next_wake(61) == 145
