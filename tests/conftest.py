@@ -96,6 +96,49 @@ class LeftOut:
             self._left_out.update(str(name) for key, name in report.user_properties if key == LEFT_OUT_BY)
 
 
+# --- what emulated clouds heard: over the whole session, in this process and in those beside it -----------
+
+EMULATED = pytest.StashKey[list[tuple[int, list[str]]]]()
+WORKER_TOLD = "emulated"
+
+
+def _emulated() -> tuple[int, list[str]]:
+    """Nothing is loaded for it: a session that met no cloud has nothing to tell."""
+    tally = sys.modules.get("tests.emulators.tally")
+    found: tuple[int, list[str]] = tally.counted() if tally is not None else (0, [])
+    return found
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    told = getattr(node, "workeroutput", {}).get(WORKER_TOLD, [0, []])
+    node.config.stash.setdefault(EMULATED, []).append((told[0], told[1]))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """A violation that no test has claimed fails the session, also where nobody looked."""
+    output = getattr(session.config, "workeroutput", None)
+    if output is not None:  # this process runs tests for another one
+        output[WORKER_TOLD] = _emulated()
+        return
+    told = [*session.config.stash.get(EMULATED, []), _emulated()]
+    session.config.stash[EMULATED] = told
+    if any(violations for _, violations in told) and exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    told = config.stash.get(EMULATED, [])
+    requests, violations = sum(n for n, _ in told), [line for _, lines in told for line in lines]
+    if requests or violations:
+        terminalreporter.write_line(
+            f"emulated clouds: {requests} requests heard, {len(violations)} client violations"
+        )
+    for line in violations[:20]:
+        terminalreporter.write_line(f"  {line}")
+
+
 def pytest_unconfigure(config: pytest.Config) -> None:
     if not config.option.collectonly and LEFT_OUT in config.stash:
         left_out = config.stash[LEFT_OUT]

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests import conftest, needs
+from tests.emulators import tally
 
 NOWHERE = "unix:///nowhere/docker.sock"
 
@@ -27,12 +28,33 @@ def suite(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def run(suite: Path, body: str, **env: str) -> conftest.Outcome:
+def run(suite: Path, body: str, *how: str, **env: str) -> conftest.Outcome:
     (suite / "tests" / "test_it.py").write_text("import pytest\n" + body)
-    command = [sys.executable, "-I", "-m", "pytest", "-q"]
+    command = [sys.executable, "-I", "-m", "pytest", "-q", *how]
     return conftest.run_command(
         command, suite, conftest.scrubbed(suite, DOCKER_HOST=NOWHERE, **env), stdin="", timeout=60
     )
+
+
+CLOUD = """
+from tests.emulators import tally
+class Cloud: heard, offences, faulty_answers = [1, 2], {offences}, []
+def test_it(): tally.begin(Cloud())
+"""
+
+
+@pytest.mark.parametrize("how", [(), ("-n", "1")], ids=["alone", "beside"])
+def test_a_session_fails_for_what_clients_of_emulated_clouds_did_wrong(
+    suite: Path, how: tuple[str, ...]
+) -> None:
+    (suite / "tests" / "emulators").mkdir()
+    shutil.copy(tally.__file__, suite / "tests" / "emulators")
+    good = run(suite, CLOUD.format(offences=[]), *how)
+    assert good.code == 0, good.stdout
+    assert "emulated clouds: 2 requests heard, 0 client violations\n" in good.stdout
+    bad = run(suite, CLOUD.format(offences=["list: nobody reads that"]), *how)
+    assert bad.code == 1 and "1 passed" in bad.stdout
+    assert "2 requests heard, 1 client violations\n  list: nobody reads that\n" in bad.stdout
 
 
 NEEDS_DOCKER = '@pytest.mark.need("docker")\ndef test_it(): raise AssertionError("ran")\n'

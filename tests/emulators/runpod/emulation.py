@@ -71,7 +71,7 @@ class Emulation:
         return found
 
     def in_order(self) -> None:
-        assert self.offences() == [], "a client broke the contract"
+        assert self.front.offences == [], "a client broke the contract"
         assert self.front.faulty_answers == [], "the emulator broke its own contract"
 
 

@@ -17,6 +17,7 @@ from math import ceil
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
+from tests.emulators import tally
 from tests.emulators.runpod import checking
 from tests.emulators.runpod.cloud import Broken, Caller, Cloud, Refused
 from tests.emulators.runpod.faults import Fault, How
@@ -295,9 +296,11 @@ def serving(cloud: Cloud, address: str = "127.0.0.1", *, ticking: bool = False) 
         threads.append(threading.Thread(target=_keep_ticking, args=(front,), daemon=True))
     for thread in threads:
         thread.start()
+    tally.begin(front)
     try:
         yield front
     finally:
+        tally.end(front)
         front.ended.set()
         server.shutdown()
         server.server_close()
