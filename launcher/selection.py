@@ -22,13 +22,14 @@ NEVER = frozenset({".git", ".venv", "__pycache__", "node_modules"})  # by name, 
 NEVER_TOP = frozenset({"models"})  # by name, at the top
 # Files that hold a secret and nothing else. `.env.example` and its like are written to be shown.
 SECRET = re.compile(
-    r"\.env|\.env\.(?!example$|sample$|template$|dist$).+|\.netrc|\.pypirc|\.pgpass|\.git-credentials|\.htpasswd"
-    r"|id_(rsa|dsa|ecdsa|ed25519)(_sk)?|.+\.(p12|pfx|jks|kdbx|ppk)"
+    r"(?s)\.env|\.env\.(?!example$|sample$|template$|dist$).+|\.netrc|\.pypirc|\.pgpass|\.git-credentials"
+    r"|\.htpasswd|id_(rsa|dsa|ecdsa|ed25519)(_sk)?|.+\.(p12|pfx|jks|kdbx|ppk)"
 )
+MAYBE = re.compile(rf"{SECRET.pattern}|.+\.(pem|key)")  # a certificate is no secret, a .key may be anything
 SECRET_FOLDERS = frozenset({".ssh", ".aws", ".gnupg"})
-MAYBE_KEY = (".pem", ".key")  # a certificate is no secret, and a .key may be anything
 KEY_HEAD = b"PRIVATE KEY-----"
 HEAD = 4096
+KINDS = frozenset({stat.S_IFREG, stat.S_IFLNK, stat.S_IFDIR})
 
 
 class Pattern(Protocol):
@@ -87,49 +88,48 @@ def select(root: Path, only: tuple[str, ...] | None = None) -> Selection:
     """Sorted by name. `only` these sub-folders or files; None = all of the folder."""
     found = _git(root) if only is None else None
     if found is None:
-        found = list(walk(root, only))
-    top, own, folders = str(root), _Own(root), _Folders()
-    things, withheld = [], []
-    for name in sorted(set(found)):
+        found = dict.fromkeys(walk(root, only))
+    top, folders = str(root), _Folders(root)
+    things, withheld, own = [], [], folders.own
+    for name in sorted(found):
         folder, _, last = name.rpartition("/")
-        if last in NEVER or last.endswith(".pyc") or folders.never(folder) or own.ignores(name):
+        stays, secret = folders[folder]
+        if stays or last in NEVER or last.endswith(".pyc") or (own is not None and own.says(name)):
             continue
         if not folder and last in NEVER_TOP:
             continue
-        info = os.lstat(f"{top}/{name}")
-        if not (stat.S_ISREG(info.st_mode) or stat.S_ISLNK(info.st_mode) or stat.S_ISDIR(info.st_mode)):
+        info = found[name] or os.lstat(f"{top}/{name}")
+        if stat.S_IFMT(info.st_mode) not in KINDS:
             continue  # a pipe or a socket is nothing without the process behind it
-        if (folders.secret(folder) or _secret(f"{top}/{name}", last, info)) and not own.insists(name):
+        secret = secret or (MAYBE.fullmatch(last) is not None and _secret(f"{top}/{name}", last, info))
+        if secret and not (own is not None and own.says(name) is False):
             withheld.append(name)
         else:
             things.append(Thing(name, info))
     return Selection(tuple(things), tuple(withheld))
 
 
-class _Folders:
-    """What a folder's name says of all below it, once for each."""
+class _Folders(dict[str, tuple[bool, bool]]):
+    """By name: whether nothing in it travels, whether all in it is secret; each found out once. `own` is
+    .launcherignore: git lists the names that it is asked about, so every folder above one is asked about."""
 
-    def __init__(self) -> None:
-        self._said: dict[str, tuple[bool, bool]] = {"": (False, False)}
+    def __init__(self, root: Path) -> None:
+        super().__init__({"": (False, False)})
+        self.own = read_spec(os.path.join(root, IGNORE_FILE))
 
-    def never(self, folder: str) -> bool:
-        return self._of(folder)[0]
-
-    def secret(self, folder: str) -> bool:
-        return self._of(folder)[1]
-
-    def _of(self, folder: str) -> tuple[bool, bool]:
-        if folder not in self._said:
-            parts = folder.split("/")
-            never = parts[0] in NEVER_TOP or not NEVER.isdisjoint(parts)
-            self._said[folder] = never, not SECRET_FOLDERS.isdisjoint(parts)
-        return self._said[folder]
+    def __missing__(self, folder: str) -> tuple[bool, bool]:
+        above, _, last = folder.rpartition("/")
+        stays, secret = self[above]
+        stays = stays or last in NEVER or (not above and last in NEVER_TOP)
+        stays = stays or (self.own is not None and self.own.says(folder + "/") is True)
+        self[folder] = stays, secret or last in SECRET_FOLDERS
+        return self[folder]
 
 
 def _secret(path: str, last: str, info: os.stat_result) -> bool:
     if SECRET.fullmatch(last):
         return True
-    if not last.endswith(MAYBE_KEY) or not stat.S_ISREG(info.st_mode):
+    if not stat.S_ISREG(info.st_mode):
         return False
     try:
         with open(path, "rb") as f:
@@ -141,47 +141,56 @@ def _secret(path: str, last: str, info: os.stat_result) -> bool:
 # --- by git ---------------------------------------------------------------------------------------
 
 
-def _git(root: Path) -> list[str] | None:
+Found = dict[str, "os.stat_result | None"]  # by name, with what the disk says of it where it was asked
+
+
+def _git(root: Path) -> Found | None:
     """Tracked and untracked-not-ignored files; None where there is no git or no repository. Submodules and
     repositories inside answer for themselves: git lists them as mere folders, and code imports from them."""
-    listed = _asked(root, "-c", "-o", "--exclude-standard")
-    if listed is None:
+    ways = (("-c", "-o", "--exclude-standard"), ("-o", "--directory", "--exclude-standard"))
+    asked = _asked(root, *ways)
+    if asked is None:
         return None
-    top = str(root)
-    names: list[str] = []
-    for name in dict.fromkeys(listed):
+    top, (listed, unknown) = str(root), asked
+    found: Found = {}
+    for name in listed:
         try:
-            mode = os.lstat(f"{top}/{name}").st_mode
+            info = os.lstat(f"{top}/{name}")
         except (FileNotFoundError, NotADirectoryError):
             continue  # deleted but still in the index
-        names += _inside(root, name) if stat.S_ISDIR(mode) and _is_repository(root / name) else (name,)
-    return [*names, *_empty_folders(root)]
+        if stat.S_ISDIR(info.st_mode) and _is_repository(root / name):
+            found |= {f"{name}/{below}": its for below, its in (_git(root / name) or {}).items()}
+        else:
+            found[name] = info
+    return dict.fromkeys(_empty_folders(root, unknown)) | found
 
 
-def _asked(root: Path, *how: str) -> list[str] | None:
+def _asked(root: Path, *ways: tuple[str, ...]) -> list[list[str]] | None:
+    """Its answers to several questions, asked at once."""
+    asking: list[subprocess.Popen[bytes]] = []
     try:
-        done = subprocess.run(
-            ["git", "-C", str(root), "ls-files", "-z", *how], capture_output=True, timeout=60, check=False
-        )
+        for how in ways:
+            argv = ["git", "-C", str(root), "ls-files", "-z", *how]
+            asking.append(subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL))
+        told = [process.communicate(timeout=60)[0] for process in asking]
     except FileNotFoundError:
         return None
-    if done.returncode != 0:
+    finally:
+        for process in asking:
+            with process:
+                process.kill()
+    if any(process.returncode for process in asking):
         return None
-    return [os.fsdecode(n).rstrip("/") for n in done.stdout.split(b"\0") if n]
+    return [[os.fsdecode(n).rstrip("/") for n in text.split(b"\0") if n] for text in told]
 
 
 def _is_repository(path: Path) -> bool:
     return path.is_dir() and not path.is_symlink() and os.path.lexists(path / ".git")
 
 
-def _inside(root: Path, name: str) -> Iterator[str]:
-    yield from (f"{name}/{below}" for below in _git(root / name) or ())
-
-
-def _empty_folders(root: Path) -> Iterator[str]:
+def _empty_folders(root: Path, unknown: list[str]) -> Iterator[str]:
     """git keeps none, programs expect some: `logs/` that nobody wrote into yet."""
-    listed = _asked(root, "-o", "--directory", "--exclude-standard") or []
-    for name in listed:
+    for name in unknown:
         path = root / name
         if path.is_dir() and not path.is_symlink() and not _is_repository(path):
             yield from (f"{name}/{below}".rstrip("/.") for below in _hollow(path))
@@ -283,29 +292,3 @@ def read_spec(path: str) -> Spec | None:
 def _rule(text: str, pattern: Pattern) -> Rule:
     plain = text.removeprefix("!").strip()
     return Rule(bool(pattern.include), pattern, "/" in plain.rstrip("/"), plain.endswith("/**"))
-
-
-class _Own:
-    """.launcherignore at the top: for names that git lists as well, so every folder above is asked, once."""
-
-    def __init__(self, root: Path) -> None:
-        self._spec = read_spec(os.path.join(root, IGNORE_FILE))
-        self._folders: dict[str, bool] = {"": False}
-
-    def ignores(self, name: str) -> bool:
-        if self._spec is None:
-            return False
-        return self._folder(name.rpartition("/")[0]) or self._said(name) is True
-
-    def insists(self, name: str) -> bool:
-        return self._spec is not None and self._said(name) is False
-
-    def _folder(self, folder: str) -> bool:
-        if folder not in self._folders:
-            above = folder.rpartition("/")[0]
-            self._folders[folder] = self._folder(above) or self._said(folder + "/") is True
-        return self._folders[folder]
-
-    def _said(self, name: str) -> bool | None:
-        assert self._spec is not None
-        return self._spec.says(name)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 Tick = Callable[[], None]
 Progress = Callable[[int, int], None]  # bytes so far, bytes in all
@@ -51,9 +51,9 @@ class Wanted:
     limit: int = 1 << 20
 
 
-@dataclass(frozen=True)
-class Sending:
-    """One thing to put: a file's bytes or path, an empty folder (neither), or a link (target)."""
+class Sending(NamedTuple):
+    """One thing to put: a file's bytes or path, an empty folder (neither), or a link (target). There may be
+    very many: a tuple is made twice as quickly as a record."""
 
     to: str
     mode: int = 0o644

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from typing import Any
 
 from launcher.remote.base import Progress, Sending, Tree
@@ -22,7 +21,7 @@ def below(to: str, tree: Tree) -> Iterator[Sending]:
     """A tree as single things to put, for a host that keeps nothing between runs."""
     yield Sending(to=to, mode=0o755)
     for file in tree.files:
-        yield replace(file, to=f"{to}/{file.to}")
+        yield file._replace(to=f"{to}/{file.to}")
 
 
 def counted(files: Iterable[Sending], total: int, progress: Progress) -> Iterator[Sending]:

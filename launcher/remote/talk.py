@@ -86,11 +86,6 @@ class Talk:
             if self._channel.exit_status_ready():
                 return
 
-    @property
-    def over(self) -> bool:
-        """It has said all it will."""
-        return not self._heard and bool(self._channel.eof_received or self._channel.closed)
-
     def line(self) -> bytes:
         while (end := self._heard.find(b"\n")) < 0:
             if len(self._heard) > LINE:
@@ -132,11 +127,6 @@ class Talk:
         """Nothing more comes from us."""
         with _told(self._connection):
             self._channel.shutdown_write()
-
-    def idle(self, seconds: float) -> None:
-        """Wait for a word, but not longer than that."""
-        if not self._channel.recv_ready() and not self._channel.closed:
-            self._channel.status_event.wait(seconds)
 
     def _taken(self, count: int) -> bytes:
         data = bytes(self._heard[:count])

@@ -6,6 +6,7 @@ folders are in no list; those that nothing implies any more are dropped with wha
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -43,10 +44,12 @@ def unpacked(data: bytes) -> Records:
 
 
 def delta(old: Records, new: Records) -> Delta:
-    send = frozenset(name for name, what in new.items() if old.get(name) != what)
-    kept = folders(new)
-    gone = {n for n in old if n in send or (n not in new and not (n in kept and old[n].startswith(FOLDER)))}
-    gone |= {folder for folder in folders(old) if folder not in kept}
+    send = frozenset(name for name, _ in new.items() - old.items())
+    gone = {name for name in send if name in old}
+    if old and old.keys() != new.keys():
+        kept = folders(new)
+        gone |= {n for n in old.keys() - new.keys() if not (n in kept and old[n].startswith(FOLDER))}
+        gone |= folders(old) - kept
     return Delta(send, tuple(sorted(_topmost(gone))))
 
 
@@ -75,6 +78,7 @@ def _above(name: bytes) -> Iterator[bytes]:
         yield name
 
 
-def arrived(sizes: Iterable[tuple[bytes, int]], wanted: Mapping[bytes, int]) -> set[bytes]:
-    """Of the files that must come, those that lie there whole: a cut one is shorter."""
-    return {name for name, size in sizes if wanted.get(name) == size}
+def arrived(sizes: Iterable[tuple[bytes, int]], wanted: Mapping[bytes, int], places: int) -> set[bytes]:
+    """Of the files that must come, those that lie whole in so many places: a cut one is shorter."""
+    found = Counter(name for name, size in sizes if wanted.get(name) == size)
+    return {name for name, times in found.items() if times >= places}

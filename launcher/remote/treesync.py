@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 from launcher.errors import HostError, HostUnreachable
 from launcher.remote import blobs
 from launcher.remote.base import Progress, Sending, Tick, Tree
-from launcher.remote.packing import Packer, content, squeezes
+from launcher.remote.packing import Packer, content, squeezed, squeezes
 from launcher.remote.talk import SLICE_S, Ended, Talk, refusal
 from launcher.remote.treedelta import FOLDER, Records, arrived, delta, packed, record, unpacked
 from launcher.ssh.connection import Connection
@@ -189,7 +189,8 @@ def _bring(
 ) -> None:
     """What the host lacks: large files first, by content, then the archive."""
     lacks = delta(offer.old, whole.records)
-    missing = lacks.send - arrived(offer.have, whole.sizes)
+    places = 1 if offer.there or whole.tree.data else 2  # a first tree is written twice as it comes
+    missing = lacks.send - arrived(offer.have, whole.sizes, places)
     large = frozenset(n for n in missing if whole.sizes.get(n, 0) >= blobs.LEAST)
     if large and carrying is not None:
         at_rest = whole.tree.size - sum(whole.sizes.get(n, 0) for n in missing)
@@ -214,7 +215,7 @@ def _deliver(
     tail = {
         b"del": b"".join(b"./%s\0" % n for n in drop),
         b"blobs": _links(whole, large),
-        b"list.gz": zlib.compress(whole.listed, 1, 31),
+        b"list.gz": squeezed(whole.listed),
     }
     talk.send(f"{form}\n".encode())
     with Packer(small, tail, compress=form == "gz") as packer:
@@ -228,6 +229,8 @@ def _deliver(
 
 def _links(whole: Whole, large: frozenset[bytes]) -> bytes:
     """A blob that has two names in one tree is copied: a copy of that tree would make them one file."""
+    if not large:
+        return b""
     named = Counter(what for n, what in whole.records.items() if whole.sizes.get(n, 0) >= blobs.LEAST)
     how = {n: "copy" if named[whole.records[n]] > 1 else "link" for n in sorted(large)}
     return b"".join(

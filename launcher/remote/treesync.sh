@@ -221,9 +221,11 @@ for left in s."$want".*; do
   fi
   mv "$left" "$s" 2>/dev/null && break
 done
-mkdir -p "$s/tree" || die "$k cannot be written"
+beside='' # the run's copy of a first tree: written as that comes, and kept like it when it breaks off
+if [ "$kind" = trees ] && [ -z "$old" ]; then beside=$s/beside; else rm -rf "$s/beside"; fi
+mkdir -p "$s/tree" ${beside:+"$beside/tree"} || die "$k cannot be written"
 rm -rf "$s/new" "$s/list.gz" "$s/del" "$s/blobs" "$s/twice"
-(sizes "$s/tree") | gzip -1 >"$s/have" || die "$k cannot be written"
+{ (sizes "$s/tree"); [ -z "$beside" ] || (sizes "$beside/tree"); } | gzip -1 >"$s/have" || die "$k cannot be written"
 
 listed=0
 if [ -n "$old" ]; then listed=$(wc -c <"$old/list.gz"); fi
@@ -234,36 +236,33 @@ if [ -n "$old" ]; then
   twin "$old/tree" "$s/new" &
   twinning=$!
   copy "$old"
-elif [ "$kind" = trees ]; then # what arrived before; the rest of it comes into both
-  mkdir "$part" || die "$part cannot be made"
-  own "$s/tree" "$part/tree" &
-  copying=$!
 fi
 
 IFS=' ' read -r form || lost
 case $form in gz | raw) ;; *) lost ;; esac
 plain() { if [ "$form" = gz ]; then gzip -dc; else cat; fi; }
 unpack() { tar -xof - -C "$1"; }
-twice() { # there is no former tree: what comes is written twice at once, instead of copied afterwards
+twice() { # instead of copying it afterwards
   mkfifo "$s/twice" || return 1
-  unpack "$part" <"$s/twice" &
+  unpack "$beside" <"$s/twice" &
   second=$!
   plain | tee "$s/twice" | unpack "$s" || { wait; return 1; }
   wait $second
 }
 receive() {
-  if [ "$kind" = trees ] && [ -z "$old" ]; then twice
+  if [ -n "$beside" ]; then twice
   elif [ "$form" = gz ]; then gzip -dc | unpack "$s"
   else unpack "$s"; fi
 }
-if [ -z "$old" ] && [ -n "$copying" ]; then wait "$copying" || full "the run's copy could not be made"; fi
 why=$(receive 2>&1) && [ -f "$s/list.gz" ] || {
   case $why in *"No space left"* | *uota*) full "No space left on device" ;; esac
   uncopy # what arrived stays, the next call takes it up
   die "it did not arrive whole: $(printf '%.300s' "$why" | tr '\n' ' ')"
 }
 
-if [ -n "$old" ] && [ "$kind" = trees ]; then
+if [ -n "$beside" ]; then
+  mv "$beside" "$part" || full "the run's copy could not be made"
+elif [ "$kind" = trees ]; then
   { wait "$copying" && drop "$part/tree" "$k/$s/del" && own "$s/tree/." "$part/tree/"; } ||
     full "the run's copy could not be made"
 fi

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from launcher.errors import Corrupt, HostDiskFull, HostError, HostUnreachable, NoFile
@@ -82,7 +81,7 @@ class SimHost:
     expecting = staticmethod(unprepared)
 
     def put_tree(self, to: str, tree: Tree, tick: Tick, progress: Progress = unseen) -> None:
-        self.put((replace(file, to=f"{to}/{file.to}") for file in tree.files), tick)
+        self.put((file._replace(to=f"{to}/{file.to}") for file in tree.files), tick)
 
     def get(
         self,
