@@ -116,6 +116,12 @@ class Book:
             raise self._unknown(word)
         return name
 
+    def knows(self, written: str) -> bool:
+        """Whether it is a word for --gpu: of a model that somebody has learnt of elsewhere it may be none."""
+        word = written.strip()
+        ids = (price.instance_type for price in self.prices)
+        return bool(_CLASS.fullmatch(word.lower())) or word in ids or _key(word) in self.keys
+
     def spelled(self, written: str) -> str:
         """How names are compared: without their makers, signs and case."""
         return _key(written)
@@ -131,7 +137,10 @@ class Book:
             "unknown-gpu",
             f"no GPU is called '{written}'{meant}",
             hint=f"plan --gpu '{example}'",
-            details=("Any GPU with enough memory is asked for like this: --gpu any-24gb",),
+            details=(
+                "Any GPU with enough memory is asked for like this: --gpu any-24gb",
+                "A model that is newer than this list is known after: prices refresh TARGET",
+            ),
         )
 
     def fits(self, wish: str, gpu: str | None, vram_gb: Decimal | None, instance_type: str | None) -> bool:
@@ -247,13 +256,15 @@ def load(overlay: Path | None = None) -> Book:
     if overlay is None:
         return book
     try:
-        prices = tuple(_prices(json.loads(overlay.read_bytes()), book.gpus))
+        raw = json.loads(overlay.read_bytes())
+        fuller = _with_newer_models(book, raw)
+        prices = tuple(_prices(raw, fuller.gpus))
     except FileNotFoundError:
         return book
     except (OSError, ValueError, KeyError, TypeError, ArithmeticError) as e:
         fault = f"{overlay} is not a price list ({type(e).__name__}: {e}): the bundled prices are used"
         return replace(book, warnings=(fault,))
-    return replace(book, prices=_newest((*book.prices, *prices)))
+    return replace(fuller, prices=_newest((*book.prices, *prices)))
 
 
 @cache
@@ -268,10 +279,21 @@ def _bundled() -> Book:
     return Book(gpus, terms, _newest(_prices(raw, gpus)), keys=keys)
 
 
+def _with_newer_models(book: Book, raw: Json) -> Book:
+    """GPUs that came on the market after this program did, as far as a row tells their memory."""
+    told = [row for row in raw["prices"] if "vram_gb" in row and _key(row["gpu"]) not in book.keys]
+    newer = {row["gpu"]: Gpu(row["gpu"], Decimal(int(row["vram_gb"]))) for row in told}
+    if not newer:
+        return book
+    keys = {**book.keys, **{_key(name): name for name in newer}}
+    return replace(book, gpus={**book.gpus, **newer}, keys=keys)
+
+
 def _prices(raw: Json, gpus: Mapping[str, Gpu]) -> Iterator[Price]:
     """The rows of a file; rows about GPUs that this program does not know yet are passed over."""
     for row in raw["prices"]:
-        price = codec.load(Price, {**row, "as_of": _moment(row.get("as_of"))})
+        told = {name: value for name, value in row.items() if name != "vram_gb"}
+        price = codec.load(Price, {**told, "as_of": _moment(row.get("as_of"))})
         usd = price.usd_per_hour
         if not usd.is_finite() or usd < 0 or (usd == 0 and price.retired is None):
             raise ValueError(f"usd_per_hour of {price.instance_type or price.gpu} is {usd}")

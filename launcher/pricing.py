@@ -54,7 +54,7 @@ def refresh(home: Home, provider: Provider, now: datetime) -> tuple[Price, ...]:
     offers: tuple[Offer, ...] = cast(Any, provider).prices()
     rows = _rows(offers, catalogue.load())
     if not rows:
-        raise VendorBug(f"{provider.name} told no price of any GPU that is known here")
+        raise VendorBug(f"{provider.name} told no price of any GPU")
     others = [row for row in _written(home) if row.get("target") != provider.name]
     text = json.dumps({"prices": [*others, *rows]}, indent=1)
     Disk().write(home.prices, text.encode())
@@ -68,14 +68,16 @@ def _rows(offers: Iterable[Offer], book: Book) -> list[Json]:
     cheapest: dict[str, Offer] = {}
     for offer in offers:
         gpu = offer.gpu or ""
-        if gpu in book.gpus and (gpu not in cheapest or per_gpu(offer) < per_gpu(cheapest[gpu])):
+        if gpu and (gpu not in cheapest or per_gpu(offer) < per_gpu(cheapest[gpu])):
             cheapest[gpu] = offer
-    return [_row(gpu, offer) for gpu, offer in sorted(cheapest.items())]
+    return [_row(gpu, offer, new=gpu not in book.gpus) for gpu, offer in sorted(cheapest.items())]
 
 
-def _row(gpu: str, offer: Offer) -> Json:
+def _row(gpu: str, offer: Offer, *, new: bool) -> Json:
+    """`new`: this program has not heard of it, and learns what it needs to know of it."""
     at = offer.price_as_of or datetime.now(UTC)
     return {
+        **({"vram_gb": int(offer.vram_gb or 0)} if new else {}),
         "target": offer.target,
         "gpu": gpu,
         "gpu_count": 1,

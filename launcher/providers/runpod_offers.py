@@ -78,7 +78,7 @@ class Market:
 
     def listed(self, gpu: Json) -> Iterator[Offer]:
         """Its price in the secure cloud, whether one is free or not."""
-        if gpu.get(SECURE) and (price := _price(gpu, SECURE)) > 0:
+        if _of_nvidia(gpu) and gpu.get(SECURE) and (price := _price(gpu, SECURE)) > 0:
             yield self._offer(gpu, SECURE, Need(), price, None, False)
 
     def _offer(
@@ -149,8 +149,8 @@ class Market:
 
     def _fits(self, gpu: Json, need: Need) -> bool:
         vram, name, id = _vram(gpu), self._named(gpu), str(gpu.get("id"))
-        if str(gpu.get("manufacturer") or NVIDIA).upper() != NVIDIA:
-            return False  # trainers and images here are made for CUDA
+        if not _of_nvidia(gpu):
+            return False
         if need.vram_gb is not None and vram < need.vram_gb:
             return False
         words = _words(need)
@@ -161,7 +161,12 @@ class Market:
         spelled = self.book.spelled(word)
         if spelled in self.names:
             return spelled == self.book.spelled(str(gpu.get("name")))
-        return self.book.fits(self.book.wished(word), name, vram, id)
+        return self.book.knows(word) and self.book.fits(self.book.wished(word), name, vram, id)
+
+
+def _of_nvidia(gpu: Json) -> bool:
+    """Trainers and images here are made for CUDA."""
+    return str(gpu.get("manufacturer") or NVIDIA).upper() == NVIDIA
 
 
 def _vram(gpu: Json) -> Decimal:

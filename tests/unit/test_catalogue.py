@@ -183,6 +183,17 @@ def test_a_gpu_that_is_new_to_this_program_is_passed_over(tmp_path: Path) -> Non
     assert set(book.targets) == {"runpod", "aws"}
 
 
+def test_one_whose_memory_is_told_is_learnt(tmp_path: Path) -> None:
+    row = {"gpu": "RTX 9090", "vram_gb": 96, "usd_per_hour": "2", "as_of": "2026-03-01"}
+    book = catalogue.load(overlay(tmp_path, **row))
+    assert book.wished("nvidia rtx 9090") == "RTX 9090" and book.knows("RTX9090")
+    for wish in ("RTX 9090", "any-96gb"):
+        (offer,) = book.offers(Need(gpus=(wish,)), "runpod", NOW)
+        assert (offer.gpu, offer.vram_gb) == ("RTX 9090", Decimal(96))
+    assert not catalogue.load(None).knows("RTX 9090"), "by that file alone"
+    assert "is not a price list" in catalogue.load(overlay(tmp_path, **{**row, "vram_gb": "NaN"})).warnings[0]
+
+
 @pytest.mark.parametrize("usd", ["-1", "0", "NaN", "Infinity", "free"])
 def test_a_price_that_is_none_spoils_the_file_and_is_said(tmp_path: Path, usd: str) -> None:
     book = catalogue.load(overlay(tmp_path, usd_per_hour=usd, as_of="2026-03-01"))

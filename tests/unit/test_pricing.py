@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -11,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from launcher import catalogue, pricing
-from launcher.errors import LauncherError, VendorBug
+from launcher.errors import LauncherError, NoCapacity, VendorBug
 from launcher.models import Need
 from launcher.store import Home
+from tests.emulators.runpod.catalog import Gpu
 from tests.emulators.runpod.emulation import Emulation, emulated
 from tests.unit.planned import Machine
 
@@ -49,6 +51,28 @@ def test_todays_prices_take_the_place_of_the_bundled_ones(home: Path, emulation:
         *((one.target, one.source) for one in known[3:]),
     ]
     assert (known[0].prices, known[0].as_of) == (len(fresh), fresh[0].as_of)
+
+
+def test_a_model_that_is_newer_than_this_program_can_be_named_from_then_on(
+    home: Path, emulation: Emulation
+) -> None:
+    place, stock = Home(home), emulation.cloud.catalog
+    new = Gpu("NVIDIA RTX 9090 Pro", "RTX 9090 Pro", 96, Decimal("2.5"), None)
+    foreign = replace(new, id="AMD Instinct", name="Instinct", manufacturer="AMD")
+    stock.gpus = (*stock.gpus, new, foreign)
+    with pytest.raises(LauncherError) as unknown:
+        catalogue.load(place.prices).wished("rtx 9090 pro")
+    assert any("prices refresh" in line for line in unknown.value.details)
+    pricing.refresh(place, emulation.provider(), NOW)
+    book = catalogue.load(place.prices)
+    assert usd(place, book.wished("rtx 9090 pro")) == Decimal("2.5")
+    assert not book.knows("Instinct"), "nothing here runs on it"
+    need = Need(gpus=("RTX 9090 Pro",), gpu_words=("rtx 9090 pro",))
+    [offer] = emulation.provider().offers(need)
+    assert (offer.gpu, offer.vram_gb, offer.instance_type) == ("RTX 9090 Pro", Decimal(96), new.id)
+    stock.gpus = stock.gpus[:-2]
+    with pytest.raises(NoCapacity, match="catalogue has no rtx 9090 pro"):
+        emulation.provider().offers(need)
 
 
 def test_what_the_file_had_of_others_stays_and_a_broken_one_is_written_anew(

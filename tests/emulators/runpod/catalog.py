@@ -23,6 +23,7 @@ class Gpu:
     community: Decimal | None
     most: int = 8
     cuda: tuple[str, ...] = ("12.4", "12.8")
+    manufacturer: str = "NVIDIA"
 
     def price(self, cloud: str) -> Decimal | None:
         return self.secure if cloud == "SECURE" else self.community
@@ -98,7 +99,7 @@ class Catalog:
             "id": gpu.id,
             "name": gpu.name,
             "pool": None,
-            "manufacturer": "NVIDIA",
+            "manufacturer": gpu.manufacturer,
             "memory": gpu.memory,
             "secure": gpu.secure is not None,
             "community": gpu.community is not None,
