@@ -55,6 +55,7 @@ class Terms:
     per_gpu: bool  # a price counts for one GPU, any number up to most_gpus can be had
     most_gpus: int = 8
     keeps_output: bool = False  # what was not pulled outlives the machine's end, for money
+    cloud: str | None = None  # which part of a marketplace the list's prices are of
     no_bids: str = ""  # what is said to whoever took a highest price for a bid
 
 
@@ -222,13 +223,19 @@ class Book:
             vram_gb=self.gpus[price.gpu].vram_gb,
             spot=False,
             usd_per_hour=compute + disk,
-            price_source=price.source,
+            price_source=price.source + _elsewhere(terms, need),
             price_as_of=price.as_of,
             disk_usd_per_hour=disk,
             storage_usd_per_day=_per_hour(terms.stopped_usd_per_gb_month * need.disk_gb) * 24,
             boot_s=terms.boot_s,
             bills=True,
+            cloud=terms.cloud,
         )
+
+
+def _elsewhere(terms: Terms, need: Need) -> str:
+    """Whoever asks for another part of a marketplace is told that the list does not know it."""
+    return f" ({terms.cloud} cloud only)" if terms.cloud not in (None, need.cloud) else ""
 
 
 # --- age -----------------------------------------------------------------------------------------

@@ -32,9 +32,7 @@ BOOKS_S = 3.0
 
 def look(view: RunView, now: datetime) -> bool:
     """Whether the machine answered, where there is one to be asked."""
-    if view.shown(now) is not State.INTERRUPTED or _far_machine(view) is None:
-        return True
-    if _sleeps(view, now):
+    if view.shown(now) is not State.INTERRUPTED or _sleeps(view, now) or _far_machine(view) is None:
         return True
     asked = [sys.executable, "-I", "-m", "launcher.lastlook", str(view.folder.root)]
     quiet = subprocess.DEVNULL
@@ -46,9 +44,11 @@ def look(view: RunView, now: datetime) -> bool:
 
 
 def _sleeps(view: RunView, now: datetime) -> bool:
-    """Whether its provider says that it was stopped. The view folds it as a fact; nobody writes it down."""
+    """Whether its provider says that it was stopped with what may be results: the order to start is enough
+    for that. The view folds it as a fact; nobody writes it down."""
     a = view.attempt
-    assert a is not None
+    if a is None or not a.open or a.instance is None or not view.state.unseen(a):
+        return False
     name = view.plan.choices[a.choice].offer.provider
     if not view.offer.bills or registry.is_place(name):
         return False

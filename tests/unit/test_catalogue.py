@@ -183,6 +183,16 @@ def test_a_gpu_that_is_new_to_this_program_is_passed_over(tmp_path: Path) -> Non
     assert set(book.targets) == {"runpod", "aws"}
 
 
+def test_whoever_asks_for_another_cloud_is_told_which_one_the_list_knows(book: catalogue.Book) -> None:
+    for cloud, more in (
+        ("secure", ""),
+        ("community", " (secure cloud only)"),
+        ("any", " (secure cloud only)"),
+    ):
+        (offer,) = book.offers(Need(gpus=("RTX 4090",), cloud=cloud), "runpod", NOW)
+        assert (offer.price_source, offer.cloud) == (f"planning notes{more}", "secure")
+
+
 def test_one_whose_memory_is_told_is_learnt(tmp_path: Path) -> None:
     row = {"gpu": "RTX 9090", "vram_gb": 96, "usd_per_hour": "2", "as_of": "2026-03-01"}
     book = catalogue.load(overlay(tmp_path, **row))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -30,8 +30,8 @@ def emulation(monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulation]:
         yield one
 
 
-def started(emulation: Emulation) -> Story:
-    """A run whose trainer began on a pod that there is."""
+def ordered(emulation: Emulation) -> Story:
+    """A run whose trainer was to begin on a pod that there is."""
     provider = emulation.provider()
     [offer] = provider.offers(RTX)
     story = begin(plan(Choice(offer, stories.choice("x", "0").runtime, stories.choice("x", "0").estimate)))
@@ -39,6 +39,11 @@ def started(emulation: Emulation) -> Story:
     story.asked()("created", attempt=1, instance=made.id, usd_per_hour=made.usd_per_hour, access=None)
     access = Access("ssh", "192.0.2.7:1", "/launcher")
     story("connected", attempt=1, boot="b1", access=access, layers=["agent"])
+    return story("start-asked", attempt=1)
+
+
+def started(emulation: Emulation) -> Story:
+    story = ordered(emulation)
     return story("started", attempt=1, deadline=story.now + timedelta(hours=1), pid=7)
 
 
@@ -46,10 +51,11 @@ def seen(tmp_path: Path, story: Story) -> RunView:
     return told(RunFolder(tmp_path / "quickstart-abcd"), story)
 
 
+@pytest.mark.parametrize("how_far", [ordered, started])
 def test_one_that_was_stopped_waits_with_its_results_and_says_what_it_costs(
-    emulation: Emulation, tmp_path: Path
+    emulation: Emulation, tmp_path: Path, how_far: Callable[[Emulation], Story]
 ) -> None:
-    view, now = seen(tmp_path, started(emulation)), datetime.now(UTC)
+    view, now = seen(tmp_path, how_far(emulation)), datetime.now(UTC)
     assert view.shown(now) is State.INTERRUPTED
     [pod] = emulation.cloud.pods.values()
     emulation.cloud.stop(pod)
