@@ -112,7 +112,8 @@ def finish(
     raise FileExistsError("a thousand versions of this name exist")
 
 
-def point_latest(files: Files, versions: Versions, name: str, run: str, at: datetime) -> None:
+def point_latest(files: Files, versions: Versions, name: str, run: str | None, at: datetime) -> None:
+    """`run`: None where a trainer made the version without one."""
     body = {"version": name, "run": run, "at": at.strftime("%Y-%m-%dT%H:%M:%SZ")}
     files.write(versions.latest, (json.dumps(body) + "\n").encode(), 0o644)
 

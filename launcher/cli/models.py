@@ -55,7 +55,7 @@ def list_(as_json: bool) -> None:
     rows = [
         (
             v.name + (" (latest)" if v.latest else ""),
-            str(v.manifest.get("run")),
+            str(v.manifest.get("run") or "-"),
             str(v.manifest.get("state")),
             device_words(v.manifest.get("device")) if v.manifest.get("device") else "-",
             duration(float(v.manifest.get("seconds") or 0)),
@@ -143,7 +143,7 @@ def verify(version: str | None, as_json: bool) -> None:
             f"{v.name} is not what was sealed",
             exit=Exit.PROVIDER,
             details=tuple(f"{f.path} {f.what}" for f in faults),
-            hint=f"rerun {v.manifest.get('run')}",
+            hint=f"rerun {v.manifest['run']}" if v.manifest.get("run") else None,
         )
 
 
@@ -173,7 +173,7 @@ def promote(version: str, force: bool) -> None:
         )
     champion = next((one for one in versions.all_of(place) if one.latest), None)
     lines = _challenged(v, champion, force) if champion is not None and champion.name != v.name else ()
-    artifacts.point_latest(Disk(), place, v.name, str(v.manifest.get("run")), datetime.now(UTC))
+    artifacts.point_latest(Disk(), place, v.name, v.manifest.get("run"), datetime.now(UTC))
     print("\n".join([f"latest is {v.name}", *(f"  {line}" for line in lines)]), file=sys.stderr)
 
 

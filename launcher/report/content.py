@@ -92,7 +92,7 @@ def read(version: Version, home: Home | None) -> Content:
             {**e, "when": at} for e in parse_events(rows(own / "events.jsonl")) if (at := moment(e.get("at")))
         ),
         course=course(rows(version.path / "metrics.jsonl")) or sampled(samples),
-        log=tuple(lines(_end(own / "log"))),
+        log=tuple(lines(_end(own / "log") or _end(version.path / "training.log"))),
     )
 
 

@@ -81,7 +81,11 @@ def _head(content: Content) -> str:
     m = content.manifest
     state = str(m.get("state"))
     made = content.created
-    parts = [f"run {m.get('run')}", m.get("trainer") or "own project", f"{_device(m)} on {m.get('target')}"]
+    parts = [
+        f"run {m['run']}" if m.get("run") else "without a run",
+        m.get("trainer") or "own project",
+        f"{_device(m)} on {m.get('target')}",
+    ]
     parts += [f"{made:%Y-%m-%d %H:%M:%S} UTC"] if made is not None else []
     tone = "good" if state == "done" else "bad"
     advice = telemetry.advice(content.samples, _used(m))

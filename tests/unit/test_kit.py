@@ -219,7 +219,7 @@ def test_a_nan_in_a_result_is_refused_and_leaves_the_old_file(tmp_path: Path) ->
 
 
 def test_the_kit_loads_nothing_but_the_standard_library() -> None:
-    modules = ["arguments", "checkpoints", "device", "events", "files", "metrics", "session"]
+    modules = ["arguments", "checkpoints", "device", "events", "files", "manifest", "metrics", "session"]
     imports = "; ".join(f"import trainers.kit.{name}" for name in modules)
     code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); {imports}; print(*sorted(sys.modules))"
     ran = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True)

@@ -13,9 +13,12 @@ from typing import Any, Literal
 
 import pytest
 
+from launcher import artifacts
 from launcher.agent.metrics import Metrics as Followed
-from trainers.kit.checkpoints import MARK, Checkpoint, Checkpoints
+from launcher.remote.base import Listed
+from trainers.kit.checkpoints import MARK, Checkpoint, Checkpoints, Taken
 from trainers.kit.events import crc32c
+from trainers.kit.manifest import write_manifest
 from trainers.kit.metrics import Metrics
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -199,6 +202,7 @@ def test_what_a_kill_left_half_done_is_cleared_and_never_resumed(tmp_path: Path)
     (tmp_path / "step-00000030").mkdir()
     (tmp_path / "step-00000030" / "weights").write_text("renamed, not yet marked")
     (tmp_path / "notes").mkdir()  # not ours: stays
+    del keeper  # as when its process is gone
     after, _ = keep(tmp_path)
     assert after.newest() == whole_one
     assert sorted(child.name for child in tmp_path.iterdir()) == ["notes", "step-00000010"]
@@ -220,6 +224,18 @@ keeper.save(2, lambda folder: os.kill(os.getpid(), signal.SIGKILL))
     newest = keeper.newest()
     assert newest is not None
     assert newest.step == 1
+
+
+def test_two_trainings_do_not_clear_each_others_halves(tmp_path: Path) -> None:
+    first, _ = keep(tmp_path)
+    half = tmp_path / ".step-00000020.77.new"
+    half.mkdir()
+    with pytest.raises(Taken, match="another training keeps its checkpoints there"):
+        keep(tmp_path)
+    assert half.is_dir()
+    del first
+    keep(tmp_path)
+    assert not half.exists()
 
 
 @pytest.mark.parametrize("damage", ["changed", "missing", "added"])
@@ -251,3 +267,24 @@ def test_the_same_step_again_gets_a_new_name(tmp_path: Path) -> None:
     assert (first.folder.name, again.folder.name) == ("step-00000007", "step-00000007-2")
     assert keeper.newest() == again
     assert keeper.newest(up_to=6) is None
+
+
+# versions made from Python
+
+
+def test_a_version_without_a_run_has_the_launchers_own_manifest(tmp_path: Path) -> None:
+    """The trainer cannot import its writer; the bytes say whether they are still alike."""
+    (tmp_path / "up").mkdir()
+    (tmp_path / "up" / "größe.json").write_text("{}")
+    result = {"metrics": {"auc": 0.5}, "device": {"used": "cpu"}, "seed": 7, "seconds": 1.5, "run": None}
+    (tmp_path / "result.json").write_text(json.dumps(result))
+    write_manifest(tmp_path, "stacking", {"rounds": 3}, {"table": "ab" * 32})
+    assert artifacts.verify(tmp_path) == ()
+    body = json.loads((tmp_path / "manifest.json").read_text())
+    files = tuple(Listed(**one) for one in body.pop("files"))
+    assert [file.path for file in files] == ["result.json", "up/größe.json"]
+    assert (body["run"], body["state"], body["metrics"], body["settings"]) == (
+        None, "done", {"auc": 0.5}, {"rounds": 3},
+    )  # fmt: skip
+    del body["schema"]
+    assert (tmp_path / "manifest.json").read_bytes() == artifacts.manifest(files, body)

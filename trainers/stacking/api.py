@@ -20,8 +20,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from trainers.kit.files import sync_folder
+from trainers.kit.manifest import write_manifest
 from trainers.kit.session import Log, Place
 from trainers.stacking import devices, train, versions
+from trainers.stacking.results import NothingLearned
 from trainers.stacking.settings import TASKS, Settings
 from trainers.stacking.table import Schema, Unusable
 
@@ -61,7 +64,8 @@ def train_versioned_model(
     models: Path | str = "models",
 ) -> Version:
     """`data` is a path, columns by name, a DataFrame or an Arrow table; `task` may be "all". `use_gpu`: None
-    looks and falls back, True demands, False never looks. Raises Unusable, DeviceRefused, NothingLearned."""
+    looks and falls back, True demands, False never looks. Raises Unusable, DeviceRefused, NothingLearned, and
+    Taken where another process makes the same version."""
     if task not in (*TASKS, "all"):
         raise Unusable(f"there is no task {task!r}: {', '.join(TASKS)}, all")
     name = version or f"{datetime.now(UTC):%Y%m%d_%H%M%S}_stacking"
@@ -75,8 +79,16 @@ def train_versioned_model(
     chosen = replace(settings or Settings(), tasks=TASKS if task == "all" else (task,))
     place = Place(beside / "out", beside / "checkpoints", None, None, chosen.seed)
     order = train.Order(chosen, data, schema or Schema(), holdout)
-    train.run(train.Course(order, place, places, log, _never), time.monotonic())
+    try:
+        train.run(train.Course(order, place, places, log, _never), time.monotonic())
+    except NothingLearned:
+        shutil.rmtree(beside)  # once more would give the same
+        raise
+    config = json.loads((place.output / "config.json").read_text())
+    inputs = {name: config.pop(name) for name in ("table", "judging")}
+    write_manifest(place.output, "stacking", config, inputs)
     os.rename(place.output, final)
+    sync_folder(final.parent)
     shutil.rmtree(beside)
     return Version(name, final)
 
