@@ -9,10 +9,22 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
+USAGE = 2
+
 
 class Arguments(argparse.ArgumentParser):
     def __init__(self, prog: str, description: str) -> None:
         super().__init__(prog=prog, description=description, allow_abbrev=False)
+
+    def contract(self) -> Arguments:
+        """What every trainer takes besides its own."""
+        add = self.add_argument
+        add("--seed", type=whole(0, 2**32 - 1), help="default: LAUNCHER_SEED, else 7")
+        add("--device", choices=("auto", "cpu", "cuda"), help="default: DEVICE, else auto")
+        add("--require-gpu", action="store_true", help="fail where no GPU can be used")
+        add("--output", help="folder for results (default: LAUNCHER_OUTPUT)")
+        add("--checkpoint", help="folder for checkpoints (default: LAUNCHER_CHECKPOINT)")
+        return self
 
     def read(self, argv: Sequence[str]) -> argparse.Namespace:
         known, unknown = self.parse_known_args([dashed(word) for word in argv])
@@ -22,8 +34,7 @@ class Arguments(argparse.ArgumentParser):
         return known
 
     def error(self, message: str) -> NoReturn:
-        print(f"error: {self.prog}: {message}", file=sys.stderr, flush=True)
-        sys.exit(2)
+        sys.exit(refused(self.prog, message, USAGE))
 
     def _unknown(self, word: str) -> str:
         name = word.partition("=")[0]
@@ -33,6 +44,12 @@ class Arguments(argparse.ArgumentParser):
             return f"{word!r} is no argument of this trainer"
         hint = f", did you mean --{' or --'.join(near)}?" if near else f"; it knows --{' --'.join(options)}"
         return f"unknown argument {name}{hint}"
+
+
+def refused(trainer: str, why: object, status: int) -> int:
+    """One line and the exit status, which is handed back."""
+    print(f"error: {trainer}: {why}", file=sys.stderr, flush=True)
+    return status
 
 
 def dashed(word: str) -> str:

@@ -7,11 +7,13 @@ over for the one before. The last two and the best are kept.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
 import re
 import shutil
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +33,10 @@ class Checkpoint:
     digests: dict[str, str]
 
 
+class Taken(Exception):
+    """Another training writes there at this moment, with the folder."""
+
+
 class Checkpoints:
     def __init__(
         self,
@@ -40,16 +46,17 @@ class Checkpoints:
         keep: int = 2,
         say: Callable[[str], None] = print,
     ) -> None:
-        self._folder = folder
+        self.folder = folder
         self._goal = goal
         self._keep = keep
         self._say = say
         folder.mkdir(parents=True, exist_ok=True)
+        self.close = weakref.finalize(self, os.close, _held(folder))  # others may write there from then on
         self._clear_halves()
 
     def all(self) -> list[Checkpoint]:
         """Complete ones, oldest first."""
-        found = [_read(child) for child in self._folder.iterdir() if _NAME.fullmatch(child.name)]
+        found = [_read(child) for child in self.folder.iterdir() if _NAME.fullmatch(child.name)]
         return sorted((one for one in found if one), key=lambda one: (one.step, one.folder.name))
 
     def newest(self, up_to: int | None = None) -> Checkpoint | None:
@@ -64,7 +71,7 @@ class Checkpoints:
 
     def save(self, step: int, fill: Callable[[Path], None], score: float | None = None) -> Checkpoint:
         """`fill` writes files (and folders) into the folder it is given."""
-        beside = self._folder / f".step-{step:08d}.{os.getpid()}.new"
+        beside = self.folder / f".step-{step:08d}.{os.getpid()}.new"
         beside.mkdir()
         fill(beside)
         for path in sorted(beside.rglob("*")):
@@ -76,16 +83,16 @@ class Checkpoints:
         digests = _digests(beside)
         final = self._free_name(step)
         os.rename(beside, final)
-        sync_folder(self._folder)
+        sync_folder(self.folder)
         mark = {"step": step, "score": score, "files": digests}
         write(final / MARK, json.dumps(mark).encode())
         self._drop_old()
         return Checkpoint(final, step, score, digests)
 
     def _free_name(self, step: int) -> Path:
-        name, number = self._folder / f"step-{step:08d}", 2
+        name, number = self.folder / f"step-{step:08d}", 2
         while name.exists():
-            name, number = self._folder / f"step-{step:08d}-{number}", number + 1
+            name, number = self.folder / f"step-{step:08d}-{number}", number + 1
         return name
 
     def _drop_old(self) -> None:
@@ -101,11 +108,24 @@ class Checkpoints:
                 shutil.rmtree(one.folder)
 
     def _clear_halves(self) -> None:
-        for child in self._folder.iterdir():
+        for child in self.folder.iterdir():
             half = child.name.startswith(".step-") and child.name.endswith(".new")
             unmarked = bool(_NAME.fullmatch(child.name)) and not (child / MARK).exists()
             if half or unmarked:
                 shutil.rmtree(child)
+
+
+def _held(folder: Path) -> int:
+    """The folder itself, locked: who clears what a dead training left must not clear a living one's."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        raise Taken(f"{folder}: another training keeps its checkpoints there at this moment") from None
+    except OSError:
+        pass  # a disk that knows no locks: then nobody is told apart
+    return handle
 
 
 def _read(folder: Path) -> Checkpoint | None:

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 from collections.abc import Sequence
 
-from trainers.kit.arguments import Arguments, number, whole
+from trainers.kit.arguments import USAGE, Arguments, number, refused, whole
+from trainers.kit.checkpoints import Taken
 from trainers.kit.device import DeviceRefused, choose
 from trainers.kit.session import Leave, Log, Place
 
-USAGE = 2
+NAME = "quickstart"
 NO_DEVICE = 1
 NO_GPU_CODE = None  # scikit-learn grows these trees on the CPU alone
 
 
 def arguments() -> Arguments:
     """What trainer.yaml lists under args, with the same defaults and bounds; a test compares them."""
-    flags = Arguments("quickstart", "Boosted trees on a bundled table of shots at a goal.")
+    flags = Arguments(NAME, "Boosted trees on a bundled table of shots at a goal.")
     add = flags.add_argument
     add("--rounds", type=whole(1, 5000), default=120, help="trees to grow")
     add("--learning-rate", type=number(0.001, 1), default=0.1, help="share of each tree that counts")
@@ -27,12 +27,7 @@ def arguments() -> Arguments:
     add("--min-leaf", type=whole(1, 10_000), default=15, help="rows a leaf must hold")
     add("--checkpoint-every", type=whole(1, 5000), default=20, help="rounds between checkpoints")
     add("--data", help="another table with the same columns (default: the bundled one)")
-    add("--seed", type=whole(0, 2**32 - 1), help="default: LAUNCHER_SEED, else 7")
-    add("--device", choices=("auto", "cpu", "cuda"), help="default: DEVICE, else auto")
-    add("--require-gpu", action="store_true", help="fail where no GPU can be used")
-    add("--output", help="folder for results (default: LAUNCHER_OUTPUT)")
-    add("--checkpoint", help="folder for checkpoints (default: LAUNCHER_CHECKPOINT)")
-    return flags
+    return flags.contract()
 
 
 def run(argv: Sequence[str]) -> int:
@@ -44,11 +39,9 @@ def run(argv: Sequence[str]) -> int:
         place = Place.find(os.environ, output=flags.output, checkpoint=flags.checkpoint, seed=flags.seed)
         device = choose(flags.device, flags.require_gpu, os.environ, NO_GPU_CODE, log.say)
     except ValueError as wrong:
-        print(f"error: quickstart: {wrong}", file=sys.stderr)
-        return USAGE
-    except DeviceRefused as refused:
-        print(f"error: quickstart: {refused}", file=sys.stderr)
-        return NO_DEVICE
+        return refused(NAME, wrong, USAGE)
+    except DeviceRefused as no:
+        return refused(NAME, no, NO_DEVICE)
     from trainers.quickstart import train
 
     settings = train.Settings(
@@ -62,6 +55,5 @@ def run(argv: Sequence[str]) -> int:
     )
     try:
         return train.run(settings, flags.data, place, device, log, leave, began)
-    except train.Unusable as wrong:
-        print(f"error: quickstart: {wrong}", file=sys.stderr)
-        return USAGE
+    except (train.Unusable, Taken) as wrong:
+        return refused(NAME, wrong, USAGE)
