@@ -10,13 +10,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from trainers.kit.arguments import Arguments, number, whole
+from trainers.kit.arguments import USAGE, Arguments, number, refused, whole
+from trainers.kit.checkpoints import Taken
 from trainers.kit.device import DeviceRefused
-from trainers.kit.session import Leave, Log, Place
+from trainers.kit.session import LEFT, Leave, Log, Place
 from trainers.stacking import devices, openmp
-from trainers.stacking.settings import SPLITS, TASKS, Settings
+from trainers.stacking.settings import SPLITS, TASKS, Settings, lacking_for_workers
 
-USAGE = 2
+NAME = "stacking"
 NO_DEVICE = 1
 NOTHING_LEARNED = 1
 NO_MEMORY = 1
@@ -25,7 +26,7 @@ NO_MEMORY = 1
 def arguments() -> Arguments:
     """What trainer.yaml lists under args, with the same defaults and bounds; a test compares them."""
     own = Settings()
-    flags = Arguments("stacking", "Boosters, forest and ridge, stacked: one class, three numbers.")
+    flags = Arguments(NAME, "Boosters, forest and ridge, stacked: one class, three numbers.")
     add = flags.add_argument
     add("--task", choices=(*TASKS, "all"), default="all", help="what to learn")
     add(
@@ -76,15 +77,18 @@ def arguments() -> Arguments:
     add("--data", help="CSV or Parquet (default: the run's input, else a generated table)")
     add("--holdout-data", help="another table that judges, so that models can be compared")
     add("--schema", help="JSON file: targets, features, time, group")
-    add("--seed", type=whole(0, 2**32 - 1), help="default: LAUNCHER_SEED, else 7")
-    add("--device", choices=("auto", "cpu", "cuda"), help="default: DEVICE, else auto")
-    add("--require-gpu", action="store_true", help="fail where no GPU can be used")
-    add("--output", help="folder for results (default: LAUNCHER_OUTPUT)")
-    add("--checkpoint", help="folder for checkpoints (default: LAUNCHER_CHECKPOINT)")
-    return flags
+    return flags.contract()
 
 
 def run(argv: Sequence[str]) -> int:
+    status = _run(argv)
+    if status == LEFT:  # a fit that was given up may be in a library's hands yet: nobody waits for it
+        sys.stdout.flush()
+        os._exit(status)
+    return status
+
+
+def _run(argv: Sequence[str]) -> int:
     began = time.monotonic()
     log = Log()
     leave = Leave()
@@ -95,15 +99,15 @@ def run(argv: Sequence[str]) -> int:
         place = Place.find(os.environ, output=flags.output, checkpoint=flags.checkpoint, seed=flags.seed)
         places = devices.decide(flags.device, flags.require_gpu, os.environ, log.say)
     except ValueError as wrong:
-        return _refused(wrong, USAGE)
-    except DeviceRefused as refused:
-        return _refused(refused, NO_DEVICE)
+        return refused(NAME, wrong, USAGE)
+    except DeviceRefused as no:
+        return refused(NAME, no, NO_DEVICE)
     devices.give_icd()
     try:
         from trainers.stacking import inputs, pieces, results, spread, table, train
     except ImportError as missing:
         lines = "pip install -r trainers/stacking/requirements.txt"
-        return _refused(f"{missing}; what it needs: {lines}", USAGE)
+        return refused(NAME, f"{missing}; what it needs: {lines}", USAGE)
     try:
         with (
             pieces.scratch(settings.external_memory) as scratch,
@@ -113,20 +117,15 @@ def run(argv: Sequence[str]) -> int:
             course = train.Course(order, place, places, log, lambda: leave.asked, client)
             return train.run(course, began)
     except MemoryError:
-        return _refused("the memory is used up; --external-memory leaves the table in files", NO_MEMORY)
+        return refused(NAME, "the memory is used up; --external-memory leaves the table in files", NO_MEMORY)
     except spread.NoWorkers as nobody:
-        return _refused(nobody, USAGE)
-    except table.Unusable as wrong:
-        return _refused(wrong, USAGE)
-    except DeviceRefused as refused:
-        return _refused(refused, NO_DEVICE)
+        return refused(NAME, nobody, USAGE)
+    except (table.Unusable, Taken) as wrong:
+        return refused(NAME, wrong, USAGE)
+    except DeviceRefused as no:
+        return refused(NAME, no, NO_DEVICE)
     except results.NothingLearned as nothing:
-        return _refused(nothing, NOTHING_LEARNED)
-
-
-def _refused(why: object, status: int) -> int:
-    print(f"error: stacking: {why}", file=sys.stderr)
-    return status
+        return refused(NAME, nothing, NOTHING_LEARNED)
 
 
 def _settings(flags: Namespace) -> Settings:
@@ -137,6 +136,8 @@ def _settings(flags: Namespace) -> Settings:
         raise ValueError("--workers keep the table in memory, --external-memory does not: choose one of them")
     if flags.scheduler and not flags.workers:
         raise ValueError("--scheduler needs --workers: how many of its workers to wait for")
+    if flags.workers and (lacking := lacking_for_workers()):
+        raise ValueError(lacking)
     for name in ("data", "schema", "holdout_data"):
         given = getattr(flags, name)
         if given and not Path(given).is_file():

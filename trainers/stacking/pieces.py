@@ -5,9 +5,10 @@ Targets, time and group stay in memory, eight bytes a row each.
 
 from __future__ import annotations
 
+import ctypes
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from trainers.stacking.rows import DiskRows, at_once
 from trainers.stacking.table import Schema, Table, Unusable
 
 ROWS = "rows.f32"
+M_ARENA_MAX = -8  # of mallopt
 
 
 @contextmanager
@@ -28,8 +30,15 @@ def scratch(wanted: bool) -> Iterator[Path | None]:
     if not wanted:
         yield None
         return
+    _one_arena()
     with tempfile.TemporaryDirectory(prefix="stacking-") as folder:
         yield Path(folder)
+
+
+def _one_arena() -> None:
+    """glibc gives each thread memory of its own, which keeps what was freed in it from all the others."""
+    with suppress(OSError, AttributeError):  # another C library
+        ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)
 
 
 def read(path: Path, schema: Schema, tasks: Sequence[str], scratch: Path) -> Table:

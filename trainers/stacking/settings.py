@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from dataclasses import dataclass
 
@@ -38,3 +39,10 @@ def is_class(task: str) -> bool:
 def cores() -> int:
     """What this process may use, which in a container is less than what the machine has."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def lacking_for_workers() -> str:
+    """What brings the packages of workers; empty where they are here."""
+    absent = [name for name in ("dask", "distributed", "pandas") if importlib.util.find_spec(name) is None]
+    line = "pip install -r trainers/stacking/requirements-workers.txt"
+    return f"--workers needs {', '.join(absent)}, which this environment has not: {line}" if absent else ""

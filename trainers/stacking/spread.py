@@ -26,7 +26,7 @@ from trainers.stacking.boosters import (
     xgb_params,
 )
 from trainers.stacking.external import hush
-from trainers.stacking.settings import Settings, cores, is_class
+from trainers.stacking.settings import Settings, cores, is_class, lacking_for_workers
 from trainers.stacking.table import Array
 
 READY_S = 30
@@ -64,14 +64,10 @@ def _quiet(client: Any, ours: bool) -> None:
 
 
 def _client(workers: int, scheduler: str | None) -> Any:
-    try:
-        import dask.dataframe  # noqa: F401 - what xgboost.dask will ask for
-        import distributed
-    except ImportError as absent:
-        raise NoWorkers(
-            f"--workers needs dask.distributed, and this environment has no {absent.name}:"
-            " pip install -r trainers/stacking/requirements-workers.txt"
-        ) from absent
+    if lacking := lacking_for_workers():
+        raise NoWorkers(lacking)
+    import distributed
+
     logging.getLogger("distributed").setLevel(logging.ERROR)
     if scheduler is None:
         cluster = distributed.LocalCluster(

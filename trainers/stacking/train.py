@@ -16,8 +16,10 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -37,6 +39,7 @@ from trainers.stacking.units import Done, Unit, Work, listed
 
 PACKAGES = ("numpy", "scipy", "scikit-learn", "lightgbm", "pyarrow")
 XGBOOST = ("xgboost", "xgboost-cpu")  # one library, two packages
+LOOK_S = 0.1  # how soon a training sees that it is asked to leave
 LARGE = "forest"  # kept as files of their own, which the next checkpoint only links to
 
 
@@ -65,6 +68,7 @@ class Course:
     log: Log
     asked: Callable[[], bool]  # whether to leave
     client: Any = None  # of the workers that grow the boosters, where there are some
+    given_up: Event = field(default_factory=Event)  # nobody waits for the fits at hand any more
 
     @property
     def say(self) -> Callable[[str], None]:
@@ -72,6 +76,11 @@ class Course:
 
     def tick(self) -> None:
         if self.asked():
+            raise Leaving
+
+    def wanted(self) -> None:
+        """Called by a fit between two trees."""
+        if self.given_up.is_set():
             raise Leaving
 
 
@@ -153,7 +162,10 @@ def resume(keeper: Checkpoints, same: dict[str, Any]) -> tuple[dict[str, Done], 
     other = [key for key, value in same.items() if course["same"].get(key) != value]
     if other:
         was = ", ".join(f"{key} {course['same'].get(key)} (now {same[key]})" for key in other)
-        raise Unusable(f"{newest.folder} belongs to a training with {was}: give another --checkpoint folder")
+        raise Unusable(
+            f"{newest.folder} belongs to a training with {was}:"
+            f" remove {keeper.folder}, or choose another folder (--checkpoint; from Python another version)"
+        )
     done = {}
     with np.load(newest.folder / "units.npz", allow_pickle=False) as held:
         for id, (rounds, device, seconds) in course["units"].items():
@@ -166,26 +178,34 @@ def resume(keeper: Checkpoints, same: dict[str, Any]) -> tuple[dict[str, Done], 
 # the course
 
 
-def in_order(lanes: list[list[Unit]], do: Callable[[Unit], Done]) -> Iterator[tuple[Unit, Done]]:
-    """Each lane one unit after the other, the lanes side by side."""
-    lanes = [list(lane) for lane in lanes if lane]
-    if len(lanes) == 1:
-        yield from ((unit, do(unit)) for unit in lanes[0])
-        return
-    with ThreadPoolExecutor(max(1, len(lanes))) as pool:
-        running: dict[Future[Done], tuple[Unit, list[Unit]]] = {}
+def in_order(
+    lanes: list[list[Unit]], do: Callable[[Unit], Done], tick: Callable[[], None]
+) -> Iterator[tuple[Unit, Done]]:
+    """Each lane one unit after the other, the lanes side by side; a lane goes on once its unit was taken.
+
+    Fits have threads of their own, which are left behind when `tick` raises: a library may keep them long."""
+    pool = ThreadPoolExecutor(max(1, len(lanes)))
+    begun: dict[Future[Done], tuple[Unit, list[Unit]]] = {}
+
+    def begin(lane: list[Unit]) -> None:
+        if lane:
+            begun[pool.submit(do, lane[0])] = (lane[0], lane[1:])
+
+    try:
         for lane in lanes:
-            unit = lane.pop(0)
-            running[pool.submit(do, unit)] = (unit, lane)
-        while running:
-            ready, _ = wait(running, return_when=FIRST_COMPLETED)
+            begin(lane)
+        while begun:
+            ready, _ = wait(begun, LOOK_S, FIRST_COMPLETED)
+            following = []
             for one in ready:
-                unit, lane = running.pop(one)
-                made = one.result()
-                if lane:
-                    following = lane.pop(0)
-                    running[pool.submit(do, following)] = (following, lane)
-                yield unit, made
+                unit, rest = begun.pop(one)
+                yield unit, one.result()
+                following.append(rest)
+            tick()
+            for rest in following:
+                begin(rest)
+    finally:
+        pool.shutdown(wait=False)
 
 
 def lanes(units: list[Unit], places: Places) -> list[list[Unit]]:
@@ -197,11 +217,17 @@ def lanes(units: list[Unit], places: Places) -> list[list[Unit]]:
 
 def run(course: Course, began: float) -> int:
     """0, or LEFT when it was asked to leave."""
+    ready = prepared(course.order)
+    with closing(Checkpoints(course.place.checkpoint, goal="max", say=course.say)) as keeper:
+        return learned(course, began, keeper, *ready)
+
+
+def learned(
+    course: Course, began: float, keeper: Checkpoints, kept: Table, judging: Table, folds: folding.Folds
+) -> int:
     order, say = course.order, course.say
-    kept, judging, folds = prepared(order)
-    same = dataclasses.asdict(order.settings) | {"table": kept.digest(), "holdout": judging.digest()}
+    same = dataclasses.asdict(order.settings) | {"table": kept.digest(), "judging": judging.digest()}
     same["tasks"] = list(order.settings.tasks)  # as JSON gives it back
-    keeper = Checkpoints(course.place.checkpoint, goal="max", say=say)
     done, past, spent = resume(keeper, same)
     course.log.open(course.place.output)
     say(
@@ -222,7 +248,7 @@ def run(course: Course, began: float) -> int:
         folds,
         order.settings,
         course.places,
-        course.tick,
+        course.wanted,
         client=course.client,
     )
 
@@ -259,17 +285,18 @@ def fitted(
         course.say(f"resuming after {len(done)} of {len(units)} fits")
     to_do = lanes([unit for unit in units if unit.id not in done], course.places)
     try:
-        for unit, made in in_order(to_do, lambda unit: work.do(unit, done)):
+        for unit, made in in_order(to_do, lambda unit: work.do(unit, done), course.tick):
             course.places = checked(course, unit, made)
             done[unit.id] = made
             tell(course, work, unit, made, (len(done), len(units)), metrics)
             keep()
-            course.tick()
     except Leaving:
         to_go = len(units) - len(done)
         if to_go:
             course.say(f"asked to leave: {len(done)} of {len(units)} fits are kept, {to_go} to go")
             return False
+    finally:
+        course.given_up.set()
     return True
 
 
