@@ -2,61 +2,35 @@
 
 from __future__ import annotations
 
-import json
-import os
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 from ruamel.yaml import YAML
 
-from launcher.agent.envs import Order, make
-from launcher.agent.reqset import read
+from tests.e2e.alone import ROOT, Trainer, held, measured
 from trainers.quickstart.command import arguments
 from trainers.quickstart.sample.generate import shots, table
 
-ROOT = Path(__file__).resolve().parents[2]
-TRAINER = ROOT / "trainers" / "quickstart"
-EXPECTED: dict[str, Any] = json.loads((TRAINER / "expected.json").read_text())
+QUICKSTART = Trainer("quickstart")
+EXPECTED = QUICKSTART.expected
 ALL_FILES = {
     "config.json", "metrics.jsonl", "model.json", "result.json", "training.log", "training_history.json",
 }  # fmt: skip
-# What would change a training, and what would make every start of it compile scikit-learn anew.
-NOT_PASSED = ("LAUNCHER_", "DEVICE", "USE_GPU", "RETRAINING_", "PYTHONDONTWRITEBYTECODE")
-
-
-def trainer(python: str, *argv: str, **environ: str) -> subprocess.Popen[str]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(NOT_PASSED)}
-    return subprocess.Popen(
-        [python, "-m", "trainers.quickstart", *argv],
-        cwd=ROOT, env=kept | environ, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    )  # fmt: skip
-
-
-def train(python: str, *argv: str, **environ: str) -> str:
-    with trainer(python, *argv, **environ) as running:
-        said, _ = running.communicate(timeout=100)
-    assert running.returncode == 0, said
-    return said
-
-
-def held(path: Path) -> Any:
-    return json.loads(path.read_text())
 
 
 # what needs no environment
 
 
 def test_the_bundled_table_is_what_its_generator_makes() -> None:
-    assert (TRAINER / "sample" / "table.csv").read_text() == table()
+    assert (QUICKSTART.folder / "sample" / "table.csv").read_text() == table()
 
 
 def test_the_recipe_and_the_command_line_say_the_same() -> None:
-    recipe = YAML(typ="safe").load((TRAINER / "trainer.yaml").read_text())
+    recipe = YAML(typ="safe").load((QUICKSTART.folder / "trainer.yaml").read_text())
     flags = arguments()
     for name, wanted in recipe["args"].items():
         dashed = f"--{name.replace('_', '-')}"
@@ -85,16 +59,12 @@ def test_the_recipe_and_the_command_line_say_the_same() -> None:
 def test_wrong_usage_ends_with_2_before_anything_heavy_is_loaded(
     argv: list[str], environ: dict[str, str], words: str
 ) -> None:
-    with trainer(sys.executable, *argv, **environ) as running:  # which has neither numpy nor scikit-learn
-        said, _ = running.communicate(timeout=30)
-    assert running.returncode == 2
-    assert words in said
+    # By a Python that has neither numpy nor scikit-learn.
+    assert words in QUICKSTART.trains(sys.executable, *argv, status=2, environ=environ)
 
 
 def test_a_demanded_gpu_is_refused() -> None:
-    with trainer(sys.executable, "--output", "x", "--device", "cuda") as running:
-        said, _ = running.communicate(timeout=30)
-    assert running.returncode == 1
+    said = QUICKSTART.trains(sys.executable, "--output", "x", "--device", "cuda", status=1)
     assert "the CPU alone" in said
 
 
@@ -103,7 +73,7 @@ def test_the_first_word_comes_at_once() -> None:
     waits = []
     for _ in range(5):
         began = time.monotonic()
-        with trainer(sys.executable, "--output", "x", "--depth", "99") as running:
+        with QUICKSTART.begins(sys.executable, "--output", "x", "--depth", "99") as running:
             assert running.stdout is not None
             assert running.stdout.readline().startswith("quickstart: boosted trees")
             waits.append(time.monotonic() - began)
@@ -116,22 +86,14 @@ def test_the_first_word_comes_at_once() -> None:
 
 @pytest.fixture(scope="module")
 def python() -> str:
-    """Kept between test runs: an environment is named by what is in it."""
-    wanted = read(TRAINER / "requirements.txt", None)
-    return make(Order(wanted, sys.executable, ROOT / "build" / "test-envs"), print).python
+    return QUICKSTART.python()
 
 
 @pytest.fixture(scope="module")
 def undisturbed(python: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("undisturbed")
-    train(python, "--output", str(output), *EXPECTED["arguments"])
+    QUICKSTART.trains(python, "--output", str(output), *EXPECTED["arguments"])
     return output
-
-
-def measured(output: Path) -> list[dict[str, Any]]:
-    """The whole course, without the moments at which it was measured."""
-    lines = map(json.loads, (output / "metrics.jsonl").read_text().splitlines())
-    return [{name: value for name, value in line.items() if name != "ts"} for line in lines]
 
 
 def assert_same(output: Path, other: Path) -> None:
@@ -181,7 +143,7 @@ def test_ended_halfway_and_resumed_it_gives_exactly_the_same(
 ) -> None:
     """With the folders of a run; the second half on a new machine, where only the checkpoints are."""
     first = {"LAUNCHER_OUTPUT": str(tmp_path / "first"), "LAUNCHER_CHECKPOINT": str(tmp_path / "kept")}
-    with trainer(python, **first) as running:
+    with QUICKSTART.begins(python, **first) as running:
         assert running.stdout is not None
         assert any(line.startswith("round 50/120") for line in running.stdout)
         running.send_signal(sign)
@@ -191,7 +153,7 @@ def test_ended_halfway_and_resumed_it_gives_exactly_the_same(
     if sign is signal.SIGTERM:
         assert "asked to leave: checkpoint of round" in said
 
-    said = train(python, **first | {"LAUNCHER_OUTPUT": str(tmp_path / "second")})
+    said = QUICKSTART.trains(python, environ=first | {"LAUNCHER_OUTPUT": str(tmp_path / "second")})
     resumed_at = held(tmp_path / "second" / "result.json")["resumed_at"]
     assert f"resuming after round {resumed_at}" in said
     assert (resumed_at == 40) if sign is signal.SIGKILL else (resumed_at >= 50)
@@ -202,12 +164,10 @@ def test_ended_halfway_and_resumed_it_gives_exactly_the_same(
 @pytest.mark.slow
 def test_another_training_is_not_resumed_and_a_longer_one_is(python: str, tmp_path: Path) -> None:
     given = ["--output", str(tmp_path), "--rounds"]
-    train(python, *given, "3")
-    with trainer(python, *given, "3", "--seed", "8") as running:
-        said, _ = running.communicate(timeout=60)
-    assert running.returncode == 2
+    QUICKSTART.trains(python, *given, "3")
+    said = QUICKSTART.trains(python, *given, "3", "--seed", "8", status=2)
     assert "belongs to a training with seed 7 (now 8)" in said
-    assert "resuming after round 3" in train(python, *given, "5")
+    assert "resuming after round 3" in QUICKSTART.trains(python, *given, "5")
     assert [line["step"] for line in measured(tmp_path) if line["name"] == "loss"][-1] == 5
 
 
@@ -269,7 +229,5 @@ def test_a_table_that_cannot_be_trained_on_is_refused(
     text: str, words: str, python: str, tmp_path: Path
 ) -> None:
     (tmp_path / "table.csv").write_text(text)
-    with trainer(python, "--output", str(tmp_path / "out"), LAUNCHER_INPUT=str(tmp_path)) as running:
-        said, _ = running.communicate(timeout=60)
-    assert running.returncode == 2
-    assert words in said
+    given = ["--output", str(tmp_path / "out")]
+    assert words in QUICKSTART.trains(python, *given, status=2, environ={"LAUNCHER_INPUT": str(tmp_path)})

@@ -8,51 +8,29 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ruamel.yaml import YAML
 
-from launcher.agent.envs import Order, make
-from launcher.agent.reqset import read
 from tests.conftest import Cli
+from tests.e2e.alone import ENVS, ROOT, Trainer, held, measured, passed
+from trainers.kit.device import DeviceRefused
+from trainers.stacking import devices
 from trainers.stacking.command import arguments
 
-ROOT = Path(__file__).resolve().parents[2]
-TRAINER = ROOT / "trainers" / "stacking"
-EXPECTED: dict[str, Any] = json.loads((TRAINER / "expected.json").read_text())
+STACKING = Trainer("stacking")
+EXPECTED = STACKING.expected
 TASKS = ("classifier", "up", "down", "high")
 pytestmark = pytest.mark.timeout(300)  # the first one that asks for the environment waits until it is made
-# What would change a training, and what would make every start of it compile the learners anew.
-NOT_PASSED = ("LAUNCHER_", "DEVICE", "USE_GPU", "RETRAINING_", "PYTHONDONTWRITEBYTECODE")
-
-
-def trainer(python: str, *argv: str, **environ: str) -> subprocess.Popen[str]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(NOT_PASSED)}
-    return subprocess.Popen(
-        [python, "-m", "trainers.stacking", *argv],
-        cwd=ROOT, env=kept | environ, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    )  # fmt: skip
-
-
-def train(python: str, *argv: str, status: int = 0, environ: Mapping[str, str] | None = None) -> str:
-    with trainer(python, *argv, **environ or {}) as running:
-        said, _ = running.communicate(timeout=110)
-    assert running.returncode == status, said
-    return said
-
-
-def held(path: Path) -> Any:
-    return json.loads(path.read_text())
 
 
 # what needs no environment
 
 
 def test_the_recipe_and_the_command_line_say_the_same() -> None:
-    recipe = YAML(typ="safe").load((TRAINER / "trainer.yaml").read_text())
+    recipe = YAML(typ="safe").load((STACKING.folder / "trainer.yaml").read_text())
     flags = arguments()
     for name, wanted in recipe["args"].items():
         dashed = f"--{name.replace('_', '-')}"
@@ -85,7 +63,9 @@ def test_the_recipe_and_the_command_line_say_the_same() -> None:
 def test_wrong_usage_ends_with_2_before_anything_heavy_is_loaded(
     argv: list[str], environ: dict[str, str], words: str
 ) -> None:
-    assert words in train(sys.executable, *argv, status=2, environ=environ)  # which has no learner at all
+    assert words in STACKING.trains(
+        sys.executable, *argv, status=2, environ=environ
+    )  # which has no learner at all
 
 
 # in its own environment
@@ -93,15 +73,13 @@ def test_wrong_usage_ends_with_2_before_anything_heavy_is_loaded(
 
 @pytest.fixture(scope="module")
 def python() -> str:
-    """Kept between test runs: an environment is named by what is in it."""
-    wanted = read(TRAINER / "requirements.txt", None)
-    return make(Order(wanted, sys.executable, ROOT / "build" / "test-envs"), print).python
+    return STACKING.python()
 
 
 @pytest.fixture(scope="module")
 def undisturbed(python: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("undisturbed")
-    train(python, "--output", str(output), *EXPECTED["arguments"])
+    STACKING.trains(python, "--output", str(output), *EXPECTED["arguments"])
     return output
 
 
@@ -128,22 +106,27 @@ CHECKS = [
     for name in re.findall(r"^def (check_\w+)", file.read_text(), re.MULTILINE)
 ]
 TINY = ["--rows", "700", "--folds", "2", "--rounds", "15", "--trees", "20"]
-FITS = 4 * (1 + 2 + 2 + 1)
 
 
 def judged_inside(python: str, folder: Path, *which: str, patience: float = 110) -> dict[str, str | None]:
     asked = [python, "-m", "tests.e2e.stacking_inside", str(folder), *which]
-    quiet = os.environ | {"OMP_WAIT_POLICY": "PASSIVE"}
-    ran = subprocess.run(asked, cwd=ROOT, env=quiet, capture_output=True, text=True, timeout=patience)
+    environ = passed({"OMP_WAIT_POLICY": "PASSIVE"})
+    ran = subprocess.run(asked, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=patience)
     assert ran.returncode == 0, ran.stderr
     told: dict[str, str | None] = json.loads(ran.stdout.splitlines()[-1])
     return told
 
 
 @pytest.fixture(scope="module")
-def inside(python: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str | None]:
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for each check, by its name."""
+    return tmp_path_factory.mktemp("inside")
+
+
+@pytest.fixture(scope="module")
+def inside(python: str, place: Path) -> dict[str, str | None]:
     """One process for all of them: loading the learners costs more than most checks."""
-    return judged_inside(python, tmp_path_factory.mktemp("inside"))
+    return judged_inside(python, place)
 
 
 @pytest.mark.need("network")
@@ -163,17 +146,33 @@ def test_lightgbm_trains_by_opencl_on_a_cpu_and_that_is_no_gpu(python: str, tmp_
         pytest.fail(wrong, pytrace=False)
 
 
-@pytest.fixture(scope="module")
-def tiny(python: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    output = tmp_path_factory.mktemp("tiny")
-    train(python, "--output", str(output), *TINY)
-    return output
+@pytest.mark.need("network")
+@pytest.mark.slow
+def test_versions_made_from_python_are_known_to_models(
+    inside: dict[str, str | None], place: Path, cli: Cli
+) -> None:
+    """Two of the same hold-out, by their seeds; what a run would have made is done by the trainer itself."""
+    project = place / "check_another_table_can_judge"
 
+    def models(*words: str, status: int = 0) -> Any:
+        done = cli("models", *words, cwd=project)
+        assert done.code == status, done.stderr
+        return done
 
-def measured(output: Path) -> list[dict[str, Any]]:
-    """The whole course, without the moments at which it was measured."""
-    lines = map(json.loads, (output / "metrics.jsonl").read_text().splitlines())
-    return [{name: value for name, value in line.items() if name != "ts"} for line in lines]
+    rows = models("list", "--json").json()
+    assert {row["version"]: row["run"] for row in rows} == {"judged-1": None, "judged-2": None}
+    best, other = (row["version"] for row in sorted(rows, key=lambda row: row["metrics"]["up_rmse"]))
+    assert "None" not in models("list").stdout + models("show", best).stdout
+    assert "all as they were sealed" in models("verify", best).stdout
+    models("promote", best)
+    assert held(project / "models" / "latest.json")["version"] == best
+    assert "does not beat" in models("promote", other, status=2).stderr
+    changed = {row["what"] for row in models("diff", best, other, "--json").json()}
+    assert {"seed", "settings.seed", "metrics.up_rmse"} <= changed and "inputs.table" not in changed
+    page = Path(models("report", best, "--out", str(project / "page.html")).stdout.strip()).read_text()
+    assert "without a run" in page and "forest up" in page  # its log, too
+    (project / "models" / best / "up" / "stack.json").write_text("{}")
+    assert "up/stack.json has 2 bytes" in models("verify", best, status=5).stderr
 
 
 def products(output: Path) -> dict[str, bytes]:
@@ -185,49 +184,41 @@ def products(output: Path) -> dict[str, bytes]:
 
 @pytest.mark.need("network")
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("sign", "status", "after"), [(signal.SIGKILL, -9, "8/24 "), (signal.SIGTERM, 143, "22/24 ")]
-)
-def test_ended_halfway_and_resumed_it_gives_exactly_the_same(
-    sign: signal.Signals, status: int, after: str, python: str, tiny: Path, tmp_path: Path
+def test_ended_twice_and_resumed_it_gives_exactly_the_same(
+    python: str, undisturbed: Path, tmp_path: Path
 ) -> None:
-    """With the folders of a run; the second half on a new machine, where only the checkpoints are."""
-    first = {"LAUNCHER_OUTPUT": str(tmp_path / "first"), "LAUNCHER_CHECKPOINT": str(tmp_path / "kept")}
-    first["LAUNCHER_INPUT"] = str(tmp_path / "not-there")  # as where a run was given nothing
-    with trainer(python, *TINY, **first) as running:
-        assert running.stdout is not None
-        said = ""
-        for line in running.stdout:
-            said += line
-            if line.startswith(after):
-                break
-        running.send_signal(sign)
-        said += running.stdout.read()
-    assert running.returncode == status, said
-    assert not (tmp_path / "first" / "result.json").exists()
-    assert not list((tmp_path / "first").glob("*/model.json"))
-    fits = re.findall(rf"^(\d+)/{FITS} ", said, re.MULTILINE)
-    if sign is signal.SIGTERM:
-        assert f"asked to leave: {fits[-1]} of {FITS} fits are kept" in said
+    """With the folders of a run; each time on a new machine, where only the checkpoints are."""
+    given = EXPECTED["arguments"]
+    folders = {"LAUNCHER_CHECKPOINT": str(tmp_path / "kept"), "LAUNCHER_INPUT": str(tmp_path / "not-there")}
+    kept = 0
+    for sign, status, after in ((signal.SIGKILL, -9, "10/32 "), (signal.SIGTERM, 143, "29/32 ")):
+        output = tmp_path / sign.name
+        with STACKING.begins(python, *given, **folders, LAUNCHER_OUTPUT=str(output)) as running:
+            assert running.stdout is not None
+            said = ""
+            for line in running.stdout:
+                said += line
+                if line.startswith(after):
+                    break
+            running.send_signal(sign)
+            said += running.stdout.read()
+        assert running.returncode == status, said
+        assert not (output / "result.json").exists() and not list(output.glob("*/model.json"))
+        fits = re.findall(r"^(\d+)/32 ", said, re.MULTILINE)
+        assert kept - 1 <= int(fits[0]) - 1 <= kept  # at most one is done twice
+        kept = int(fits[-1])
+        if sign is signal.SIGTERM:
+            assert f"asked to leave: {kept} of 32 fits are kept" in said
 
-    said = train(python, *TINY, environ=first | {"LAUNCHER_OUTPUT": str(tmp_path / "second")})
-    resumed_at = held(tmp_path / "second" / "result.json")["resumed_at"]
-    assert f"resuming after {resumed_at} of {FITS} fits" in said
-    assert resumed_at >= int(fits[-1]) - 1  # at most one is done twice
-    assert re.findall(rf"^(\d+)/{FITS} ", said, re.MULTILINE)[0] == str(resumed_at + 1)
-    assert measured(tmp_path / "second") == measured(tiny)
-    assert products(tmp_path / "second") == products(tiny)
+    last = tmp_path / "last"
+    said = STACKING.trains(python, *given, environ=folders | {"LAUNCHER_OUTPUT": str(last)})
+    assert f"resuming after {kept} of 32 fits" in said
+    assert measured(last) == measured(undisturbed)
+    assert products(last) == products(undisturbed)
+    result = held(last / "result.json")
+    assert result["resumed_at"] == kept
     for part in ("metrics", "judged"):
-        assert held(tmp_path / "second" / "result.json")[part] == held(tiny / "result.json")[part]
-
-
-@pytest.mark.need("network")
-@pytest.mark.slow
-def test_another_training_is_not_resumed(python: str, tiny: Path, tmp_path: Path) -> None:
-    kept = ["--checkpoint", str(tiny / "checkpoints"), "--output", str(tmp_path / "out")]
-    said = train(python, *TINY, *kept, "--trees", "21", status=2)
-    assert "belongs to a training with trees 20 (now 21)" in said
-    assert not (tmp_path / "out").exists()
+        assert result[part] == held(undisturbed / "result.json")[part]
 
 
 @pytest.mark.need("network")
@@ -235,7 +226,7 @@ def test_another_training_is_not_resumed(python: str, tiny: Path, tmp_path: Path
 def test_bad_data_leaves_nothing_behind(python: str, tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "table").write_text("a,classifier,up,down,high\n1,0,1,1,1\n2,x,2,2,2\n")
-    said = train(
+    said = STACKING.trains(
         python, "--output", str(tmp_path / "out"), status=2,
         environ={"LAUNCHER_INPUT": str(tmp_path / "in"), "LAUNCHER_CHECKPOINT": str(tmp_path / "kept")},
     )  # fmt: skip
@@ -243,36 +234,46 @@ def test_bad_data_leaves_nothing_behind(python: str, tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["in"]
 
 
+def phantom(folder: Path) -> dict[str, str]:
+    """An nvidia-smi that lists a card which nothing can compute on: as on many a broken machine."""
+    smi = folder / "bin" / "nvidia-smi"
+    smi.parent.mkdir()
+    smi.write_text(f"#!/bin/sh\necho asked >> {folder}/asked\necho NVIDIA Phantom 3000\n")
+    smi.chmod(0o755)
+    return {"PATH": f"{smi.parent}:{os.environ['PATH']}", "XDG_CACHE_HOME": str(folder / "cache")}
+
+
+def test_use_gpu_0_always_wins_and_nobody_looks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    environ = phantom(tmp_path)
+    monkeypatch.setenv("PATH", environ["PATH"])
+    places = devices.decide(None, False, environ | {"USE_GPU": "0", "DEVICE": "cuda"}, pytest.fail)
+    assert places.line().startswith("XGBoost on cpu (USE_GPU says so), LightGBM on cpu (USE_GPU says so)")
+    assert not (tmp_path / "asked").exists()
+    with pytest.raises(DeviceRefused, match="no GPU can be used: a tiny fit ended with status 1"):
+        devices.decide("cuda", False, environ, pytest.fail)  # here nothing is installed to fit with
+    assert (tmp_path / "asked").read_text() == "asked\n"
+
+
 @pytest.mark.need("network")
 @pytest.mark.slow
 def test_the_device_is_decided_by_a_real_fit_and_remembered_for_this_boot(
     python: str, tmp_path: Path
 ) -> None:
-    """An nvidia-smi that lists a card which nothing can compute on: as on many a broken machine."""
-    smi = tmp_path / "bin" / "nvidia-smi"
-    smi.parent.mkdir()
-    smi.write_text(f"#!/bin/sh\necho asked >> {tmp_path}/asked\necho NVIDIA Phantom 3000\n")
-    smi.chmod(0o755)
-    environ = {"PATH": f"{smi.parent}:{os.environ['PATH']}", "XDG_CACHE_HOME": str(tmp_path / "cache")}
-    wanted = [*TINY, "--task", "up", "--output"]
-    said = train(python, *wanted, str(tmp_path / "one"), "--device", "cuda", status=1, environ=environ)
+    environ = phantom(tmp_path)
+    given = [*TINY, "--task", "up", "--output", str(tmp_path / "out")]
+    said = STACKING.trains(python, *given, "--device", "cuda", status=1, environ=environ)
     assert "error: stacking: --device cuda: no GPU can be used: XGBoost went to the cpu" in said
+    assert not (tmp_path / "out").exists()
     kept = held(tmp_path / "cache" / "trainers-stacking" / "devices.json")
     assert kept["seen"]["gpus"] == ["NVIDIA Phantom 3000"]
     kept["seen"]["why"] = "as remembered"
     (tmp_path / "cache" / "trainers-stacking" / "devices.json").write_text(json.dumps(kept))
-    said = train(python, *wanted, str(tmp_path / "two"), environ=environ | {"USE_GPU": "1"})
+    said = STACKING.trains(python, *given, environ=environ | {"USE_GPU": "1"})
     assert said.count("warning: no GPU can be used (as remembered); computing on the CPU") == 1
-    result = held(tmp_path / "two" / "result.json")
+    result = held(tmp_path / "out" / "result.json")
     assert result["device"] == {"used": "cpu", "name": "cpu", "wish": "cuda", "source": "USE_GPU"}
     assert result["devices"]["outcome"] == "fell back to the cpu"
     assert result["devices"]["used"]["xgboost"] == ["cpu"]
-    before = (tmp_path / "asked").read_text()
-    never = train(
-        python, *wanted, str(tmp_path / "three"), environ=environ | {"USE_GPU": "0", "DEVICE": "cuda"}
-    )
-    assert "XGBoost on cpu (USE_GPU says so)" in never
-    assert (tmp_path / "asked").read_text() == before
 
 
 @pytest.mark.need("network", "namespaces")
@@ -286,11 +287,8 @@ def test_it_trains_where_the_system_has_no_openmp(python: str, tmp_path: Path) -
     hide = " && ".join(f"mount --bind /dev/null {path}" for path in hidden) or "true"
     wanted = [python, "-m", "trainers.stacking", *TINY, "--task", "up", "--output", str(tmp_path / "out")]
     asked = ["unshare", "-rm", "sh", "-c", f'{hide} && exec "$@"', "sh", *wanted]
-    quiet = {name: value for name, value in os.environ.items() if not name.startswith(NOT_PASSED)}
-    ran = subprocess.run(
-        asked, cwd=ROOT, env=quiet | {"XDG_CACHE_HOME": str(tmp_path / "cache")}, capture_output=True,
-        text=True, timeout=110,
-    )  # fmt: skip
+    environ = passed({"XDG_CACHE_HOME": str(tmp_path / "cache")})
+    ran = subprocess.run(asked, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=110)
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert ran.stdout.count("stacking: boosters") == 1
     assert (tmp_path / "out" / "result.json").is_file()
@@ -304,8 +302,8 @@ def test_a_run_of_the_launcher_makes_a_version_of_it(
     python: str, cli: Cli, home: Path, tmp_path: Path
 ) -> None:
     """The environment lies where runs make theirs, under the same digest."""
-    (home / "envs").symlink_to(ROOT / "build" / "test-envs")
-    table = (TRAINER / "sample" / "table.csv").read_bytes()
+    (home / "envs").symlink_to(ENVS)
+    table = (STACKING.folder / "sample" / "table.csv").read_bytes()
     (tmp_path / "work" / "table.csv").write_bytes(table)
     ran = cli(
         "run", "stacking", "--json", "--on", "local", "--version", "one", "--input", "table=table.csv", "--",

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,27 +9,17 @@ from typing import Any
 
 import pytest
 
-from launcher.agent.envs import Order, make
 from launcher.agent.reqset import Wanted, read
+from tests.e2e.alone import ROOT, Trainer, environment, held, passed
 from trainers.stacking.compare import told
 
-ROOT = Path(__file__).resolve().parents[2]
-TRAINER = ROOT / "trainers" / "stacking"
-NOT_PASSED = ("LAUNCHER_", "DEVICE", "USE_GPU", "RETRAINING_")
+STACKING = Trainer("stacking")
 SMALL = ("--folds", "2", "--rounds", "30", "--trees", "20", "--device", "cpu")
 
 
-def stacking(python: str, *argv: str, **environ: str) -> subprocess.CompletedProcess[str]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(NOT_PASSED)}
-    return subprocess.run(
-        [python, "-m", "trainers.stacking", *argv],
-        cwd=ROOT, env=kept | environ, text=True, capture_output=True, timeout=200,
-    )  # fmt: skip
-
-
 def metrics(output: Path) -> dict[str, float]:
-    held: dict[str, Any] = json.loads((output / "result.json").read_text())
-    return {name: x for name, x in held["metrics"].items() if name.endswith(("_auc", "_rmse"))}
+    found: dict[str, float] = held(output / "result.json")["metrics"]
+    return {name: x for name, x in found.items() if name.endswith(("_auc", "_rmse"))}
 
 
 @pytest.mark.parametrize(
@@ -40,37 +28,27 @@ def metrics(output: Path) -> dict[str, float]:
         (["--workers", "2", "--external-memory"], "choose one of them"),
         (["--scheduler", "tcp://127.0.0.1:1"], "needs --workers"),
         (["--workers", "-1"], "-1 is not between 0 and 1000"),
+        (["--workers", "2"], "pip install -r trainers/stacking/requirements-workers.txt"),
     ],
 )
 def test_wrong_usage_is_told_before_anything_heavy_is_loaded(argv: list[str], words: str) -> None:
-    done = stacking(sys.executable, "--output", "x", *argv)
-    assert done.returncode == 2 and words in done.stderr
+    assert words in STACKING.trains(sys.executable, "--output", "x", *argv, status=2)
 
 
 @pytest.fixture(scope="module")
 def python() -> str:
-    wanted = read(TRAINER / "requirements.txt", None)
-    return make(Order(wanted, sys.executable, ROOT / "build" / "test-envs"), print).python
+    return STACKING.python()
 
 
 @pytest.fixture(scope="module")
 def beside() -> str:
     """What requirements-workers.txt adds, beside the trainer's environment and not with all of that again."""
-    there = read(TRAINER / "requirements.txt", None).lines
-    added = read(TRAINER / "requirements-workers.txt", None)
+    there = read(STACKING.folder / "requirements.txt", None).lines
+    added = read(STACKING.folder / "requirements-workers.txt", None)
     numpy = [line for line in there if line.startswith("numpy")]  # pandas would bring another one
     lines = (*(line for line in added.lines if line not in there), *numpy)
     wanted = Wanted(added.source, False, lines, tuple(sorted(lines)))
-    made = make(Order(wanted, sys.executable, ROOT / "build" / "test-envs"), print)
-    return str(next(Path(made.python).parents[1].glob("lib/python*/site-packages")))
-
-
-@pytest.mark.need("network")
-@pytest.mark.slow
-def test_workers_without_dask_say_what_brings_it(python: str, tmp_path: Path) -> None:
-    done = stacking(python, "--workers", "2", "--output", str(tmp_path / "out"))
-    assert done.returncode == 2 and "requirements-workers.txt" in done.stderr
-    assert not (tmp_path / "out").exists()
+    return str(next(environment(wanted).parents[1].glob("lib/python*/site-packages")))
 
 
 @pytest.mark.need("network")
@@ -78,16 +56,16 @@ def test_workers_without_dask_say_what_brings_it(python: str, tmp_path: Path) ->
 @pytest.mark.timeout(400)  # four processes load all the libraries, dask's and the learners'
 def test_two_workers_learn_as_well_as_one_process(python: str, beside: str, tmp_path: Path) -> None:
     given = ("--task", "classifier", "--rows", "6000", "--holdout", "0.5", *SMALL)
-    one = stacking(python, *given, "--output", str(tmp_path / "one"))
-    two = stacking(python, *given, "--workers", "2", "--output", str(tmp_path / "two"), PYTHONPATH=beside)
-    assert (one.returncode, two.returncode) == (0, 0), one.stderr + two.stderr
+    STACKING.trains(python, *given, "--output", str(tmp_path / "one"))
+    more = ("--workers", "2", "--output", str(tmp_path / "two"))
+    said = STACKING.trains(python, *given, *more, environ={"PYTHONPATH": beside})
     assert metrics(tmp_path / "two")["classifier_auc"] == pytest.approx(
         metrics(tmp_path / "one")["classifier_auc"], abs=0.005
     )
-    assert "2 workers" in two.stdout
+    assert "2 workers" in said
 
 
-ROWS, COLUMNS = 600_000, 100
+ROWS, COLUMNS = 300_000, 100
 WIDE = f"""
 import sys
 import numpy as np, pyarrow as pa, pyarrow.parquet as pq
@@ -115,7 +93,7 @@ sys.exit(status)
 
 @pytest.mark.need("network")
 @pytest.mark.slow
-@pytest.mark.timeout(400)  # 230 MiB go through everything several times
+@pytest.mark.timeout(400)  # 115 MiB go through everything several times
 def test_a_table_beyond_a_bound_of_memory_is_learned_from_in_files(python: str, tmp_path: Path) -> None:
     """The process never has as much memory as the rows alone would take."""
     table = tmp_path / "wide.parquet"
@@ -124,7 +102,7 @@ def test_a_table_beyond_a_bound_of_memory_is_learned_from_in_files(python: str, 
     given += ["--trees", "20", "--forest-rows", "1000", "--device", "cpu", "--external-memory"]
     done = subprocess.run(
         [python, "-c", MEASURED, *given, "--output", str(tmp_path / "out")],
-        cwd=ROOT, text=True, capture_output=True, timeout=300, env=os.environ | {"TMPDIR": str(tmp_path)},
+        cwd=ROOT, text=True, capture_output=True, timeout=300, env=passed({"TMPDIR": str(tmp_path)}),
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
     assert int(done.stdout.split("grown by")[1]) < ROWS * COLUMNS * 4 >> 20
@@ -163,20 +141,17 @@ def test_the_comparison_tells_time_quality_and_dollars() -> None:
 def test_a_comparison_that_cannot_be_made_is_refused(
     argv: list[str], environ: dict[str, str], words: str
 ) -> None:
-    done = stacking(sys.executable, "bench", *argv, **environ)
-    assert done.returncode == 2 and words in done.stderr
+    assert words in STACKING.trains(sys.executable, "bench", *argv, status=2, environ=environ)
 
 
 @pytest.mark.need("network")
 @pytest.mark.slow
 def test_without_a_gpu_the_processor_stands_alone(python: str, tmp_path: Path) -> None:
     given = ("--task", "up", "--rows", "600", "--folds", "2", "--rounds", "5", "--trees", "20")
-    done = stacking(
-        python, "bench", *given, "--usd-per-hour", "36", "--output", str(tmp_path), CUDA_VISIBLE_DEVICES=""
-    )
-    assert done.returncode == 0, done.stderr
-    held = json.loads((tmp_path / "bench.json").read_text())
-    assert list(held["ways"]) == ["USE_GPU=0"] and held["why_no_gpu"]
-    cpu = held["ways"]["USE_GPU=0"]
+    more = ("--usd-per-hour", "36", "--output", str(tmp_path))
+    said = STACKING.trains(python, "bench", *given, *more, environ={"CUDA_VISIBLE_DEVICES": ""})
+    kept = held(tmp_path / "bench.json")
+    assert list(kept["ways"]) == ["USE_GPU=0"] and kept["why_no_gpu"]
+    cpu = kept["ways"]["USE_GPU=0"]
     assert cpu["usd"] == pytest.approx(cpu["seconds"] / 100, rel=0.001) and cpu["metrics"]["up_rmse"] > 0
-    assert "no GPU works here" in done.stdout.splitlines()[-1]
+    assert "no GPU works here" in said.splitlines()[-1]

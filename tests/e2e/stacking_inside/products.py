@@ -5,18 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import numpy as np
 import pyarrow.parquet
 
 from tests.e2e.stacking_inside.common import MADE, SMALL, never, raised, whole
+from trainers.kit.checkpoints import Checkpoints, Taken
 from trainers.kit.device import Device
-from trainers.stacking import folds, generator, scores, units
+from trainers.kit.session import LEFT, Log, Place
+from trainers.stacking import folds, generator, scores, train, units
 from trainers.stacking.api import train_versioned_model
 from trainers.stacking.devices import LightGbm, Places
 from trainers.stacking.results import NothingLearned, out_of_fold
+from trainers.stacking.settings import Settings
 from trainers.stacking.table import Unusable
+
+ON_CPU = Places(Device("cpu", "cpu", "cpu", "test"), "cpu", "", LightGbm())
 
 
 def check_what_is_not_learned_is_seen(folder: Path) -> None:
@@ -33,7 +39,7 @@ def check_what_is_not_learned_is_seen(folder: Path) -> None:
         lambda: train_versioned_model(columns, "up", "noise", False, settings=wild, models=folder),
     )
     assert "no learner predicts 'up' of up better than a constant (320 rows, 2 features)" in said
-    assert not (folder / "noise").exists()
+    assert not list(folder.iterdir())
 
 
 def check_python_trains_a_version_and_reads_it_back(folder: Path) -> None:
@@ -133,7 +139,7 @@ def check_another_table_can_judge(folder: Path) -> None:
     results = [
         train_versioned_model(
             MADE.arrow(), "up", f"judged-{seed}", False, schema=generator.SCHEMA, holdout=judge,
-            models=folder, settings=replace(SMALL, seed=seed),
+            models=folder / "models", settings=replace(SMALL, seed=seed),
         ).result
         for seed in (1, 2)
     ]  # fmt: skip
@@ -146,8 +152,7 @@ def check_units_answer_for_every_row_once(folder: Path) -> None:
     given = whole(replace(SMALL, tasks=("up",)))
     settings = replace(SMALL, tasks=("up",))
     made = folds.make(given, settings)
-    places = Places(Device("cpu", "cpu", "cpu", "test"), "cpu", "", LightGbm())
-    work = units.Work(given.rows, given.features, given.targets, made, settings, places, never)
+    work = units.Work(given.rows, given.features, given.targets, made, settings, ON_CPU, never)
     done: dict[str, units.Done] = {}
     for unit in units.listed(settings):
         done[unit.id] = work.do(unit, done)
@@ -156,3 +161,60 @@ def check_units_answer_for_every_row_once(folder: Path) -> None:
         told = out_of_fold(work, done, "up", learner)
         assert len(told) == 1200 and np.isfinite(told).all()
         assert scores.quality("up", given.targets["up"], told)["r2"] > 0.1
+
+
+def check_another_training_is_not_resumed_and_two_do_not_make_one_version(folder: Path) -> None:
+    """As when the first was killed: its checkpoints are there."""
+    kept = folder / ".once.partial" / "checkpoints"
+    settings = replace(SMALL, rounds=2)
+
+    def made(settings: Settings) -> str:
+        given = (MADE.arrow(), "up", "once", False)
+        return train_versioned_model(*given, schema=generator.SCHEMA, settings=settings, models=folder).name
+
+    def asked() -> bool:
+        return bool(list(kept.glob("*/complete")))
+
+    order = train.Order(replace(settings, tasks=("up",)), MADE.arrow(), generator.SCHEMA)
+    place = Place(kept.parent / "out", kept, None, None, settings.seed)
+    assert train.run(train.Course(order, place, ON_CPU, Log(), asked), 0.0) == LEFT
+    said = raised(Unusable, lambda: made(replace(settings, trees=21)))
+    assert "belongs to a training with trees 20 (now 21)" in said and "another version" in said
+    other = Checkpoints(kept, goal="max")
+    assert "another training keeps its checkpoints there" in raised(Taken, lambda: made(settings))
+    del other
+    assert made(settings) == "once"
+    assert "resuming after" in (folder / "once" / "training.log").read_text()
+
+
+def check_a_fit_is_left_behind_when_the_training_is_asked_to_leave(folder: Path) -> None:
+    """A library that does not come back for a while, as between two large trees."""
+    begun, comes_back = Event(), Event()
+
+    def fit(unit: units.Unit) -> units.Done:
+        begun.set()
+        comes_back.wait()
+        raise AssertionError("nobody waits for this")
+
+    def tick() -> None:
+        if begun.is_set():
+            raise train.Leaving
+
+    lanes = [[units.Unit("up", "forest", "all")], [units.Unit("up", "xgboost", "1")]]
+    raised(train.Leaving, lambda: list(train.in_order(lanes, fit, tick)))
+    comes_back.set()
+
+
+def check_a_lane_goes_on_once_its_fit_was_taken(folder: Path) -> None:
+    """A fit of all rows asks how many rounds the folds before it found good."""
+    lanes = [[units.Unit("up", learner, str(n)) for n in range(5)] for learner in ("xgboost", "forest")]
+    taken: list[units.Unit] = []
+
+    def fit(unit: units.Unit) -> units.Done:
+        before = [one for one in taken if one.learner == unit.learner]
+        assert len(before) == int(unit.part)
+        return units.Done(b"", np.empty(0), np.empty(0), 1, "cpu", 0.0)
+
+    for unit, _ in train.in_order(lanes, fit, never):
+        taken.append(unit)
+    assert len(taken) == 10
