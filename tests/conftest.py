@@ -32,6 +32,7 @@ KEPT_PREFIXES = ("COVERAGE_", "PIP_", "UV_")
 
 def pytest_configure(config: pytest.Config) -> None:
     demanded = frozenset(filter(None, os.environ.get("LAUNCHER_TEST_NEED", "").split(",")))
+    _ask_for_no_proxy_of_the_engine()
     if unknown := demanded - needs.NEEDS.keys():
         raise pytest.UsageError(
             f"LAUNCHER_TEST_NEED: {', '.join(sorted(unknown))}? known: {', '.join(needs.NEEDS)}"
@@ -39,6 +40,13 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[DEMANDED] = demanded
     config.stash[LEFT_OUT] = Counter[str]()
     config.pluginmanager.register(LeftOut(config.stash[LEFT_OUT]))
+
+
+def _ask_for_no_proxy_of_the_engine() -> None:
+    """The Docker SDK looks for one through the whole environment at each call, also in threads, and pytest
+    writes into that environment: a name may be gone while it looks. Told of this host, it does not look."""
+    known = os.environ.get("no_proxy", os.environ.get("NO_PROXY", ""))
+    os.environ["no_proxy"] = ",".join(filter(None, (known, "localhost")))
 
 
 def _needs_of(item: pytest.Item) -> list[str]:

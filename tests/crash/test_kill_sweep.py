@@ -19,7 +19,7 @@ from tests.hosts.boxes import HOME, sshd_container
 
 HELD = json.loads((Path(__file__).parent / "boundaries.json").read_text())
 LATE_ONES = 3  # boundaries that a slower or quicker run may pass by
-DOCKER_SAMPLE, SSH_SAMPLE, RENTED_SAMPLE, SEED = 32, 24, 20, 20
+DOCKER_SAMPLE, SSH_SAMPLE, RENTED_SAMPLE, SEED = 20, 14, 20, 20
 
 
 def judge(report: Report, nested: int) -> None:
