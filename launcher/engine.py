@@ -8,7 +8,7 @@ from contextlib import suppress
 
 from launcher import runstate
 from launcher.errors import LauncherError, Stopped
-from launcher.runstate import RunState, Step
+from launcher.runstate import USERS, RunState, Step
 from launcher.steps import books, connect, provision, pull, push, release, start, watch
 from launcher.world import World
 
@@ -83,8 +83,8 @@ def _own_fault(world: World, error: Exception, trouble: int) -> None:
             world.record("pull-failed", message=str(error) if disk else why)
             return
         if world.step is not Step.RELEASE and not disk and a is not None and a.open and a.over is None:
-            status = int(error.exit) if isinstance(error, LauncherError) else None
-            world.about(a, "over", why=why, blame=True, exit=status)
+            ours = {"exit": int(error.exit), "code": USERS} if isinstance(error, LauncherError) else {}
+            world.about(a, "over", why=why, blame=True, **ours)
             return
     # Ending a machine is never given up, and a full disk may be emptied: try again, slower and slower.
     world.clock.wait(min(60.0, 0.5 * 2 ** min(trouble, 8)))

@@ -16,7 +16,7 @@ from typing import Any
 from launcher import guard
 from launcher.attempt import CHANGES, Attempt, Checkpoint, Halt, Sealed, StopWish
 from launcher.codec import parse_iso
-from launcher.errors import Exit, KeyChanged
+from launcher.errors import Exit, KeyChanged, LauncherError
 from launcher.models import Fact, Plan, State
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "exit_status", "fold", "may_try_again", "next_choice", "next_step", "outcome", "shown"
 ]  # fmt: skip
 
+USERS = LauncherError.__name__  # the kind of a fault that only the user can mend
 MOST_IN_VAIN = 10  # create calls that were lost and made nothing: then the provider is at fault
 
 
@@ -263,7 +264,9 @@ def _after_failed_pull(state: RunState, a: Attempt) -> Step | None:
 def may_try_again(state: RunState) -> bool:
     """Whether another machine is to be asked for: wanted, allowed, and something is left to try."""
     attempts = state.attempts[state.floor :]
-    if state.stop is not None or state.sealed is not None or any(_met_a_stranger(state, a) for a in attempts):
+    if state.stop is not None or state.sealed is not None:
+        return False
+    if any(_is_for_a_person(state, a) for a in attempts):
         return False
     tried = sum(a.instance is not None for a in attempts)
     in_vain = sum(a.instance is None and not a.blame for a in attempts)
@@ -272,10 +275,11 @@ def may_try_again(state: RunState) -> bool:
     return next_choice(state) is not None
 
 
-def _met_a_stranger(state: RunState, a: Attempt) -> bool:
-    """A host of the user's own showed another key than the known one. That is not passed over: somebody may
-    stand in between."""
-    return a.fault == KeyChanged.__name__ and not state.plan.choices[a.choice].offer.bills
+def _is_for_a_person(state: RunState, a: Attempt) -> bool:
+    """What the user has to bring (a secret, an input that is gone) is missing wherever the next one is. And a
+    host of the user's own that showed another key is not passed over: somebody may stand in between."""
+    own_host = not state.plan.choices[a.choice].offer.bills
+    return a.fault == USERS or (a.fault == KeyChanged.__name__ and own_host)
 
 
 def next_choice(state: RunState) -> int | None:

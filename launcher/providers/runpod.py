@@ -190,7 +190,8 @@ class RunpodProvider:
         records = answer.get("records")
         if not isinstance(records, list):
             raise VendorBug("Runpod's bill has no records")
-        amounts = [forms.amount(r.get("totalAmount")) for r in records if r.get("podId") == id]
+        own = [r for r in records if isinstance(r, dict) and r.get("podId") == id]
+        amounts = [forms.amount(r.get("totalAmount")) for r in own]
         return sum(amounts, Decimal(0)) if amounts else None
 
     # --- inside ------------------------------------------------------------------------------

@@ -198,9 +198,10 @@ def is_ours(answer: Json) -> bool:
 
 def resource(answer: Json) -> Resource:
     labels, id = _labels(answer), answer.get("id")
-    state = _STATES.get(str(answer.get("status")))
-    if not isinstance(id, str) or not id or state is None:
-        raise VendorBug(f"Runpod tells of a pod without id or with status {answer.get('status')!r}")
+    # A word that nobody knows yet: there is a pod, of no use so far. One such must not hide all the others.
+    state = _STATES.get(str(answer.get("status")), ResourceState.BOOTING)
+    if not isinstance(id, str) or not id:
+        raise VendorBug(f"Runpod tells of a pod without id, with status {answer.get('status')!r}")
     started = answer.get("startedAt")
     running = state is ResourceState.RUNNING
     return Resource(

@@ -20,6 +20,7 @@ from launcher.steps import halting, sight
 from launcher.world import World
 
 SLOWEST_S = 60.0
+AWAKE = "stays-awake"  # what was noticed of a machine that was to be stopped
 
 
 def release(w: World) -> None:
@@ -39,7 +40,7 @@ def release(w: World) -> None:
         w.tick_quietly()
         proves = w.clock.now().timestamp() >= sight.visible_by(provider, w, a)  # as of before the look
         try:
-            left = _left(w, a, provider) or _unlisted(provider, a)
+            left = _seen(w, a, provider)
             lived = lived or any(r.kind == "instance" for r in left)
             _terminate(provider, left)
             absent = 0 if left else min(absent + 1, 2 if proves else 1)
@@ -71,10 +72,13 @@ def _holds(w: World, a: Attempt) -> bool:
 
 
 def _put_to_sleep(w: World, a: Attempt, provider: Provider) -> bool:
-    """Stopped, by its own id, twice. False: there is nothing that could be kept."""
+    """Stopped, by its own id, twice. False: there is nothing that could be kept, or it is past its end and
+    cannot be stopped: then nothing that it holds is worth what nobody agreed to pay."""
     failures = asleep = 0
     while True:
         w.tick_quietly()
+        if not _holds(w, w.attempt()):
+            return True  # given up meanwhile: this step begins anew, and ends it
         try:
             resource = sight.stopped(provider, a)
             asleep = asleep + 1 if resource is not None else 0
@@ -87,8 +91,12 @@ def _put_to_sleep(w: World, a: Attempt, provider: Provider) -> bool:
             failures = 0
         except (Gone, Busy):
             pass
-        except ProviderError:
+        except ProviderError as e:
             failures, asleep = failures + 1, 0
+            if e.surely_no_effect:
+                if sight.outlived(provider, w, w.attempt()):
+                    return False
+                _tell_awake(w, w.attempt(), e.reason)
         w.wait_quietly(_pause(provider, failures, asleep))
     if w.state.pull_failed is None and a.woken:  # once is enough, unless somebody asks again
         w.record("pull-failed", message=a.over or "the machine had to be stopped again")
@@ -99,6 +107,25 @@ def _put_to_sleep(w: World, a: Attempt, provider: Provider) -> bool:
         a, "gone", evidence=evidence, kept=True, asleep=True, storage_usd_per_hour=storage, billed_until=now
     )
     return True
+
+
+def _tell_awake(w: World, a: Attempt, why: str) -> None:
+    """Once: what bills on although its end was asked for is a person's to decide."""
+    if a.noticed != AWAKE:
+        told = f"{a.instance} cannot be stopped, so it bills until its end: {why}; `stop --now` ends it with"
+        _note(w, a, "noticed", code=AWAKE, message=f"{told} what it holds")
+
+
+def _seen(w: World, a: Attempt, provider: Provider) -> tuple[Resource, ...]:
+    """What is still there. What cannot be listed can be ended all the same: a list that is not to be had, or
+    not to be understood, must not keep a machine running."""
+    try:
+        return _left(w, a, provider) or _unlisted(provider, a)
+    except ProviderError:
+        if provider.traits.bills and a.instance is not None:
+            with suppress(ProviderError):  # the list's own fault is what is told
+                provider.terminate(a.instance)
+        raise
 
 
 def _unlisted(provider: Provider, a: Attempt) -> tuple[Resource, ...]:

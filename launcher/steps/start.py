@@ -165,10 +165,10 @@ def _prepare_argv(w: World, a: Attempt, line: Link) -> list[str]:
 def _command(w: World, a: Attempt, line: Link, python: str | None) -> None:
     job = w.plan.job
     limits = w.memory[f"granted:{a.n}"] = granted(w, a, w.clock.now())
-    w.about(a, "start-asked")
     secrets = w.secrets(job.secrets)
     if secrets:
         line.host.write("secret.json", json.dumps(dict(secrets)).encode(), 0o600)
+    w.about(a, "start-asked")  # the last before the order: what fails until here leaves nothing to look for
     assert a.access is not None
     cwd = f"project/{a.pushed}"
     output = f"{cwd}/{job.output}" if job.output else "output"

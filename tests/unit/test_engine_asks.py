@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from launcher import engine
-from launcher.errors import TooFast
-from launcher.models import Order
+from launcher.errors import Exit, TooFast, usage
+from launcher.models import Order, State
+from launcher.runstate import exit_status
 from tests.sim.house import House
 
 
@@ -53,3 +54,20 @@ def test_too_fast_is_asked_again_at_once_and_not_past_the_listing_lag() -> None:
     assert hurried.refused == 1 and len(house.machines) >= 1
     assert 2 <= (created - asked).total_seconds() < 40  # a wait of the simulator's may jump so far
     assert world.state.attempts[0].instance is not None
+
+
+def test_what_only_the_user_can_bring_is_asked_for_on_no_second_machine() -> None:
+    """Nor is the first one kept for results: no trainer was ever ordered there."""
+    house = next(h for s in range(80) if (h := House(s)).scenario.targets == ("pods", "pods"))
+    house.weather.clear()
+    world = house.open(0.0)
+
+    def missing(refs: Any) -> Any:
+        raise usage("secret-missing", "the secret TOKEN is to come from $TOKEN, which is not set")
+
+    world.secrets = missing
+    state = engine.drive(world, {"pid": 1})
+    [attempt] = state.attempts
+    assert attempt.over is not None and "$TOKEN" in attempt.over
+    assert len(house.machines) == 1 and house.machines[0].boots == 1 and not house.machines[0].asleep
+    assert state.ended is State.FAILED and exit_status(state, State.FAILED) is Exit.USAGE

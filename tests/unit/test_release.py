@@ -1,0 +1,135 @@
+"""Ending a rented machine where its provider does not play along: what bills on is ended or told of."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Any
+
+from launcher import engine
+from launcher.errors import BadOrder, ProviderError, VendorBug
+from launcher.models import Fact, ResourceState, State
+from launcher.providers import runpod_forms
+from launcher.steps.release import AWAKE
+from tests.sim.house import RUN, House
+
+
+class Refusing:
+    """A provider whose named verbs say no."""
+
+    def __init__(self, inner: Any, no: dict[str, ProviderError]) -> None:
+        self._inner, self._no = inner, no
+        self.name, self.traits = inner.name, inner.traits
+
+    def __getattr__(self, verb: str) -> Any:
+        def ask(*words: Any) -> Any:
+            if verb in self._no:
+                raise self._no[verb]
+            return getattr(self._inner, verb)(*words)
+
+        return ask
+
+
+def pods() -> House:
+    house = next(h for s in range(80) if (h := House(s)).scenario.targets == ("pods",))
+    house.weather.clear()
+    return house
+
+
+def ask(house: House, id: str, **request: object) -> None:
+    house.files.put(RUN.requests / f"{id}.json", json.dumps(request).encode())
+
+
+def drive(house: House, no: dict[str, ProviderError], heard: Callable[[Fact], None]) -> Any:
+    """`heard`: each fact, as soon as it stands."""
+    world = house.open(0.0)
+    provider = Refusing(world.provider(0), no)
+    world.provider = lambda _: provider
+    record = world.record
+
+    def told(kind: str, **data: Any) -> None:
+        record(kind, **data)
+        heard(world.journal.facts[-1])
+
+    world.record = told  # type: ignore[method-assign]  # an ear for the test
+    return engine.drive(world, {"pid": 1})
+
+
+UNSTOPPABLE: dict[str, ProviderError] = {"pause": BadOrder("a pod with a network volume cannot be stopped")}
+
+
+def stops_at_start(house: House) -> Callable[[Fact], None]:
+    """From here on results may lie there: the machine would be stopped and kept."""
+
+    def heard(fact: Fact) -> None:
+        if fact.kind == "start-asked":
+            ask(house, "r1", verb="stop", now=False)
+
+    return heard
+
+
+def test_one_that_cannot_be_stopped_is_told_of_once_and_bills_no_longer_than_was_agreed_to() -> None:
+    house = pods()
+    house.providers["pods"].rented = lambda *_: None  # who watches over promises would take its word for it
+    heard = stops_at_start(house)
+    told: list[Fact] = []
+
+    def ears(fact: Fact) -> None:
+        heard(fact)
+        told.append(fact)
+        if fact.kind == "start-asked":
+            [machine] = house.machines
+            machine.pausing = False  # nor can its own guard stop it
+            machine.over = lambda why: None  # type: ignore[method-assign]  # or end it
+
+    state = drive(house, UNSTOPPABLE, ears)
+    noticed = [f.data["message"] for f in told if f.kind == "noticed"]
+    assert len(noticed) == 1 and "network volume" in noticed[0] and "stop --now" in noticed[0]
+    [a] = state.attempts
+    assert a.noticed == AWAKE and a.gone_at is not None and not a.kept
+    late = (a.gone_at - a.d).total_seconds()
+    assert 60 <= late < 60 + 200  # its end and its overrun are what the ceiling covers
+    assert state.ended is State.STOPPED
+
+
+def test_stop_now_ends_one_that_cannot_be_stopped() -> None:
+    house = pods()
+    heard = stops_at_start(house)
+
+    def ears(fact: Fact) -> None:
+        heard(fact)
+        if fact.kind == "noticed":
+            ask(house, "r2", verb="stop", now=True)
+
+    state = drive(house, UNSTOPPABLE, ears)
+    [a] = state.attempts
+    assert a.gone_at is not None and (a.d - a.gone_at).total_seconds() > 60
+    assert state.ended is State.STOPPED and not house.machines[0].alive
+
+
+def test_a_list_that_cannot_be_understood_keeps_no_machine_running() -> None:
+    house = pods()
+    no: dict[str, ProviderError] = {}
+    asked: list[float] = []
+    ended: list[float] = []
+
+    def ears(fact: Fact) -> None:
+        if fact.kind == "versioned":
+            house.machines[0].over = lambda why: None  # type: ignore[method-assign]  # its guard is dead
+            house.machines[0].on_terminate = lambda *_: ended.append(house.sim.t)
+        elif fact.kind == "end-asked":
+            asked.append(house.sim.t)
+            no["list"] = VendorBug("a word that nobody knows")
+            house.sim.after(100, no.clear)
+
+    state = drive(house, no, ears)
+    assert state.ended is State.DONE
+    assert len(ended) == len(asked) == 1 and ended[0] - asked[0] < 10
+
+
+def test_a_status_that_nobody_knows_yet_hides_no_pod() -> None:
+    answer = {"id": "a", "name": f"launcher-quick-abcd-{'0' * 32}", "status": "MIGRATING", "cost": 0.69}
+    found = runpod_forms.resource(answer)
+    assert found.state is ResourceState.BOOTING and found.access is None
+    assert found.usd_per_hour > Decimal("0.69")
