@@ -351,7 +351,7 @@ def shown(state: RunState, *, engine_alive: bool, now: datetime) -> State:
 
 
 def _unconfirmed(state: RunState, a: Attempt, now: datetime) -> bool:
-    """A proof of its end could be had a minute ago, nobody has one, and its meter may run."""
+    """A proof of its end could be had a minute ago, or nobody looks for one, and its meter may run."""
     if not a.open or a.end_asked_at is None or not state.plan.choices[a.choice].offer.bills:
         return False
-    return (now - (a.proof_at or a.end_asked_at)).total_seconds() > 60
+    return state.halted is not None or (now - (a.proof_at or a.end_asked_at)).total_seconds() > 60

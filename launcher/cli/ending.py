@@ -173,10 +173,8 @@ def _told(view: RunView, state: State) -> tuple[str, str] | None:
         why = sealed.why if sealed is not None else "deadline"
         return "limit-reached", f"{label} was ended by its limit ({_limit(view, why)})"
     if state is State.MAYBE_BILLING:
-        return (
-            "maybe-billing",
-            "an end was asked for and is not confirmed yet; it is asked for again and again",
-        )
+        again = halted.why if halted is not None else "it is asked for again and again"
+        return "maybe-billing", f"an end was asked for and is not confirmed yet; {again}"
     if state is State.WAITING:
         return "results-wait", view.why() or "the results were not fetched yet"
     if state is State.INTERRUPTED:

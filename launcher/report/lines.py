@@ -214,7 +214,8 @@ def attention(view: RunView, now: datetime, prog: str) -> str | None:
         where = f" on a stopped machine ({money(kept)}/day of storage)" if kept is not None else ""
         return f"{name}: results wait{where}; fetch: {prog} pull {name}"
     if state is State.MAYBE_BILLING:
-        return f"{name}: may still be billing; end it: {prog} resume {name}"
+        why = f" ({harmless(halted.why.encode())})" if halted is not None else ""
+        return f"{name}: may still be billing{why}; end it: {prog} resume {name}"
     if state not in (State.INTERRUPTED, State.WAITING):
         return None
     rate = f"{money(a.usd_per_hour)}/h" if a is not None and view.offer.bills else "$0"

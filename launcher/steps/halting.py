@@ -1,6 +1,7 @@
-"""What only a person can mend on a host of the user's own: the engine leaves, says why, and gives nothing up.
+"""What only a person can mend: the engine leaves, says why, and gives nothing up. A host of the user's own
+that stays away or shows another key, and a provider that does not take our key any more.
 
-uses: what the host answers, or that it does not
+uses: what the host or the provider answers, or that it does not
 produces: halted (this engine leaves; the next one looks anew), or connected (the same machine, by the key
 that is believed now)
 """
@@ -9,7 +10,7 @@ from __future__ import annotations
 
 from launcher.attempt import UNHEARD
 from launcher.codec import dump
-from launcher.errors import Exit, KeyChanged, ProviderError
+from launcher.errors import AuthRefused, Exit, KeyChanged, ProviderError
 from launcher.providers.base import Provider
 from launcher.runstate import Attempt
 from launcher.steps import sight
@@ -17,12 +18,28 @@ from launcher.world import World
 
 CHANGED = "host-key-changed"
 UNREACHABLE = "host-unreachable"
+REFUSED = "key-refused"
+KEY_PATIENCE_S = 60.0  # a provider that refuses a good key for a moment is known to happen
 PATIENCE_S = 600.0  # past the end of its life: a laptop that wakes up needs a moment for its network
 
 
-def halt(w: World, code: str, why: str) -> None:
+def halt(w: World, code: str, why: str, exit: Exit = Exit.UNREACHABLE) -> None:
     w.drop_hosts()
-    w.record("halted", code=code, why=why, exit=int(Exit.UNREACHABLE))
+    w.record("halted", code=code, why=why, exit=int(exit))
+
+
+def by_key(w: World, a: Attempt, heard: ProviderError | None) -> bool:
+    """Nothing was heard for a while but that our key is refused: to go on asking with it ends nothing, and
+    stands in the way of whoever has another. `heard`: None = an answer."""
+    key = f"refused:{a.n}"
+    if not isinstance(heard, AuthRefused):
+        w.memory.pop(key, None)
+        return False
+    now = w.clock.now().timestamp()
+    if now - w.memory.setdefault(key, now) <= KEY_PATIENCE_S:
+        return False
+    halt(w, REFUSED, heard.reason, Exit.KEYS)
+    return True
 
 
 def by_stranger(w: World, a: Attempt, provider: Provider, why: str) -> bool:
@@ -54,10 +71,11 @@ def out_of_reach(w: World, a: Attempt, provider: Provider, unheard: str | None) 
     return True
 
 
-def tell_unheard(w: World, a: Attempt, provider: Provider, why: str) -> None:
-    """Once: whoever asked for its end need not wait for somebody who does not answer."""
-    if _on_own_host(provider) and w.attempt().noticed != UNHEARD:
-        w.about(a, "noticed", code=UNHEARD, message=f"{why}; its end is asked for until it answers")
+def tell_unheard(w: World, a: Attempt, provider: Provider, why: ProviderError) -> None:
+    """Once: whoever asked for its end need not wait for somebody who does not answer, or refuses to."""
+    told = _on_own_host(provider) or isinstance(why, AuthRefused)
+    if told and w.attempt().noticed != UNHEARD:
+        w.about(a, "noticed", code=UNHEARD, message=f"{why.reason}; its end is asked for until it answers")
 
 
 def ended_itself(w: World, a: Attempt, provider: Provider, why: ProviderError) -> bool:

@@ -47,13 +47,16 @@ def release(w: World) -> None:
             since = None if left else since or w.clock.now()
             failures = 0
             w.heard(a)
+            halting.by_key(w, a, None)
         except ProviderError as e:
             failures, absent = failures + 1, 0
             unseen = halting.ended_itself(w, a, provider, e)
             if isinstance(e, KeyChanged) and not unseen:
                 halting.halt(w, halting.CHANGED, e.reason)
                 return
-            halting.tell_unheard(w, a, provider, e.reason)
+            halting.tell_unheard(w, a, provider, e)
+            if halting.by_key(w, a, e):
+                return
         if absent < 2 and not unseen:
             w.wait_quietly(_pause(provider, failures, absent))
     _tidy(w, a, provider)
@@ -72,8 +75,8 @@ def _holds(w: World, a: Attempt) -> bool:
 
 
 def _put_to_sleep(w: World, a: Attempt, provider: Provider) -> bool:
-    """Stopped, by its own id, twice. False: there is nothing that could be kept, or it is past its end and
-    cannot be stopped: then nothing that it holds is worth what nobody agreed to pay."""
+    """Stopped, by its own id, twice, or nobody may look. False: there is nothing that could be kept, or it is
+    past its end and cannot be stopped: then nothing that it holds is worth what nobody agreed to pay."""
     failures = asleep = 0
     while True:
         w.tick_quietly()
@@ -89,10 +92,13 @@ def _put_to_sleep(w: World, a: Attempt, provider: Provider) -> bool:
                     return False
                 cast(Pausing, provider).pause(a.instance or "")
             failures = 0
+            halting.by_key(w, a, None)
         except (Gone, Busy):
             pass
         except ProviderError as e:
             failures, asleep = failures + 1, 0
+            if halting.by_key(w, a, e):
+                return True
             if e.surely_no_effect:
                 if sight.outlived(provider, w, w.attempt()):
                     return False

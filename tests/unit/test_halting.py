@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from launcher import engine
-from launcher.errors import Exit, KeyChanged, ProviderError, Unreachable
+from launcher.errors import AuthRefused, Exit, KeyChanged, ProviderError, Unreachable
 from launcher.models import State, Traits
 from launcher.runstate import exit_status, may_try_again, next_step, shown
-from launcher.steps.halting import PATIENCE_S
+from launcher.steps.halting import KEY_PATIENCE_S, PATIENCE_S
 from tests.sim.house import House
 from tests.unit.journals.stories import begin, choice, plan
 
@@ -22,9 +22,11 @@ ALONE = 9  # a house whose one machine is free and keeps its output
 class Away:
     """A provider whose host answers nobody, or with another key, from a fact of the run on."""
 
-    def __init__(self, inner: Any, house: House, since: str, error: ProviderError | None) -> None:
+    def __init__(
+        self, inner: Any, house: House, since: str, error: ProviderError | None, traits: Traits = OWN
+    ) -> None:
         self._inner, self._house, self._since, self.error = inner, house, since, error
-        self.name, self.traits = inner.name, OWN
+        self.name, self.traits = inner.name, traits
 
     def _is_away(self) -> bool:
         assert self._house.world is not None
@@ -113,3 +115,32 @@ def test_only_a_host_of_ones_own_with_another_key_is_not_passed_over(rate: str, 
         "not-created", attempt=1, reason="k", blame=True, exit=6, code="KeyChanged"
     )
     assert may_try_again(story.state) is goes_on
+
+
+RENTS = 3  # a house whose first machine bills
+
+
+def rented_with(error: ProviderError, since: str) -> tuple[House, Away]:
+    house = House(RENTS)
+    house.calm()
+    world = house.open(0.0)
+    assert world.plan.choices[0].offer.bills
+    inner = world.provider(0)
+    away = Away(inner, house, since, error, inner.traits)
+    world.provider = lambda _: away
+    return house, away
+
+
+def test_a_provider_that_takes_our_key_no_more_is_not_asked_for_ever() -> None:
+    """An engine keeps the key that it was begun with: whoever has a new one begins another."""
+    house, away = rented_with(AuthRefused("it does not accept this key"), "receipt")
+    assert house.world is not None
+    state = engine.drive(house.world, {"pid": 1})
+    assert state.halted is not None and (state.halted.code, state.halted.exit) == ("key-refused", 3)
+    a, now = state.attempt, house.true_clock.now()
+    assert a is not None and a.open and a.end_asked_at is not None and a.noticed == "unheard"
+    assert KEY_PATIENCE_S < (now - a.end_asked_at).total_seconds() < 3 * KEY_PATIENCE_S
+    told = shown(state, engine_alive=False, now=now)
+    assert exit_status(state, told) is Exit.MAYBE_BILLING
+    end = comes_back(house, away)
+    assert end.ended is not None and end.attempt is not None and not end.attempt.open
