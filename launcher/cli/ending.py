@@ -146,7 +146,9 @@ def trouble(view: RunView, state: State) -> LauncherError | None:
     if state is State.FAILED and view.state.sealed is None:
         details = (*details, *lines.other_refusals(view))
     if view.state.halted is not None:
-        details = (*details, f"Then: {prog()} resume {view.plan.run}")
+        key = "It wants another key first: doctor says how. "
+        first = key if view.state.halted.exit == Exit.KEYS else ""
+        details = (*details, f"{first}Then: {prog()} resume {view.plan.run}")
     return LauncherError(
         code,
         sentence,

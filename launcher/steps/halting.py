@@ -19,7 +19,7 @@ from launcher.world import World
 CHANGED = "host-key-changed"
 UNREACHABLE = "host-unreachable"
 REFUSED = "key-refused"
-KEY_PATIENCE_S = 60.0  # a provider that refuses a good key for a moment is known to happen
+KEY_PATIENCE_S = 20.0  # a provider that refuses a good key for a moment is known to happen
 PATIENCE_S = 600.0  # past the end of its life: a laptop that wakes up needs a moment for its network
 
 
