@@ -105,7 +105,7 @@ class RunState:
     def could_cost(self, max_time_s: int, now: datetime) -> Decimal:
         """All of it in the end, should its trainer be given that much time."""
         a = self.attempt
-        if a is None or not self.plan.choices[a.choice].offer.bills:
+        if a is None or not (a.open and self.plan.choices[a.choice].offer.bills):
             return self.spent(now)
         until_d = guard.spent(a.usd_per_hour, now, a.d, 1)
         more = a.usd_per_hour * (max_time_s - self.max_time_s) / 3600

@@ -11,6 +11,7 @@ import click
 from launcher import strays, together
 from launcher.cli import show
 from launcher.cli.here import home, json_option
+from launcher.cli.live import harmless
 from launcher.errors import Exit, LauncherError, usage
 from launcher.models import Resource, ResourceState
 from launcher.providers import registry
@@ -108,20 +109,21 @@ def _document(checks: list[Check], sweep: strays.Sweep) -> None:
 
 def _page(checks: list[Check], sweep: strays.Sweep) -> None:
     for c in checks:
-        print(f"{'ok  ' if c.ok else 'no  '} {c.name}: {c.detail}")
+        print(f"{'ok  ' if c.ok else 'no  '} {c.name}: {harmless(c.detail)}")
         if not c.ok and c.fix and c.fix not in c.detail:
             print(f"       mend: {c.fix}")
     said = {c.detail for c in checks}
     for name, why in sweep.silent:
-        print(f"no   {name} could not be asked what it runs{'' if why in said else f': {why}'}")
+        print(f"no   {name} could not be asked what it runs{'' if why in said else f': {harmless(why)}'}")
     for target, r in sweep.needed:
-        print(f"in use: {target} {r.kind} {r.id} of {r.run}{_costs(r)}")
+        print(harmless(f"in use: {target} {r.kind} {r.id} of {r.run}{_costs(r)}"))
     if not sweep.strays:
         print("nothing was left behind" if not sweep.silent else "nothing was left behind where we could ask")
     for s in sweep.strays:
         r = s.resource
         whose = "ours" if s.ours else f"owner {r.owner}"
-        print(f"left behind: {s.target} {r.kind} {r.id} of {r.run} ({whose}): {s.why}{_costs(r)}")
+        told = f"left behind: {s.target} {r.kind} {r.id} of {r.run} ({whose}): {s.why}{_costs(r)}"
+        print(harmless(told))
     if sweep.strays:
         from launcher.cli.prog import prog
 
@@ -149,7 +151,7 @@ def _end(providers: list[Provider], sweep: strays.Sweep, all_owners: bool, yes: 
         click.confirm(f"end {len(sweep.strays)} of them?", abort=True, err=True)
     ended, failed = strays.end(providers, sweep.strays, all_owners=all_owners)
     for id in ended:
-        print(f"asked to end: {id}", file=sys.stderr)
+        print(harmless(f"asked to end: {id}"), file=sys.stderr)
     if failed:
         raise LauncherError(
             "not-ended",

@@ -11,6 +11,7 @@ import click
 
 from launcher import guard
 from launcher.cli.here import json_option, run_argument, the_run
+from launcher.cli.prog import prog
 from launcher.cli.stop import ask_engine
 from launcher.errors import Exit, LauncherError, usage
 from launcher.report.lines import clock
@@ -36,7 +37,8 @@ def command(run: str | None, by: str | None, max_cost: str | None, as_json: bool
     if by is None and not view.offer.bills:
         told = f"{view.plan.run} costs nothing: there is no ceiling to raise"
         raise usage("nothing-bills", told, hint="extend RUN --by 30m")
-    if not view.engine_alive:
+    sleeps = view.attempt is not None and view.attempt.asleep  # to start it again may need a higher ceiling
+    if not view.engine_alive and not (sleeps and by is None):
         raise usage("not-running", f"{view.plan.run} does not run", hint=f"resume {view.plan.run}")
     try:
         add_s = duration(by, low=1) if by is not None else 0
@@ -60,6 +62,8 @@ def command(run: str | None, by: str | None, max_cost: str | None, as_json: bool
     a = view.attempt
     if as_json:
         print(json.dumps({"run": view.plan.run, "max_time_s": view.state.max_time_s}))
+    elif sleeps:
+        print(f"{view.plan.run}: {shown(ceiling or 0)} at most in all; fetch: {prog()} pull {view.plan.run}")
     else:
         more = view.state.max_time_s - before.max_time_s
         print(

@@ -14,6 +14,7 @@ from launcher import artifacts, judging
 from launcher.cli import show
 from launcher.cli.ending import device_words
 from launcher.cli.here import home, json_option, project
+from launcher.cli.live import harmless
 from launcher.errors import Exit, LauncherError, usage
 from launcher.files import Disk
 from launcher.judging import Verdict
@@ -94,9 +95,9 @@ def show_(version: str | None, as_json: bool) -> None:
             continue
         if isinstance(value, dict):
             value = "  ".join(f"{k}={x}" for k, x in value.items())
-        print(f"  {key:<9} {value}")
+        print(f"  {harmless(key):<9} {harmless(str(value))}")
     for f in v.manifest["files"]:
-        print(f"  {f['sha256'][:12]}  {f['size']:>10}  {f['path']}")
+        print(f"  {f['sha256'][:12]}  {f['size']:>10}  {harmless(f['path'])}")
 
 
 @command.command("diff")
@@ -174,7 +175,7 @@ def promote(version: str, force: bool) -> None:
     champion = next((one for one in versions.all_of(place) if one.latest), None)
     lines = _challenged(v, champion, force) if champion is not None and champion.name != v.name else ()
     artifacts.point_latest(Disk(), place, v.name, v.manifest.get("run"), datetime.now(UTC))
-    print("\n".join([f"latest is {v.name}", *(f"  {line}" for line in lines)]), file=sys.stderr)
+    print("\n".join([f"latest is {v.name}", *(f"  {harmless(line)}" for line in lines)]), file=sys.stderr)
 
 
 def _challenged(v: Version, champion: Version, force: bool) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ import click
 
 from launcher import together
 from launcher.cli.here import home, json_option, not_asked
+from launcher.cli.live import harmless
 from launcher.cli.prog import prog
 from launcher.errors import LauncherError, ProviderError
 from launcher.models import Resource, State
@@ -50,7 +51,7 @@ def command(everything: bool, as_json: bool) -> None:
     for told in filter(None, (attention(view, now, prog()) for view in views)):
         print(told)
     for name, why in silent.items():
-        print(f"could not ask {name} what runs there: {why}")
+        print(f"could not ask {name} what runs there: {harmless(why)}")
     print(_last_line(views, now, [name for name in hosts if name not in silent]))
 
 

@@ -37,4 +37,4 @@ def command(run: str | None, as_json: bool) -> None:
     if view.state.version_path is not None:
         print(f"  results   {view.state.version_path}")
     if why := view.why():
-        print(f"  why       {why}")
+        print(f"  why       {harmless(why)}")

@@ -26,7 +26,7 @@ def wake(w: World, a: Attempt) -> bool:
     if ceiling is not None and w.state.spent(now) + worst > ceiling:
         over = w.state.spent(now) + worst
         why = f"to start the machine again may take ${over:.2f} in all, above the ceiling of ${ceiling:.2f}"
-        w.record("pull-failed", message=f"{why}: extend --max-cost allows more")
+        w.record("pull-failed", message=f"{why}: `extend --max-cost` allows more, then `pull`")
         return False
     w.about(a, "woken", deadline=now + timedelta(seconds=limit_s))
     return True
