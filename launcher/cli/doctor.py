@@ -36,9 +36,12 @@ def command(end_orphans: bool, all_owners: bool, yes: bool, as_json: bool) -> No
     checks = [*_here(place), *_checks(providers)]
     damaged: list[Check] = []
     views = by_age(place, lambda name, e: damaged.append(Check(f"run {name}", False, e.message, _mend(e))))
-    states = [view.state for view in views]
-    known, rented = strays.wanted(states), strays.rented_on(states)
+    rented = strays.rented_on(view.state for view in views)
     checks += damaged
+
+    def known() -> frozenset[str]:
+        return strays.wanted(view.state for view in by_age(place, lambda name, e: None))
+
     sweep = strays.sweep(providers, place.owner(), known, datetime.now(UTC), rented)
     if as_json:
         _document(checks, sweep)
