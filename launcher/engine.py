@@ -87,4 +87,9 @@ def _own_fault(world: World, error: Exception, trouble: int) -> None:
             world.about(a, "over", why=why, blame=True, **ours)
             return
     # Ending a machine is never given up, and a full disk may be emptied: try again, slower and slower.
-    world.clock.wait(min(60.0, 0.5 * 2 ** min(trouble, 8)))
+    seconds = min(60.0, 0.5 * 2 ** min(trouble, 8))
+    try:
+        with suppress(Stopped):  # whoever wants it ended need not wait for that
+            world.wait(seconds)
+    except OSError:  # nor can what was asked meanwhile be written down
+        world.clock.wait(seconds)

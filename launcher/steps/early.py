@@ -8,6 +8,7 @@ and its pull make a version. Nothing depends on the second: what is late, change
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import dataclass, field
 from math import inf
 from pathlib import Path
@@ -21,6 +22,7 @@ from launcher.steps.link import Link, partial, sha256
 from launcher.world import World
 
 KEEP_CHECKPOINTS = 2
+NO_ROOM = "no-room-here"  # what was noticed of this machine
 AGAIN_S = 10.0  # after the way was cut
 
 
@@ -74,8 +76,9 @@ def bring(w: World, a: Attempt, line: Link, tick: Tick) -> None:
         try:
             _outputs(w, a, book, w.host(a, beside=True), tick)
             book.again_at = 0.0
-        except OSError:  # this disk is full, perhaps of what the trainer throws away itself
+        except OSError as e:  # this disk is full, perhaps of what the trainer throws away itself
             book.again_at = now + every
+            _tell_no_room(w, "output that is here before the end", e)
 
 
 def _book(w: World, a: Attempt) -> Book:
@@ -122,9 +125,30 @@ def checkpoints(w: World, line: Link, host: Host, tick: Tick) -> bool:
     for name, event in reversed(by_age[-KEEP_CHECKPOINTS:]):
         digest = sha256(json.dumps(event["files"], sort_keys=True).encode())
         if Checkpoint(name, digest) not in w.state.checkpoints:
-            whole = _fetch_one(w, host, name, event, digest, tick) and whole
+            whole = _fetched(w, host, name, event, digest, tick) and whole
     _keep_last(w)
     return whole
+
+
+def _fetched(w: World, host: Host, name: str, event: Json, digest: str, tick: Tick) -> bool:
+    """One that this disk does not take must keep nothing else from it: not the log, nor the results."""
+    try:
+        return _fetch_one(w, host, name, event, digest, tick)
+    except OSError as e:
+        with suppress(OSError):
+            w.files.remove(partial(w.folder.checkpoints / name))
+        _tell_no_room(w, f"the checkpoint {name}", e)
+        return False
+
+
+def _tell_no_room(w: World, what: str, why: OSError) -> None:
+    """Once: whoever reads it can make room."""
+    told = w.memory.setdefault("no-room", set())
+    if what not in told:
+        told.add(what)
+        message = f"this machine's disk does not take {what}: {why.strerror or why}; it is tried again"
+        with suppress(OSError):  # nor can it take these words
+            w.about(w.attempt(), "noticed", code=NO_ROOM, message=message)
 
 
 def _fetch_one(w: World, host: Host, name: str, event: Json, digest: str, tick: Tick) -> bool:

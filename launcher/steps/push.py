@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from launcher.errors import Corrupt, HostDiskFull, HostUnreachable, NoFile
+from launcher.errors import Corrupt, Exit, HostDiskFull, HostUnreachable, NoFile
 from launcher.remote.base import Host, Sending
-from launcher.runstate import Attempt
+from launcher.runstate import USERS, Attempt
 from launcher.steps import anew
 from launcher.steps.link import Link, link
 from launcher.world import PushSet, World
@@ -22,14 +22,14 @@ TRIES = 3  # a project that changes while it is sent is read again
 def push(w: World) -> None:
     a = w.attempt()
     line = link(w, a)
-    why: Corrupt | None = None
+    why: Corrupt | _Unreadable | None = None
     try:
         for _ in range(TRIES):
             try:
                 with line.host.expecting(w.push_key()):
-                    files = w.push_set()
+                    files = _gathered(w)
                     _bring(w, line, files)
-            except Corrupt as e:
+            except (Corrupt, _Unreadable) as e:
                 why = e
                 continue
             project = files.project
@@ -41,7 +41,22 @@ def push(w: World) -> None:
     except HostDiskFull as e:
         w.about(a, "over", why=f"the machine's disk is full: {e}", blame=True)
         return
-    w.about(a, "over", why=f"what is sent changes all the time: {why}", blame=False)
+    if isinstance(why, _Unreadable):  # nor could it be read for another machine
+        told = f"what is to be sent cannot be read: {why}"
+        w.about(a, "over", why=told, blame=False, exit=int(Exit.USAGE), code=USERS)
+    else:
+        w.about(a, "over", why=f"what is sent changes all the time: {why}", blame=False)
+
+
+class _Unreadable(Exception):
+    """A file of the user's, not this machine's disk: waiting for it is paid for, and may be in vain."""
+
+
+def _gathered(w: World) -> PushSet:
+    try:
+        return w.push_set()
+    except OSError as e:
+        raise _Unreadable(str(e)) from e
 
 
 def _bring(w: World, line: Link, files: PushSet) -> None:
