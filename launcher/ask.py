@@ -95,6 +95,11 @@ class Ask:
     def tail(self) -> str:
         return tail(self.trainer, self.job.argv, self.wishes)
 
+    @property
+    def command(self) -> str:
+        """The same without a limit."""
+        return tail(self.trainer, self.job.argv, Wishes())
+
 
 def tail(trainer: str | None, argv: tuple[str, ...], wishes: Wishes) -> str:
     """What stands last in a line to paste: for a project of the user's own a limit, and its command."""

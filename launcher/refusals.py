@@ -27,13 +27,19 @@ def too_dear(offer: Offer, highest: Decimal) -> Refusal:
     return Refusal(offer.id, reason)
 
 
+def _gpus(ask: Ask) -> str:
+    """Which, and how many, as they were typed."""
+    said = "".join(f" --gpu '{name}'" for name in ask.need.gpu_words or ask.need.gpus)
+    return said + (f" --gpus {ask.need.gpu_count}" if ask.need.gpu_count > 1 else "")
+
+
 def careless(ask: Ask, paid: str) -> None:
     """What would spend money without a bound that the user set."""
     if ask.yes and ask.wishes.max_cost is None:
         raise usage(
             "yes-needs-ceiling",
             f"--yes on {paid}, which costs money, needs a ceiling: --max-cost USD",
-            hint=f"run {ask.words} --on {paid} --yes --max-cost 1",
+            hint=f"run {ask.words} --on {paid}{_gpus(ask)} --yes --max-cost 1{ask.command}",
         )
     if ask.trainer is not None:
         return
@@ -41,13 +47,13 @@ def careless(ask: Ask, paid: str) -> None:
         raise usage(
             "project-needs-gpu",
             f"a project of your own on {paid} needs --gpu: nothing here says which GPU it is made for",
-            hint=f"plan {ask.words} --on {paid} --gpu any-24gb --max-cost 1",
+            hint=f"plan {ask.words} --on {paid} --gpu any-24gb --max-cost 1{ask.command}",
         )
     if ask.wishes.max_cost is None and ask.wishes.max_time_s is None:
         raise usage(
             "project-needs-limit",
             f"a project of your own on {paid} needs --max-cost or --max-time: its length is unknown",
-            hint=f"plan {ask.words} --on {paid} --gpu '{ask.need.gpus[0]}' --max-cost 1",
+            hint=f"plan {ask.words} --on {paid}{_gpus(ask)} --max-cost 1{ask.command}",
         )
 
 
@@ -92,7 +98,7 @@ def _no_offer(ask: Ask, asked: Sequence[Target], refused: Sequence[Refusal]) -> 
         "no-offer",
         f"{names} has no {wanted}",
         exit=Exit.NO_OFFER,
-        hint=f"plan {ask.words} --gpu any-24gb",
+        hint=f"plan {ask.words} --gpu any-24gb{ask.tail}",
         details=tuple(f"{refusal.offer}: {refusal.reason}" for refusal in refused),
     )
 
@@ -102,7 +108,7 @@ def blocked(ask: Ask, target: Target) -> LauncherError:
     return target.fault or usage(
         "target-not-available",
         f"this build cannot run anything on {target.name} yet; `plan` shows its prices",
-        hint=f"plan {ask.words} --on {target.name}",
+        hint=f"plan {ask.words} --on {target.name}{ask.tail}",
     )
 
 
@@ -116,11 +122,13 @@ def too_small(ask: Ask, way: Way, limits: Limits, needed: Decimal, ceiling: Deci
         (way.overrun_s, "until it is surely gone"),
     )
     parts = ", ".join(f"{written_duration(seconds)} {purpose}" for seconds, purpose in phases)
+    longest = ask.wishes.max_time_s
+    time = f" --max-time {written_duration(longest)}" if longest is not None else ""
     return LauncherError(
         "ceiling-too-small",
         f"${usd(ceiling)} does not cover {what} at ${usd(offer.usd_per_hour, MILL)}/h: the smallest ceiling "
         f"that does is ${usd(needed)}",
         exit=Exit.LIMIT,
-        hint=f"plan {ask.words} --on {offer.target} --max-cost {usd(needed)}",
+        hint=f"plan {ask.words} --on {offer.target}{_gpus(ask)} --max-cost {usd(needed)}{time}{ask.command}",
         details=(f"It must cover {parts}.",),
     )

@@ -19,7 +19,7 @@ from launcher.cli.follow import Follower
 from launcher.cli.live import harmless
 from launcher.cli.prog import prog
 from launcher.cli.words import Words, repeated
-from launcher.errors import AuthRefused, Exit, KeyChanged, LauncherError, NoCapacity, QuotaReached
+from launcher.errors import AuthRefused, BadOrder, Exit, KeyChanged, LauncherError, NoCapacity, QuotaReached
 from launcher.files import Disk
 from launcher.models import Choice, State
 from launcher.providers import registry
@@ -202,6 +202,8 @@ def _instead(view: RunView, code: str) -> str:
         return "doctor"
     if code == "run-failed" and attempts and all(a.fault == NoCapacity.__name__ for a in attempts):
         return f"rerun {name} --gpu any-24gb"
+    if code == "run-failed" and attempts and all(a.fault == BadOrder.__name__ for a in attempts):
+        return f"rerun {name}    with what was refused said anew"
     return f"logs {name}"
 
 

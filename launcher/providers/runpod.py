@@ -86,7 +86,7 @@ class RunpodProvider:
         from launcher.providers import runpod_offers as offers
 
         if need.network_volume is not None:
-            need = offers.beside(self._volume(need.network_volume), need)
+            need = offers.beside(self._volume(need.network_volume, offers.flags(need)), need)
         spot = self._spot_prices() if need.spot else {}
         if not spot and not need.on_demand:
             raise NoCapacity(_NO_SPOT, hint=offers.flags(need))
@@ -249,11 +249,12 @@ class RunpodProvider:
         except Unsupported:
             raise NoCapacity(f"{id} was rented by a bid, and Runpod no longer starts such pods") from None
 
-    def _volume(self, id: str) -> Json:
+    def _volume(self, id: str, without: str) -> Json:
         try:
             return self._api().get(f"/v2/network-volumes/{id}", f"look at the network volume {id}")
         except Gone:
-            raise NoCapacity(f"this account has no network volume {id} at Runpod") from None
+            lost = f"this account has no network volume {id} at Runpod"
+            raise NoCapacity(lost, hint=without) from None
 
     def _rent(self, order: Order, root: str) -> Resource:
         """By a bid. Never on demand instead."""

@@ -209,7 +209,7 @@ def test_a_ceiling_that_is_too_small_is_refused_with_the_smallest_that_fits() ->
     assert caught.value.details == (
         "It must cover 15m to start, 1h to train, 6m to save, 1m until it is surely gone.",
     )
-    assert caught.value.hint == "plan x --on cloud --max-cost 0.96"
+    assert caught.value.hint == "plan x --on cloud --max-cost 0.96 --max-time 1h"
     fits = make(ask("cloud", wishes=replace(wishes, max_cost=Decimal("0.96"))), NOW)
     assert [choice.offer.gpu for choice in fits.plan.choices] == ["RTX 4090"]
     with pytest.raises(LauncherError):
@@ -263,7 +263,7 @@ def test_every_choice_is_covered_by_the_ceiling(max_time_s: int, ceiling: Decima
         covered(decision, ceiling)
         return
     assert refused.code == "ceiling-too-small"
-    smallest = Decimal(str(refused.hint).rsplit(" ", 1)[1])
+    smallest = Decimal(str(refused.hint).partition("--max-cost ")[2].split()[0])
     assert smallest > ceiling
     covered(make(ask("cloud", "sky", wishes=replace(wishes, max_cost=smallest)), NOW), smallest)
 
@@ -292,7 +292,9 @@ def test_a_project_on_a_paid_target_needs_a_gpu_and_a_limit() -> None:
     with pytest.raises(LauncherError) as caught:
         make(own("cloud", need=gpu), NOW)
     assert refusal(caught) == ("project-needs-limit", Exit.USAGE)
-    assert caught.value.hint == "plan --project /p --on cloud --gpu 'RTX 4090' --max-cost 1"
+    assert caught.value.hint == (
+        "plan --project /p --on cloud --gpu 'RTX 4090' --max-cost 1 -- python -m trainers.x"
+    )
     assert make(own("cloud", need=gpu, wishes=Wishes(max_time_s=600)), NOW).plan.choices
     assert make(own("here"), NOW).plan.choices
 
@@ -300,7 +302,8 @@ def test_a_project_on_a_paid_target_needs_a_gpu_and_a_limit() -> None:
 def test_a_folder_with_spaces_is_quoted_in_what_is_to_be_pasted() -> None:
     with pytest.raises(LauncherError) as caught:
         make(own("cloud", project="/my it's/p"), NOW)
-    assert caught.value.hint == r"plan --project '/my it'\''s/p' --on cloud --gpu any-24gb --max-cost 1"
+    typed = r"plan --project '/my it'\''s/p' --on cloud --gpu any-24gb --max-cost 1"
+    assert caught.value.hint == f"{typed} -- python -m trainers.x"
 
 
 # --- the plan itself -----------------------------------------------------------------------------
