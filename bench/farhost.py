@@ -59,8 +59,9 @@ class Far:
 
 
 @contextmanager
-def far_host(*, own_home: bool = False) -> Iterator[Far]:
-    """`own_home`: whoever is let in has another one than the user of this machine."""
+def far_host() -> Iterator[Far]:
+    """Whoever is let in has a home of their own there: what this machine's user has a login shell do first is
+    no part of any push, and we would do it once for each channel."""
     sshd = shutil.which("sshd") or shutil.which("sshd", path=SBIN)
     if sshd is None:
         raise SystemExit("this benchmark needs sshd; Debian: apt-get install openssh-server")
@@ -82,8 +83,7 @@ def far_host(*, own_home: bool = False) -> Iterator[Far]:
             "Subsystem": "sftp internal-sftp",
         }
         (folder / "home").mkdir()
-        if own_home:
-            words["SetEnv"] = f"HOME={folder / 'home'}"
+        words["SetEnv"] = f"HOME={folder / 'home'}"
         (folder / "config").write_text("".join(f"{key} {value}\n" for key, value in words.items()))
         where = ["-o", "ListenAddress=127.0.0.1", "-p", str(port)]
         process = subprocess.Popen(

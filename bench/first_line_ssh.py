@@ -25,7 +25,7 @@ def main() -> int:
     if not (shutil.which("sshd") or shutil.which("sshd", path=SBIN)):
         print("sshd is not installed: nothing to connect to", file=sys.stderr)
         return 0 if args.smoke else 2
-    with scratch() as folder, far_host(own_home=True) as far:
+    with scratch() as folder, far_host() as far:
         project, home = Path(folder) / "project", Path(folder) / "home"
         project.mkdir()
         (project / "train.py").write_text(f"print({LINE!r}, flush=True)\n")

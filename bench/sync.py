@@ -134,6 +134,19 @@ class Bench:
 
         return go
 
+    def many_ssh(self, port: int, file: Path, size: int, count: int = 8) -> Way:
+        """What a line of that length lets through at all: ranges of a file by so many connections, thrown
+        away as they arrive. One alone is held up by its window."""
+
+        def go() -> float:
+            far = " ".join(self.far.ssh(port, "-c", CIPHER, self.far.at))
+            share = (size >> 20) // count
+            cut = f"dd if={file} bs=1M count={share} status=none skip="
+            parts = [f"{cut}{n * share} | {far} 'cat >/dev/null' &" for n in range(count)]
+            return self.timed([], shell=" ".join([*parts, "wait"]))
+
+        return go
+
     def fabric(self, port: int, project: Path, name: str) -> Way:
         def go() -> float:
             place = self.fresh(name)
@@ -255,8 +268,13 @@ def big_files(b: Bench, far_size: int, near_size: int) -> None:
         folder.mkdir()
         noise(folder / "noise", size)
     with b.line(RTT_S, FAST_LINE) as relay:
-        took = b.medians({"ours": b.ours(relay.address[1], far_one, "big", first=True)})
-        b.note(**{"256_MiB_at_1_Gbit/s_s": took["ours"]})
+        port = relay.address[1]
+        ways = {
+            "ours": b.ours(port, far_one, "big", first=True),
+            "ssh": b.many_ssh(port, far_one / "noise", far_size),
+        }
+        took = b.medians(ways)
+        b.note(**{"256_MiB_at_1_Gbit/s_s": took["ours"], "256_MiB_by_eight_ssh_at_once_s": took["ssh"]})
         b.ratio("256 MiB at 1 Gbit/s / link time", took["ours"], far_size / FAST_LINE)
     b.fresh("big")
     port = b.far.port

@@ -90,15 +90,15 @@ def _sendings(root: Path, things: Sequence[Thing], seen: Scans) -> tuple[tuple[S
     files, size, top = [], 0, str(root)
     for thing in things:
         path, mode = f"{top}/{thing.name}", thing.info.st_mode
-        if stat.S_ISLNK(mode):
-            files.append(Sending(to=thing.name, link=os.readlink(path)))
-        elif stat.S_ISDIR(mode):
-            files.append(Sending(to=thing.name, mode=0o755))  # empty, or a submodule that is not checked out
-        else:
-            kept, length = 0o755 if mode & 0o100 else 0o644, thing.info.st_size
-            digest = seen.sha256(path, thing.info)
+        if stat.S_ISREG(mode):
+            digest, length = seen.sha256(path, thing.info), thing.info.st_size
+            kept = 0o755 if mode & 0o100 else 0o644
             files.append(Sending(thing.name, kept, path, sha256=digest, size=length))
             size += length
+        elif stat.S_ISLNK(mode):
+            files.append(Sending(thing.name, link=os.readlink(path)))
+        else:
+            files.append(Sending(thing.name, 0o755))  # empty, or a submodule that is not checked out
     return tuple(files), size
 
 

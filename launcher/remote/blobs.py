@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 from launcher.errors import Corrupt, HostDiskFull, HostError, HostUnreachable
 from launcher.remote.base import Progress, Sending, Tick, unseen
-from launcher.remote.farshell import DROP, JUDGE, TAKE
+from launcher.remote.farshell import DROP, JUDGE, TAKE, TOO_OLD
 from launcher.remote.packing import WORTH, squeezed
 from launcher.remote.talk import PARTING_S, SLICE_S, Ended, Talk, refusal
 from launcher.ssh.connection import Connection, still
@@ -31,6 +31,7 @@ BLOCK = 64 << 10
 UNIT, LARGE_UNIT, LARGE = 512 << 10, 4 << 20, 128 << 20
 CHANNELS, FAR_CHANNELS, FAR_S = 3, 7, 0.02  # an sshd allows ten sessions: these, the judge, push and courier
 NEAR_S = 0.003
+TAKEN = 2 << 20  # by an sshd, on one channel, in one round trip
 PACED = 8 << 20  # after so much the line's pace is known
 SWIFT_S = 0.05  # that a host may take for a receipt
 SAMPLES = 8
@@ -197,7 +198,8 @@ def verdicts() -> str:
     """verdicts.py as one short word: dropbear takes no command above 9,000 bytes."""
     source = importlib.resources.files("launcher.remote").joinpath("verdicts.py").read_bytes()
     packed = base64.b64encode(zlib.compress(source, 9)).decode()
-    return f"import base64,zlib;exec(zlib.decompress(base64.b64decode('{packed}')))"
+    old = f"import sys;sys.version_info<(3,7) and sys.exit({TOO_OLD})"
+    return f"{old};import base64,zlib;exec(zlib.decompress(base64.b64decode('{packed}')))"
 
 
 def _let_go(work: _Work, threads: list[threading.Thread]) -> None:
@@ -224,6 +226,7 @@ class _Work:
         self._began = 0.0
         self._told = 0  # bytes that receipts came for
         self._under_way = 0  # bytes that none came for yet
+        self._unit = UNIT
         self.given_up = threading.Event()
         self.failed: list[HostError] = []
         self.waiting: deque[tuple[Blob, int]] = deque()
@@ -247,6 +250,7 @@ class _Work:
         self.waiting += [(b, n) for b in wanted for n in range(b.units) if (b.id, n) not in self._came]
         lacking = {b.id for b, _ in self.waiting}
         self._gz = {b.id: self._far and b.id in lacking and _squeezes(b) for b in wanted}
+        self._unit = max((b.unit for b in wanted), default=UNIT)
         self._began = time.monotonic()
         self._begun.set()
 
@@ -281,9 +285,11 @@ class _Work:
                 self._under_way -= self._blobs[id].length(int(n))
 
     def may_go(self) -> bool:
-        """A cut loses what is under way: that is kept to what the line holds, once its pace is known."""
+        """A cut loses what is under way: that is kept to what the line holds, once its pace is known. A unit
+        larger than what a channel takes at once is under way for longer."""
         pace = self._told / max(0.001, time.monotonic() - self._began)
-        return self._told < PACED or self._under_way < 2 * pace * (self._rtt_s + SWIFT_S)
+        took_s = self._rtt_s * (1 + self._unit / TAKEN) + SWIFT_S
+        return self._told < PACED or self._under_way < 2 * pace * took_s
 
     def raise_failed(self, going_on: bool) -> None:
         if self.failed:

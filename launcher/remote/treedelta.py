@@ -27,7 +27,7 @@ def record(kind: str, mode: int, size: int, digest: str) -> bytes:
 
 def packed(records: Records) -> bytes:
     """As bytes, the same for the same tree."""
-    return b"".join(b"%s\t%s\0" % (records[name], name) for name in sorted(records))
+    return b"".join([b"%s\t%s\0" % (records[name], name) for name in sorted(records)])
 
 
 def unpacked(data: bytes) -> Records:
