@@ -14,11 +14,12 @@ from launcher.attempt import UNHEARD
 from launcher.cli import requests
 from launcher.cli.ending import follow
 from launcher.cli.follow import FINAL
-from launcher.cli.here import json_option, run_argument, the_run
+from launcher.cli.here import home, json_option, run_argument, the_run
 from launcher.cli.prog import prog
 from launcher.codec import parse_iso
-from launcher.errors import Exit, LauncherError, usage
+from launcher.errors import Exit, LauncherError, ProviderError, usage
 from launcher.models import State
+from launcher.providers import registry
 from launcher.report.lines import clock
 from launcher.report.view import RunView
 
@@ -40,7 +41,10 @@ def command(run: str | None, now: bool, yes: bool, as_json: bool) -> None:
             _ask(view)
         if now and (view.state.wants_pull or view.shown(datetime.now(UTC)) is State.WAITING):
             print(f"{view.plan.run}: its waiting results are thrown away", file=sys.stderr)
-        ask_engine(view, "stop", now=now)
+        try:
+            ask_engine(view, "stop", now=now)
+        except LauncherError as e:
+            raise past_it(view, e, at_once=now) from None
     follow_to_end(view, as_json=as_json, until=_goes_unheard(datetime.now(UTC)))
     raise _unconfirmed(view, now)
 
@@ -106,6 +110,29 @@ def ask_engine(view: RunView, verb: str, **data: object) -> str:
         hint=f"status {view.plan.run}",
         billed=f"its machine ends itself by {clock(view.attempt.d, now)}" if view.attempt else "nothing",
     )
+
+
+def past_it(view: RunView, silent: LauncherError, *, at_once: bool) -> LauncherError:
+    """A process that hangs must not keep a meter running: where what the machine holds is given up, the
+    provider itself is asked. Whoever comes back to that run finds the stop, which stays asked for."""
+    a = view.attempt
+    if a is None or not (a.open and view.offer.bills):
+        return silent
+    silent.exit = Exit.MAYBE_BILLING
+    if a.instance is not None:
+        other = f"{prog()} stop --now {view.plan.run} asks {view.offer.target} itself"
+        told = _asked_itself(view, a.instance) if at_once else f"{other}, and gives up what is there"
+        silent.details = (told, *silent.details)
+    return silent
+
+
+def _asked_itself(view: RunView, instance: str) -> str:
+    target = view.offer.target
+    try:
+        registry.load(view.offer.provider, home()).terminate(instance)
+    except ProviderError as e:
+        return f"{target} itself was asked to end {instance}, in vain: {e.reason}"
+    return f"{target} itself was asked to end {instance}; `doctor` tells whether it is still there"
 
 
 def follow_to_end(
