@@ -53,7 +53,7 @@ class Cpu:
 def a_dead_minute(relay: Relay, run: Noisy) -> float:
     """Nothing goes through for a minute, new connections included. How long after it something came."""
     relay.half_open()
-    time.sleep(MINUTE_S)
+    time.sleep(MINUTE_S)  # the fault itself
     relay.half_open(False)
     back, size = time.monotonic(), run.heard()
     awaited(lambda: run.heard() > size, "something after the minute", MINUTE_S)

@@ -108,7 +108,7 @@ def _folder(place: Path | None) -> Iterator[Path]:
         until = time.monotonic() + 30
         while folder.exists() and time.monotonic() < until:  # the next run's copy may be in the making
             shutil.rmtree(folder, ignore_errors=True)
-            time.sleep(0.2)
+            time.sleep(0.2)  # whoever makes it is a process of the host's, not ours to wait for
 
 
 def _answers(port: int) -> None:
@@ -120,7 +120,7 @@ def _answers(port: int) -> None:
         except OSError:
             if time.monotonic() > until:
                 raise
-            time.sleep(0.02)
+            time.sleep(0.02)  # a port that opens tells nobody
 
 
 def source_tree(root: Path, files: int, per_folder: int = 50) -> None:

@@ -33,7 +33,7 @@ while not end.exists():
     step += 1
     sys.stdout.write(f"step {step:06d}"); sys.stdout.flush()
     sys.stdout.write(f" of many {step:06d}\\n"); sys.stdout.flush()
-    time.sleep(0.005)
+    time.sleep(0.005)  # its pace is what the visits meet
 """
 RUN = "visited"
 SEED = 20

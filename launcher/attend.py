@@ -20,7 +20,7 @@ from launcher.models import Json
 from launcher.remote.base import Host, Tick
 
 FOLDER = "open"
-LOOK_S = 0.2
+LOOK_S = 0.2  # what is made far away is told by a file there
 PATIENCE_S = 900.0  # an environment may have to be made
 UNDER_WAY = ("preparing", "making", "starting")
 SILENT_S = 20.0  # until the far half says its first word

@@ -164,7 +164,7 @@ def main(argv: list[str]) -> int:
         )
         if lock is not None:
             break
-        time.sleep(0.025)
+        time.sleep(0.025)  # to wait for a lock itself would be to wait for an engine's whole life
     if lock is None:
         return 0
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -171,7 +171,7 @@ def end(key: str, keep: bool) -> None:
                 body["variables"] = {"input": {"podId": pod}}
             if ask(key, method, path, body):
                 time.sleep(60)  # the platform is at it
-        time.sleep(pause)
+        time.sleep(pause)  # nobody tells when the platform can be reached again
         pause = min(60.0, pause * 2)
 
 
@@ -232,7 +232,7 @@ def guard(key: str, token: str) -> None:
         elif pid == sshd.pid:
             sshd = open_door(token)
         elif pid == 0:
-            time.sleep(0.1)
+            time.sleep(0.1)  # its children end, or the clock comes to an end: nothing tells of both
 
 
 if __name__ == "__main__":

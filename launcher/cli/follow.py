@@ -23,7 +23,7 @@ from launcher.models import State
 from launcher.report import lines
 from launcher.report.view import RunView, Tail
 
-SLICE_S = 0.15
+SLICE_S = 0.15  # between two looks at files whose writers tell nobody
 LOG_SLICE_S = 0.5
 SECOND_PRESS_S = 2.0
 ENGINE_START_S = 10.0
@@ -201,7 +201,7 @@ class Follower:
                 requests.write(self._view.folder, "stop", now=False)
                 print("stopping the run: checkpoint, fetch, end", file=sys.stderr)
                 return False
-            time.sleep(0.05)
+            time.sleep(0.05)  # a second press is counted by its handler, which must not wake who holds a lock
         self.left = True
         return True
 

@@ -40,7 +40,7 @@ def command(run: str | None, follow: bool, raw: bool) -> None:
             show()
             if not follow or ended or presses.count:
                 break
-            time.sleep(0.2)
+            time.sleep(0.2)  # the engine that writes them tells nobody
     if presses.count:
         raise click.exceptions.Exit(Exit.VIEW_LEFT)
     for line in lines.flush():

@@ -31,7 +31,7 @@ from launcher.report.view import RunView, find
 from launcher.store import Versions
 
 PROGRAMS = ("jupyter", "tensorboard")
-LOOK_S = 0.2
+LOOK_S = 0.2  # neither a run nor a program far away tells of its end
 ASK_S = 5.0
 EVENTS = "*tfevents*"
 

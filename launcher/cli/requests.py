@@ -29,5 +29,5 @@ def answered(view: RunView, id: str, timeout_s: float = ANSWER_S) -> bool:
         view.refresh()
         if id in view.state.answered:
             return True
-        time.sleep(0.05)
+        time.sleep(0.05)  # a view looks at files; the engine that writes them tells nobody
     return False

@@ -23,7 +23,7 @@ from typing import Any
 
 MARK = "LAUNCHER_INSTANCE"
 NOT_FOR_PROGRAMS = ("LAUNCHER_BOOT", "LAUNCHER_ENDS_", "LAUNCHER_HOLD", "LAUNCHER_CONSOLE", "LAUNCHER_SPOOL")
-LOOK_S = 0.25
+LOOK_S = 0.25  # a port that opens, and an agent that is no child of ours, tell nobody
 LEAVE_S = 3.0
 TRIES = 3  # a port that was free a moment ago may be taken
 KEPT_LINES = 20

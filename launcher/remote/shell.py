@@ -179,4 +179,4 @@ def _status(client: Any, id: str) -> int:
             return int(facts["ExitCode"])
         if time.monotonic() >= until:
             raise HostUnreachable("the container ended, and with it the command")
-        time.sleep(LOOK_S)
+        time.sleep(LOOK_S)  # its stream has ended, and only a question tells how it did

@@ -138,7 +138,7 @@ def eventually(is_so: Callable[[], bool], within_s: float = 20) -> None:
     until = time.monotonic() + within_s
     while not is_so():
         assert time.monotonic() < until, "it did not become so in time"
-        time.sleep(0.02)
+        time.sleep(0.02)  # no one event tells of all kinds of things
 
 
 class Place:

@@ -20,7 +20,7 @@ def faults(life: Life, undisturbed: Left) -> list[str]:
     while _bills_a_gpu(life):
         if datetime.now(UTC) > until:
             return [f"a GPU bills {OVERRUN_S} s after its end: {[pod.status for pod in life.pods()]}"]
-        time.sleep(LOOK_S)
+        time.sleep(LOOK_S)  # nobody here is told: that is what is tested
     trained = bool(life.facts("started"))
     waiting = [pod for pod in life.pods() if pod.status is Status.EXITED]
     if not (trained or waiting):

@@ -79,7 +79,7 @@ def trainers(life: Life) -> list[int]:
     """The trainer and its stray, by their own word, which comes a moment after the start."""
     end = time.monotonic() + 20
     while not (life.root / "starts").exists() and time.monotonic() < end:
-        time.sleep(0.02)
+        time.sleep(0.02)  # a file of another process
     return [int(pid) for pid in (life.root / "pids").read_text().split()]
 
 

@@ -74,7 +74,7 @@ def until(seen: Callable[[], Any], what: str, patience_s: float = PATIENCE_S) ->
     while time.monotonic() < end:
         if answer := seen():
             return answer
-        time.sleep(0.02)
+        time.sleep(0.02)  # as a person does: what is seen are files and answers of other processes
     raise AssertionError(f"{what}: not within {patience_s:g} s")
 
 

@@ -266,7 +266,7 @@ def _first_words(box: Box) -> str:
             return text
         running = box.engine.inspect_container(box.id)["State"]["Running"]
         assert running and time.monotonic() < until, f"the {box.kind} host does not serve: {text}"
-        time.sleep(0.02)
+        time.sleep(0.02)  # its log is asked for: it may have served before anybody follows it
 
 
 def _published(box: Box, port: int) -> int:

@@ -68,7 +68,7 @@ class Breaker:
     def _swallowed(self) -> None:
         """Some of it is lost, then the line breaks."""
         self.relay.half_open()
-        time.sleep(self.chance.uniform(0.02, 0.5))
+        time.sleep(self.chance.uniform(0.02, 0.5))  # the fault itself, and the next one
         self.relay.cut()
         self.relay.half_open(False)
 

@@ -29,7 +29,7 @@ def until(holds: Callable[[], Any], what: str, patience_s: float = PATIENCE_S) -
         if answer := holds():
             return answer
         assert time.monotonic() < end, f"waited {patience_s} s for {what}"
-        time.sleep(0.01)
+        time.sleep(0.01)  # of all kinds of things, most of them files of other processes
 
 
 def alive(pid: int) -> bool:
