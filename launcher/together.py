@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Generic, TypeVar
 
 from launcher.errors import LauncherError, ProviderError, Unreachable
+from launcher.providers.wrap import MISREAD, misread
 
 T = TypeVar("T")
 Question = Callable[[], T]
@@ -20,7 +21,7 @@ Fault = ProviderError | LauncherError | ImportError  # the last: a library of on
 class Asked(threading.Thread, Generic[T]):
     def __init__(self, name: str, question: Question[T]) -> None:
         super().__init__(name=f"asks {name}", daemon=True)
-        self._question = question
+        self._of, self._question = name, question
         self.answer: T | None = None
         self.fault: Fault | None = Unreachable(f"{name} did not answer in time")
 
@@ -30,6 +31,8 @@ class Asked(threading.Thread, Generic[T]):
             self.fault = None
         except (ProviderError, LauncherError, ImportError) as fault:
             self.fault = fault
+        except MISREAD as fault:  # what a stranger answered ends no thread with a traceback
+            self.fault = misread(self._of, fault)
 
 
 def ask(questions: Mapping[str, Question[T]], within_s: float) -> dict[str, T | Fault]:

@@ -2,22 +2,32 @@
 a read-only mood for planning.
 
 Only questions are retried here. `create` is asked once, because what became of a lost answer is the
-engine's to find out; `terminate` is repeated by the step that must not give up.
+engine's to find out; `terminate` is repeated by the step that must not give up. An answer that an adapter
+stumbles over leaves as a VendorBug: no answer is no evidence, and must not look like a fault of the run.
 """
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable
 from decimal import Decimal
 from typing import Protocol, TypeVar, cast
 
-from launcher.errors import ProviderError, TooFast, Unreachable
+from launcher.errors import ProviderError, TooFast, Unreachable, VendorBug
 from launcher.models import Need, Offer, Order, Resource
 from launcher.providers.base import Billing, Check, Pausing, Provider
 
 T = TypeVar("T")
 TRIES = 3
 PATIENCE_S = 10.0  # who asks for a longer pause is answered by the engine, which keeps an open ear
+
+
+# How Python says that what was read has not the shape that was promised.
+MISREAD = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError)
+
+
+def misread(name: str, why: Exception) -> VendorBug:
+    return VendorBug(f"an answer of {name} could not be understood ({type(why).__name__}: {why})")
 
 
 class Pause(Protocol):
@@ -83,17 +93,26 @@ class Wrapped:
 
     def _logged(self, verb: str, what: str, call: Callable[[], T]) -> T:
         try:
-            answer = call()
+            answer = self._understood(verb, call)
         except ProviderError as e:
             self._log(f"{self.name}.{verb}", f"{what} -> {type(e).__name__}: {e.reason}")
             raise
         self._log(f"{self.name}.{verb}", f"{what} -> ok")
         return answer
 
+    def _understood(self, verb: str, call: Callable[[], T]) -> T:
+        try:
+            return call()
+        except MISREAD as e:
+            self._log(
+                f"{self.name}.{verb}", "".join(traceback.format_exception(e))
+            )  # it may be our own fault
+            raise misread(self.name, e) from e
+
     def _ask(self, verb: str, call: Callable[[], T]) -> T:
         for attempt in range(1, TRIES + 1):
             try:
-                return call()
+                return self._understood(verb, call)
             except (Unreachable, TooFast) as e:
                 self._log(f"{self.name}.{verb}", f"try {attempt}: {type(e).__name__}: {e.reason}")
                 pause_s = e.wait_s if isinstance(e, TooFast) else 0.2 * 2**attempt

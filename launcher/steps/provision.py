@@ -137,8 +137,9 @@ def _asked_for(w: World, a: Attempt, provider: Provider) -> Resource:
             return provider.create(order(w, a))
         except TooFast as e:
             if _late(w, a):
+                e.surely_no_effect = True
                 raise
-            w.wait(e.wait_s)
+            w.wait(min(e.wait_s, float(w.plan.limits.ready_within_s)))  # it may ask for a day
         except Unreachable as e:
             if not (e.surely_no_effect and provider.traits.bills):
                 raise

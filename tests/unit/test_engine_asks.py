@@ -71,3 +71,22 @@ def test_what_only_the_user_can_bring_is_asked_for_on_no_second_machine() -> Non
     assert attempt.over is not None and "$TOKEN" in attempt.over
     assert len(house.machines) == 1 and house.machines[0].boots == 1 and not house.machines[0].asleep
     assert state.ended is State.FAILED and exit_status(state, State.FAILED) is Exit.USAGE
+
+
+def test_whoever_asks_for_a_day_of_patience_is_passed_over() -> None:
+    house = next(h for s in range(80) if (h := House(s)).scenario.targets == ("cloud", "cloud"))
+    house.weather.clear()
+    world = house.open(0.0)
+    inner = world.provider(0)
+
+    class Busy(Hurried):
+        def create(self, order: Order) -> Any:
+            if order.offer.id == "cloud:0":
+                raise TooFast("asked too often", wait_s=86400.0)
+            return self._inner.create(order)
+
+    busy = Busy(inner)
+    world.provider = lambda choice: busy
+    state = engine.drive(world, {"pid": 1})
+    [created] = [f.at for f in world.journal.facts if f.kind == "created"][:1]
+    assert (created - state.attempts[0].asked_at).total_seconds() < 1200

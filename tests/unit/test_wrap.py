@@ -7,7 +7,7 @@ from typing import cast
 
 import pytest
 
-from launcher import errors
+from launcher import errors, together
 from launcher.errors import ProviderError
 from launcher.models import Need, Offer, Order, Resource, Traits
 from launcher.providers.base import Check, Provider
@@ -194,3 +194,25 @@ def test_it_says_who_is_inside() -> None:
     place = Place()
     assert (place.provider.name, place.provider.traits) == ("scripted", Scripted.traits)
     assert place.provider.check() == (Check("key", True),)
+
+
+@pytest.mark.parametrize("verb", [*QUESTIONS, *ACTS])
+def test_an_answer_that_is_stumbled_over_is_told_as_the_providers_own_fault(verb: str) -> None:
+    place = Place()
+
+    def stumbles(*call: object) -> None:
+        raise KeyError("status")
+
+    place.inner._answer = stumbles  # type: ignore[method-assign]  # as an adapter does over an odd answer
+    with pytest.raises(errors.VendorBug, match=r"scripted could not be understood \(KeyError: 'status'\)"):
+        {**QUESTIONS, **ACTS}[verb](place.provider)
+    assert any("stumbles" in what for _, what in place.log), "where it was is in the log"
+
+
+def test_side_by_side_it_keeps_nobody_else_from_answering(capsys: pytest.CaptureFixture[str]) -> None:
+    def stumbles() -> object:
+        raise TypeError("no number")
+
+    found = together.ask({"odd": stumbles, "well": lambda: 7}, 5)
+    assert isinstance(found["odd"], errors.VendorBug) and found["well"] == 7
+    assert "Traceback" not in capsys.readouterr().err
