@@ -28,6 +28,7 @@ class Sealed:
     at: datetime
     refused: str | None = None
     left_out: tuple[str, ...] = ()  # what lay in the output and is no part of the list
+    ran_s: float | None = None  # by the agent's clock: whoever hears of it may hear of it late
 
     @classmethod
     def told(cls, fact: Fact) -> Sealed:
@@ -37,6 +38,7 @@ class Sealed:
             at=fact.at,
             refused=d.get("refused"),
             left_out=tuple(d.get("left_out") or ()),
+            ran_s=d.get("ran_s"),
         )
 
 

@@ -48,6 +48,11 @@ def follow(
         raise click.exceptions.Exit(Exit.VIEW_LEFT)
     if follower.met:
         return
+    if state is State.INTERRUPTED:
+        from launcher import lastlook
+
+        lastlook.look(view, datetime.now(UTC))  # what it did meanwhile: it may sleep, with results
+        state = view.shown(datetime.now(UTC))
     finish(view, state, as_json=as_json)
 
 

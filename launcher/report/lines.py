@@ -110,7 +110,8 @@ def passed_over(view: RunView, first: int) -> list[str]:
     found, attempts = [], view.state.attempts
     for a, after in zip(attempts[first:], attempts[first + 1 :], strict=False):
         offer, following = (view.plan.choices[one.choice].offer for one in (a, after))
-        found.append(f"{_failed(offer, a)}; next: {called(following)}")
+        lost = "; `stop` ends the run itself" if a.started_at is not None and offer.bills else ""
+        found.append(f"{_failed(offer, a)}; next: {called(following)}{lost}")
     return found
 
 
@@ -127,6 +128,7 @@ def other_refusals(view: RunView) -> list[str]:
 def _failed(offer: Offer, a: Attempt) -> str:
     """Of which machine it is told; one target may have several kinds of them."""
     why, name = (a.over or "given up").rstrip("."), called(offer)
+    why = "the machine was told to stop, and not by this run" if why == "preempted" else why
     if name != offer.target:
         return f"{name}: {why}"
     of = offer.target if offer.gpu is None else f"{offer.target}, {offer.gpu}"

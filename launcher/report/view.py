@@ -199,7 +199,9 @@ class RunView:
         for a in self.state.attempts:
             if a.started_at is not None:
                 end = a.sealed.at if a.sealed else a.gone_at or now
-                total, seen = total + (end - a.started_at).total_seconds(), True
+                told = a.sealed.ran_s if a.sealed else None
+                total += (end - a.started_at).total_seconds() if told is None else told
+                seen = True
         return round(total, 3) if seen else None
 
     def usd(self, now: datetime) -> Decimal:

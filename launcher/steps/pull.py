@@ -177,9 +177,14 @@ def _facts(w: World, a: Attempt, sealed: Sealed, files: tuple[Listed, ...]) -> M
         "device": result.get("device"),
         "metrics": result.get("metrics"),
         "judged": result.get("judged"),
-        "seconds": round((sealed.at - (a.started_at or sealed.at)).total_seconds(), 3),
+        "seconds": round(_seconds(sealed, a), 3),
         "usd": float(round(w.state.spent(now), 6)),
     }
+
+
+def _seconds(sealed: Sealed, a: Attempt) -> float:
+    told = sealed.ran_s
+    return (sealed.at - (a.started_at or sealed.at)).total_seconds() if told is None else told
 
 
 def _result(w: World, files: tuple[Listed, ...]) -> Json:

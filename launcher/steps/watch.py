@@ -6,13 +6,14 @@ produces: checkpoint (verified here), sealed, or over (the machine was lost, or 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 
 from launcher import guard
 from launcher.errors import HostDiskFull, HostError, HostUnreachable, KeyChanged, ProviderError, Stopped
-from launcher.models import Limits
+from launcher.models import Json, Limits
 from launcher.providers.base import Provider
 from launcher.remote.base import Tick
 from launcher.runstate import Attempt
@@ -24,6 +25,7 @@ from launcher.world import World
 GLANCE_S = 0.5  # between two looks while something comes home
 TAKEN_S = 10.0  # since it was heard: then it had sealed nothing that we did not hear of
 STARTS_AGAIN_S = 15.0  # within which a stop shows whether it was one
+MOST_S = 1e9  # of a time that another machine tells
 ASK_S = 5.0  # between two questions to a provider that bills; what is here is asked each second
 
 
@@ -313,6 +315,17 @@ def record_sealed(w: World, a: Attempt, line: Link) -> None:
         why=event.get("why"),
         left_out=[str(name) for name in event.get("skipped") or ()],
         refused=str(refused.get("message") or refused.get("why")) if refused else None,
+        ran_s=ran_s(line.last),
     )
     if event.get("why") == "preempted":
         w.about(a, "over", why="preempted", blame=False)
+
+
+def ran_s(last: Callable[[str], Json | None]) -> float | None:
+    """From the trainer's start to its end, as the agent saw it; None where its words are not there."""
+    began, ended = last("started") or {}, last("exited") or {}
+    try:
+        took = float(ended["t"]) - float(began["t"])
+    except (KeyError, TypeError, ValueError):
+        return None
+    return round(took, 3) if 0 <= took < MOST_S else None

@@ -15,9 +15,10 @@ from launcher.cli import ending
 from launcher.codec import dump
 from launcher.errors import LauncherError
 from launcher.files import Disk
-from launcher.models import Choice, State
+from launcher.models import Choice, Json, State
 from launcher.report import documents, lines
 from launcher.report.view import RunView, Tail, by_age, find
+from launcher.steps import watch
 from launcher.store import Home, RunFolder
 from launcher.telemetry import Gpu, Sample
 from tests.unit.journals import stories
@@ -99,6 +100,39 @@ def test_each_machine_that_did_not_do_is_told_from_the_others(folder: RunFolder)
         f"{first}: none free",
         f"{second}: its image has no sshd",
     ]
+
+
+def test_a_trainer_s_time_is_its_own_however_late_its_end_was_heard_of(folder: RunFolder) -> None:
+    story = begin(plan(PAID)).started()
+    seal = {"digest": "d", "count": 1, "size": 1, "exit_code": 0, "signal": None, "why": None}
+    story("sealed", attempt=1, **seal, ran_s=5.25)
+    assert told(folder, story).seconds(story.now) == 5.25
+
+
+@pytest.mark.parametrize(
+    ("began", "ended", "ran_s"),
+    [
+        ({"t": 2.5}, {"t": 4.0}, 1.5),
+        (None, {"t": 4.0}, None),
+        ({"t": 2.5}, {"t": "soon"}, None),
+        ({"t": 5}, {"t": 4}, None),
+        ({"t": 5}, {"t": float("nan")}, None),
+        ({"t": 5}, {"t": float("inf")}, None),
+    ],
+)
+def test_what_an_agent_says_of_its_trainer_s_time_is_believed_where_it_can_be(
+    began: Json | None, ended: Json, ran_s: float | None
+) -> None:
+    assert watch.ran_s({"started": began, "exited": ended}.get) == ran_s
+
+
+def test_a_machine_that_somebody_took_is_told_apart_from_a_run_that_is_over(folder: RunFolder) -> None:
+    story = begin(plan(offer_of(None, "A40"))).started()("over", attempt=1, why="preempted", blame=False)
+    [line] = lines.passed_over(told(folder, story.released().created(2)), 0)
+    assert line == (
+        "rented A40 (secure): the machine was told to stop, and not by this run; next: rented A40 (secure); "
+        "`stop` ends the run itself"
+    )
 
 
 def asleep(story: Story) -> Story:
