@@ -24,6 +24,7 @@ out = pathlib.Path(os.environ["LAUNCHER_OUTPUT"])
 out.mkdir(parents=True, exist_ok=True)
 (out / "model.txt").write_text(" ".join(["trained", *sys.argv[1:]]))
 (out / "token").write_text(hashlib.sha256(os.environ.get("TOKEN", "").encode()).hexdigest())
+(out / "rate").write_text(os.environ["LAUNCHER_USD_PER_HOUR"])
 print("keys seen:", sorted(k for k in os.environ if "API_KEY" in k), flush=True)
 """
 # What takes a real cloud minutes takes the emulated one seconds, and patience is as short.

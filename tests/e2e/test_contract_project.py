@@ -150,6 +150,7 @@ def test_the_command_is_told_what_it_needs(looked: Any, name: str) -> None:
 
 def test_the_seed_is_the_one_that_was_asked_for(looked: Any) -> None:
     assert looked[3]["env"]["LAUNCHER_SEED"] == "7"
+    assert looked[3]["env"]["LAUNCHER_USD_PER_HOUR"] == "0"
 
 
 def test_the_command_is_told_the_device(looked: Any) -> None:

@@ -69,6 +69,7 @@ def test_from_the_plan_to_the_card(person: RentingPerson) -> None:
     assert (model["run"], model["verified"], model["latest"]) == ("card", True, True)
     folder = person.project / "models" / model["version"]
     assert (folder / "token").read_text() == hashlib.sha256(b"t0ken-canary-77c").hexdigest()
+    assert float((folder / "rate").read_text()) == pytest.approx(offer["usd_per_hour"], abs=1e-4)
     assert shown["state"] == "done" and 0 < shown["usd"] < 0.05
     assert "t0ken-canary-77c" not in person.emulation.stored()
     person.owes_nothing()

@@ -148,8 +148,8 @@ def test_a_comparison_that_cannot_be_made_is_refused(
 @pytest.mark.slow
 def test_without_a_gpu_the_processor_stands_alone(python: str, tmp_path: Path) -> None:
     given = ("--task", "up", "--rows", "600", "--folds", "2", "--rounds", "5", "--trees", "20")
-    more = ("--usd-per-hour", "36", "--output", str(tmp_path))
-    said = STACKING.trains(python, "bench", *given, *more, environ={"CUDA_VISIBLE_DEVICES": ""})
+    environ = {"CUDA_VISIBLE_DEVICES": "", "LAUNCHER_USD_PER_HOUR": "36"}  # as a run says it
+    said = STACKING.trains(python, "bench", *given, "--output", str(tmp_path), environ=environ)
     kept = held(tmp_path / "bench.json")
     assert list(kept["ways"]) == ["USE_GPU=0"] and kept["why_no_gpu"]
     cpu = kept["ways"]["USE_GPU=0"]
