@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import signal
 import struct
 import subprocess
@@ -251,6 +252,21 @@ def test_a_damaged_checkpoint_is_said_and_the_one_before_is_used(damage: str, tm
     assert newest is not None
     assert newest.step == 1
     assert said == ["warning: checkpoint step-00000002 is damaged, looking for the one before"]
+
+
+def test_a_link_to_a_file_that_rotted_is_seen_as_damaged(tmp_path: Path) -> None:
+    """Had it been hashed again, the rotten bytes would have been vouched for."""
+    keeper, said = keep(tmp_path)
+    first = save(keeper, 1)
+    (first.folder / "weights").write_text("rotten")
+
+    def fill(folder: Path) -> None:
+        os.link(first.folder / "weights", folder / "weights")
+        (folder / "fresh").write_text("fresh")
+
+    second = keeper.save(2, fill)
+    assert second.digests["weights"] == first.digests["weights"]
+    assert keeper.newest() is None and len(said) == 2
 
 
 @pytest.mark.parametrize("mark", ["", "{}", "[]", '{"step": "x", "score": 1, "files": {}}'])

@@ -15,6 +15,7 @@ import re
 import shutil
 import weakref
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -80,7 +81,7 @@ class Checkpoints:
             else:
                 sync(path)
         sync_folder(beside)
-        digests = _digests(beside)
+        digests = _digests(beside, *self.all()[-1:])
         final = self._free_name(step)
         os.rename(beside, final)
         sync_folder(self.folder)
@@ -136,17 +137,26 @@ def _read(folder: Path) -> Checkpoint | None:
         return None  # no mark, or not one of ours: not complete
 
 
-def _digests(folder: Path) -> dict[str, str]:
+def _digests(folder: Path, *linked_to: Checkpoint) -> dict[str, str]:
+    """What is a link to a file of another checkpoint has the digest that it was written with."""
+    known: dict[tuple[int, int], str] = {}
+    for other in linked_to:
+        for name, digest in other.digests.items():
+            with suppress(FileNotFoundError):
+                known[_identity(other.folder / name)] = digest
     digests = {}
     for path in sorted(folder.rglob("*")):
         if path.is_file() and path != folder / MARK:
-            with open(path, "rb") as file:
-                digests[path.relative_to(folder).as_posix()] = _sha256(file.read)
+            name = path.relative_to(folder).as_posix()
+            digests[name] = known.get(_identity(path)) or _digest(path)
     return digests
 
 
-def _sha256(read: Callable[[int], bytes]) -> str:
-    digest = hashlib.sha256()
-    while block := read(1 << 20):
-        digest.update(block)
-    return digest.hexdigest()
+def _identity(path: Path) -> tuple[int, int]:
+    found = path.stat()
+    return found.st_dev, found.st_ino
+
+
+def _digest(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from trainers.kit.checkpoints import Checkpoint, Checkpoints
+from trainers.kit.checkpoints import Checkpoints
 from trainers.kit.device import DeviceRefused
 from trainers.kit.files import write_json
 from trainers.kit.metrics import Metrics, Point
@@ -40,7 +40,7 @@ from trainers.stacking.units import Done, Unit, Work, listed
 PACKAGES = ("numpy", "scipy", "scikit-learn", "lightgbm", "pyarrow")
 XGBOOST = ("xgboost", "xgboost-cpu")  # one library, two packages
 LOOK_S = 0.1  # how soon a training sees that it is asked to leave
-LARGE = "forest"  # kept as files of their own, which the next checkpoint only links to
+FORMAT = "stacking-checkpoint-2"
 
 
 class Leaving(Exception):
@@ -125,32 +125,28 @@ def _only(table: Table, which: Array) -> Table:
 
 
 def save(keeper: Checkpoints, done: Mapping[str, Done], course: dict[str, Any]) -> None:
+    """A file for each fit, written once: the next checkpoint links to those of the one before."""
     before = keeper.all()[-1:]
     meta = {id: [one.rounds, one.device, one.seconds] for id, one in done.items()}
 
     def fill(folder: Path) -> None:
-        packed: dict[str, Array] = {}
         for id, one in done.items():
-            packed[f"{id}/scores"], packed[f"{id}/importance"] = one.scores, one.importance
-            if f".{LARGE}." in id:
-                _kept_file(folder / id, one.model, before)
-            else:
-                packed[f"{id}/model"] = np.frombuffer(one.model, dtype=np.uint8)
-        with open(folder / "units.npz", "wb") as out:
-            np.savez(out, **packed)
-        (folder / "course.json").write_text(json.dumps(course | {"units": meta}, allow_nan=False))
+            path = folder / f"{id}.npz"
+            if not (before and _linked(before[0].folder / path.name, path)):
+                model = np.frombuffer(one.model, dtype=np.uint8)
+                np.savez(path, scores=one.scores, importance=one.importance, model=model)
+        told = course | {"format": FORMAT, "units": meta}
+        (folder / "course.json").write_text(json.dumps(told, allow_nan=False))
 
     keeper.save(len(done), fill)
 
 
-def _kept_file(path: Path, model: bytes, before: list[Checkpoint]) -> None:
-    for one in before:
-        try:
-            os.link(one.folder / path.name, path)
-        except OSError:
-            continue  # not there yet, or a disk without links
-        return
-    path.write_bytes(model)
+def _linked(there: Path, path: Path) -> bool:
+    try:
+        os.link(there, path)
+    except OSError:
+        return False  # not there yet, or a disk without links
+    return True
 
 
 def resume(keeper: Checkpoints, same: dict[str, Any]) -> tuple[dict[str, Done], list[Point], float]:
@@ -159,6 +155,8 @@ def resume(keeper: Checkpoints, same: dict[str, Any]) -> tuple[dict[str, Done], 
     if newest is None:
         return {}, [], 0.0
     course = json.loads((newest.folder / "course.json").read_text())
+    if course.get("format") != FORMAT:
+        raise Unusable(f"{newest.folder} is no {FORMAT}: remove {keeper.folder}, or choose another folder")
     other = [key for key, value in same.items() if course["same"].get(key) != value]
     if other:
         was = ", ".join(f"{key} {course['same'].get(key)} (now {same[key]})" for key in other)
@@ -167,11 +165,10 @@ def resume(keeper: Checkpoints, same: dict[str, Any]) -> tuple[dict[str, Done], 
             f" remove {keeper.folder}, or choose another folder (--checkpoint; from Python another version)"
         )
     done = {}
-    with np.load(newest.folder / "units.npz", allow_pickle=False) as held:
-        for id, (rounds, device, seconds) in course["units"].items():
-            large = newest.folder / id
-            model = large.read_bytes() if large.is_file() else held[f"{id}/model"].tobytes()
-            done[id] = Done(model, held[f"{id}/scores"], held[f"{id}/importance"], rounds, device, seconds)
+    for id, (rounds, device, seconds) in course["units"].items():
+        with np.load(newest.folder / f"{id}.npz", allow_pickle=False) as held:
+            model = held["model"].tobytes()
+            done[id] = Done(model, held["scores"], held["importance"], rounds, device, seconds)
     return done, course["points"], course["seconds"]
 
 
