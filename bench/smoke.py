@@ -12,7 +12,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 SHARED = ("measure.py", "smoke.py", "farhost.py", "stacking_peer.py")
 SMALL = {"sim.py": ["--seeds", "50"], "leave_and_return.py": ["3"]}  # what else takes --smoke
-LONG = ("crash_sweep.py", "runpod_lag.py")  # minutes, and the tests run what is quick of them
+LONG = ("crash_sweep.py", "runpod_lag.py", "stacking_hosts.py")  # the tests run what is quick of them
 
 
 def main() -> int:

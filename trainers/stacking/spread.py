@@ -1,5 +1,5 @@
 """Boosters over several workers by dask.distributed: processes of this machine, or those of a scheduler that
-runs already. Each worker keeps its stretch of the table for all folds and tasks; what a fold learns from is
+runs already. Each worker keeps its share of the table for all folds and tasks; what a fold learns from is
 cut out where the rows lie.
 
 LightGBM knows no early stopping on several workers: all rounds are grown there, and those after the best
@@ -57,7 +57,6 @@ def connected(workers: int, scheduler: str | None) -> Iterator[Any]:
 def _quiet(client: Any, ours: bool) -> None:
     """LightGBM tells on every worker's own standard output of each port it opens, for every fit."""
     hush()
-    xgb.set_config(verbosity=0)
     if ours:
         for worker, nowhere in client.run(os.open, os.devnull, os.O_WRONLY).items():
             client.run(os.dup2, nowhere, 1, workers=[worker])
@@ -86,14 +85,14 @@ def _client(workers: int, scheduler: str | None) -> Any:
 
 
 class Spread:
-    """The table's rows on the workers, a stretch each."""
+    """The table's rows on the workers, dealt in turn: each fold has its share on every worker, and where a
+    worker decides from its own rows alone where values are cut (LightGBM), they are like all the others."""
 
     def __init__(self, client: Any, rows: Array, features: tuple[str, ...], threads: int) -> None:
         self.client, self.rows, self.names, self.threads = client, rows, plain(features), threads
         self.workers = sorted(client.scheduler_info(n_workers=-1)["workers"])
-        self.edges = np.linspace(0, len(rows), len(self.workers) + 1).astype(int)
         self.parts = [
-            client.scatter(rows[self.edges[at] : self.edges[at + 1]], workers=[worker], hash=False)
+            client.scatter(np.ascontiguousarray(rows[at :: len(self.workers)]), workers=[worker], hash=False)
             for at, worker in enumerate(self.workers)
         ]
 
@@ -107,13 +106,11 @@ class Spread:
 
         cuts: list[list[Any]] = [[] for _ in range(1 + len(columns))]
         for at, worker in enumerate(self.workers):
-            begin, end = self.edges[at : at + 2]
-            mine = which[(which >= begin) & (which < end)]
+            mine = which[which % len(self.workers) == at]
             if not len(mine):
                 continue
-            taken = self.client.submit(
-                np.take, self.parts[at], mine - begin, axis=0, workers=[worker], pure=False
-            )
+            inside = mine // len(self.workers)
+            taken = self.client.submit(np.take, self.parts[at], inside, axis=0, workers=[worker], pure=False)
             shape = (len(mine), self.rows.shape[1])
             cuts[0].append(da.from_delayed(delayed(taken), shape=shape, dtype=np.float32))
             for values, pieces in zip(columns, cuts[1:], strict=True):
@@ -136,6 +133,7 @@ def fit_xgb(
 
     tick()
     stops = settings.early_stop > 0 and rounds is None and len(held) > 0
+    xgb.set_config(verbosity=0)  # of this thread, and of what the workers are told from here
     train = bins(fit, weight, None)
     params = xgb_params(task, settings, device, 0)
     del params["nthread"]  # each worker knows its own
@@ -156,8 +154,9 @@ def fit_lgb(
     tick()
     kind = DaskLGBMClassifier if is_class(task) else DaskLGBMRegressor
     rows, goal, weights = spread.cut(fit, target, weight)
+    client = _InOrder(spread.client, spread.workers)
     learner = kind(
-        client=spread.client, n_estimators=rounds or settings.rounds, learning_rate=settings.learning_rate,
+        client=client, n_estimators=rounds or settings.rounds, learning_rate=settings.learning_rate,
         num_leaves=settings.leaves, max_bin=MAX_BIN, random_state=settings.seed, tree_learner="data",
         deterministic=True, force_row_wise=True, verbosity=-1,
     ).fit(rows, goal, sample_weight=weights)  # fmt: skip
@@ -166,6 +165,21 @@ def fit_lgb(
     if settings.early_stop > 0 and rounds is None and len(held) > 0:
         grown = _best(booster, task, spread.rows[held], target[held], settings.early_stop)
     return lgb_grown(booster, grown, spread.rows, held, "cpu", spread.threads)
+
+
+class _InOrder:
+    """A client that tells workers in one order. LightGBM numbers them as they are told, and which of them
+    cuts which feature into bins hangs on the number: without an order no two trainings would be alike."""
+
+    def __init__(self, client: Any, workers: list[str]) -> None:
+        self._client, self._workers = client, workers
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+    def who_has(self, parts: Any) -> dict[Any, Any]:
+        found = self._client.who_has(parts).items()
+        return dict(sorted(found, key=lambda one: self._workers.index(next(iter(one[1])))))
 
 
 def _best(booster: Any, task: str, rows: Array, target: Array, patience: int) -> int:
