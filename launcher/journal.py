@@ -38,9 +38,10 @@ def _checksum(before: int, payload: bytes) -> int:
 
 
 def encode(fact: Fact, before: int) -> tuple[bytes, int]:
-    payload = json.dumps(
+    text = json.dumps(
         {"kind": fact.kind, "at": iso(fact.at), **dump(fact.data)}, ensure_ascii=False, separators=(",", ":")
-    ).encode()
+    )
+    payload = text.encode("utf-8", "backslashreplace")  # a name that is no text, as JSON's own escapes
     crc = _checksum(before, payload)
     return b"%08x %s\n" % (crc, payload), crc
 

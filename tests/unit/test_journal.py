@@ -261,3 +261,11 @@ def test_while_the_tail_cannot_be_mended_nothing_is_written_behind_it(tmp_path: 
     assert path.stat().st_size == before + 5
     book.append("second", NOON)
     assert [f.kind for f in Journal(Disk(), path).facts] == ["first", "second"]
+
+
+def test_a_name_that_is_no_text_is_kept_as_it_is(tmp_path: Path) -> None:
+    """A checkpoint may be called by any bytes; who writes that down must not be what ends its run."""
+    book = Journal(Disk(), tmp_path / "journal.jsonl")
+    name = os.fsdecode(b"mod\xe9le-1")
+    assert book.append("checkpoint", NOON, name=name).data["name"] == name
+    assert Journal(Disk(), tmp_path / "journal.jsonl").facts[0].data["name"] == name
