@@ -17,12 +17,14 @@ from launcher import artifacts
 from launcher.errors import HostError, HostUnreachable
 from launcher.models import Json
 from launcher.remote.base import Host, Listed, Tick
+from launcher.remote.fetching import name_fault
 from launcher.runstate import Attempt, Checkpoint
 from launcher.steps.link import Link, partial, sha256
 from launcher.world import World
 
 KEEP_CHECKPOINTS = 2
 NO_ROOM = "no-room-here"  # what was noticed of this machine
+ODD_NAME = "odd-name"  # of a checkpoint
 AGAIN_S = 10.0  # after the way was cut
 
 
@@ -142,13 +144,18 @@ def _fetched(w: World, host: Host, name: str, event: Json, digest: str, tick: Ti
 
 
 def _tell_no_room(w: World, what: str, why: OSError) -> None:
-    """Once: whoever reads it can make room."""
-    told = w.memory.setdefault("no-room", set())
+    """Whoever reads it can make room."""
+    message = f"this machine's disk does not take {what}: {why.strerror or why}; it is tried again"
+    _tell(w, what, NO_ROOM, message)
+
+
+def _tell(w: World, what: str, code: str, message: str) -> None:
+    """Once, by this process."""
+    told = w.memory.setdefault("told-early", set())
     if what not in told:
         told.add(what)
-        message = f"this machine's disk does not take {what}: {why.strerror or why}; it is tried again"
-        with suppress(OSError):  # nor can it take these words
-            w.about(w.attempt(), "noticed", code=NO_ROOM, message=message)
+        with suppress(OSError):  # a full disk does not take these words either
+            w.about(w.attempt(), "noticed", code=code, message=message)
 
 
 def _fetch_one(w: World, host: Host, name: str, event: Json, digest: str, tick: Tick) -> bool:
@@ -157,6 +164,10 @@ def _fetch_one(w: World, host: Host, name: str, event: Json, digest: str, tick: 
     place = w.folder.checkpoints / name
     staging = partial(place)
     listing = tuple(Listed(str(f["path"]), int(f["size"]), str(f["sha256"])) for f in event["files"])
+    for path in (f.path for f in listing):
+        if fault := name_fault(path):  # which no later look mends
+            _tell(w, name, ODD_NAME, f"the checkpoint {name} stays on its machine: of {path!r}, {fault}")
+            return True
     w.files.make_folder(staging)
     artifacts.drop_unlisted(w.files, staging, listing)  # a cut may lie between two of the same name
     base = f"checkpoint/{name}" if _is_folder(event) else "checkpoint"

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import errno
 import json
+from datetime import timedelta
+from decimal import Decimal
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from launcher import engine
 from launcher.errors import Exit
 from launcher.models import State
 from launcher.runstate import exit_status
+from launcher.steps import early
 from launcher.steps.early import NO_ROOM
 from launcher.world import PushSet
 from tests.sim.house import RUN, House
@@ -79,3 +85,29 @@ def test_what_cannot_be_read_here_is_asked_for_on_no_second_machine() -> None:
     assert attempt.over is not None and "Permission denied: '/p/key.bin'" in attempt.over
     assert attempt.gone_at is not None and (attempt.gone_at - attempt.asked_at).total_seconds() < 300
     assert state.ended is State.FAILED and exit_status(state, State.FAILED) is Exit.USAGE
+
+
+class Announced:
+    """What a machine said of its checkpoints; nothing of it may be fetched."""
+
+    def __init__(self, *files: str) -> None:
+        listed = [{"path": path, "size": 1, "sha256": "0" * 64} for path in files]
+        self.events = [
+            {"ev": "checkpoint", "complete": True, "name": "step-1", "files": listed, "written": 1.0}
+        ]
+
+    def get(self, *words: object) -> None:
+        raise AssertionError("a name that no disk here should have reached the host")
+
+
+@pytest.mark.parametrize("odd", ["w\n.bin", "m\udce9.bin"])
+def test_a_checkpoint_that_cannot_come_home_is_told_of_and_not_asked_for_again(odd: str) -> None:
+    house = pods()
+    world = house.open(0.0)
+    until = world.clock.now() + timedelta(hours=1)
+    world.record("create-asked", attempt=1, token="t" * 32, choice=0, ends_at=until, usd_per_hour=Decimal(1))
+    said: Any = Announced("complete", odd)
+    for _ in range(2):
+        assert early.checkpoints(world, said, said, lambda: None)
+    [told] = [f.data["message"] for f in world.journal.facts if f.kind == "noticed"]
+    assert "the checkpoint step-1 stays on its machine" in told and repr(odd) in told
