@@ -17,7 +17,7 @@ from launcher.errors import Exit, LauncherError, usage
 from launcher.report.lines import clock
 from launcher.report.lines import money as shown
 from launcher.report.view import RunView
-from launcher.values import duration, money
+from launcher.values import duration, money, written_duration
 
 ANSWERED_IN = timedelta(minutes=1)  # while a person reads the question the meter runs
 
@@ -67,7 +67,7 @@ def command(run: str | None, by: str | None, max_cost: str | None, as_json: bool
     else:
         more = view.state.max_time_s - before.max_time_s
         print(
-            f"{view.plan.run}: {more} s more"
+            f"{view.plan.run}: {written_duration(more)} more"
             + (f", ends by {clock(a.d, datetime.now(UTC))}" if a is not None and a.open else "")
         )
 

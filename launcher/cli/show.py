@@ -24,7 +24,7 @@ from launcher.errors import LauncherError
 from launcher.guard import MILL, usd
 from launcher.models import Choice, Json, Offer, Range
 from launcher.report import moving
-from launcher.report.lines import clock
+from launcher.report.lines import clock, duration
 from launcher.values import written_duration
 
 if TYPE_CHECKING:
@@ -279,7 +279,10 @@ def _chosen(decision: Decision, first: Choice) -> None:
                 time = f"not known, {hours(line.hours.high)} at most"
             money = f"${spread(line.usd, usd)}" if _costs(first.offer) else ""
             print(f"  {line.name:<12}{time:<23} {money}".rstrip())
-    bounds = [f"the trainer runs {written_duration(limits.max_time_s)} at most"]
+    longest = written_duration(limits.max_time_s)
+    if longest.endswith("s") and limits.max_time_s >= 600:  # what a ceiling left of it is no round number
+        longest = duration(limits.max_time_s)
+    bounds = [f"the trainer runs {longest} at most"]
     if decision.ends_by is not None:
         bounds.append(f"everything is ended by {clock(decision.ends_by, made.created_at)}")
     bounds.append(
