@@ -27,6 +27,10 @@ RUNPOD_DOCUMENT = Path(
     os.environ.get("LAUNCHER_TEST_RUNPOD_DOCUMENT")
     or Path(__file__).parents[2] / "shared" / "specs" / "runpod-rest-v2.openapi.json"
 )
+RUNPOD_GRAPHQL = Path(
+    os.environ.get("LAUNCHER_TEST_RUNPOD_GRAPHQL")
+    or RUNPOD_DOCUMENT.with_name("runpod-graphql-subset.graphql")
+)
 
 
 @dataclass(frozen=True)
@@ -134,6 +138,10 @@ def opencl_missing() -> str | None:
     return None if here else "no OpenCL that computes on the CPU"
 
 
+def runpod_graphql_missing() -> str | None:
+    return None if RUNPOD_GRAPHQL.is_file() else f"{RUNPOD_GRAPHQL.name} is not here"
+
+
 def runpod_document_missing() -> str | None:
     return None if RUNPOD_DOCUMENT.is_file() else f"{RUNPOD_DOCUMENT.name} is not here"
 
@@ -151,6 +159,11 @@ NEEDS = {
         namespaces_missing, namespaces_missing, (("unshare", "util-linux"),), "a Linux that allows it"
     ),
     "network": Need(network_missing, network_missing, words="a package index that answers"),
+    "runpod-graphql": Need(
+        runpod_graphql_missing,
+        runpod_graphql_missing,
+        words="a GraphQL schema of Runpod's old API, at the path in LAUNCHER_TEST_RUNPOD_GRAPHQL",
+    ),
     "runpod-document": Need(
         runpod_document_missing,
         runpod_document_missing,

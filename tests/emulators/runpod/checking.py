@@ -24,6 +24,10 @@ def faults(value: Any, name: str) -> list[str]:
     return list(_faults(value, SHAPES[name], "$"))
 
 
+def of(value: Any, shape: Shape) -> list[str]:
+    return list(_faults(value, shape, "$"))
+
+
 def _faults(value: Any, shape: Shape, at: str) -> Iterator[str]:
     kinds: Any = TYPES[shape.kind]
     if value is None:

@@ -11,41 +11,18 @@ from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
+from tests.emulators.runpod import checking
 from tests.emulators.runpod.catalog import Gpu
 from tests.emulators.runpod.cloud import Caller, Cloud, Refused
 from tests.emulators.runpod.faults import CAPACITY
+from tests.emulators.runpod.graph_shapes import ANSWERS, INPUTS
 from tests.emulators.runpod.pods import Pod, Status
 
 Json = dict[str, Any]
 Selected = dict[str, "Selected"]
+DECLARED = re.compile(r"\$input:\s*(\w+)")
 TOKEN = re.compile(r'[A-Za-z_]\w*|[{}():!$\[\],]|"[^"]*"|[-\d.]+')
 DESIRED = {Status.EXITED: "EXITED", Status.ERROR: "EXITED", Status.TERMINATED: "TERMINATED"}
-SPOT_INPUT = frozenset(
-    (
-        *(
-            "bidPerGpu",
-            "cloudType",
-            "gpuTypeId",
-            "gpuCount",
-            "name",
-            "imageName",
-            "dockerArgs",
-            "ports",
-            "env",
-        ),
-        *("containerDiskInGb", "volumeInGb", "volumeMountPath", "networkVolumeId", "minVcpuCount"),
-        *("minMemoryInGb", "dataCenterId", "startSsh", "startJupyter", "templateId", "stopAfter"),
-        *("containerRegistryAuthId", "allowedCudaVersions", "minCudaVersion", "terminateAfter"),
-    )
-)
-INPUTS: dict[str, frozenset[str]] = {
-    "podRentInterruptable": SPOT_INPUT,
-    "podBidResume": frozenset({"podId", "bidPerGpu", "gpuCount"}),
-    "podResume": frozenset({"podId", "gpuCount"}),
-    "podTerminate": frozenset({"podId"}),
-    "podStop": frozenset({"podId", "incrementVersion"}),
-    "gpuTypes": frozenset({"id", "ids"}),
-}
 SPOT_FIELDS = frozenset({"podRentInterruptable", "podBidResume"})
 SPOT_PRICES = frozenset({"secureSpotPrice", "communitySpotPrice", "minimumBidPrice"})
 PAID_FREE = frozenset({"gpuTypes"})  # asked without any key
@@ -115,14 +92,14 @@ class Graph:
             if not known:
                 raise BadQuery(f'Cannot query field "{name}" on type "Query or Mutation".')
             given = variables.get("input") or {}
-            if unknown := sorted(given.keys() - INPUTS.get(name, frozenset())):
-                raise BadQuery(f'Field "{unknown[0]}" is not defined by the type of input.')
+            _check_input(name, query, given)
             if caller is None and name not in PAID_FREE:
                 raise Business("you must be logged in")
             try:
                 value = self._fields[name](caller or Caller("read"), given)
             except Refused as no:
                 raise Business(no.detail) from no
+            _check_answer(name, value)
             data[name] = _picked(value, below)
         return {"data": data}
 
@@ -229,6 +206,25 @@ class Graph:
             "costPerHr": float(pod.usd_per_hour),
             "machineId": "m_emulated",
         }
+
+
+def _check_input(name: str, query: str, given: Any) -> None:
+    """As a schema does it: the type that the query says, and every field of what was sent."""
+    if name not in INPUTS:
+        return
+    type_name, shape = INPUTS[name]
+    declared = DECLARED.search(query)
+    if declared is not None and declared[1] != type_name:
+        raise BadQuery(f'Variable "$input" of type "{declared[1]}" used in a position of "{type_name}".')
+    for fault in checking.of(given, shape):
+        raise BadQuery(f'Variable "$input" got invalid value: {fault}')
+
+
+def _check_answer(name: str, value: Any) -> None:
+    """Our own. What does not hold is the emulator's fault, and fails the test."""
+    _, shape = ANSWERS[name]
+    faults = checking.of(value, shape) if shape is not None else [] if value is None else ["$: not null"]
+    assert not faults, f"{name}: {faults}"
 
 
 def _picked(value: Any, wanted: Selected) -> Any:
