@@ -15,11 +15,13 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
+from launcher.codec import foreign_json
 from launcher.errors import Exit, HostError, LauncherError, NoFile
 from launcher.models import Json
 from launcher.remote.base import Host, Tick
 
 FOLDER = "open"
+WORDS = ("id", "state", "secret", "makes")
 LOOK_S = 0.2  # what is made far away is told by a file there
 PATIENCE_S = 900.0  # an environment may have to be made
 UNDER_WAY = ("preparing", "making", "starting")
@@ -216,11 +218,15 @@ def _start(place: Place, program: Program, port: int) -> str:
 
 
 def _state(host: Host, name: str) -> dict[str, Any] | None:
+    """What the far half wrote, if it is in its own words: it becomes an address here."""
     try:
-        said = json.loads(host.read(f"{FOLDER}/{name}.json"))
+        said = foreign_json(host.read(f"{FOLDER}/{name}.json"))
     except (NoFile, ValueError):
         return None
-    return said if isinstance(said, dict) and "state" in said else None
+    if not isinstance(said, dict) or any(not isinstance(said.get(word), str) for word in WORDS):
+        return None
+    listens = said["state"] != "ready" or isinstance(said.get("port"), int)
+    return said if listens and said["secret"].isalnum() and said["secret"].isascii() else None
 
 
 def _answers(host: Host, port: int) -> bool:

@@ -216,3 +216,20 @@ def test_the_jobs_own_python_comes_first(
     prepared: str | None, argv: tuple[str, ...], expected: tuple[str, ...]
 ) -> None:
     assert attend.interpreters(prepared, argv) == expected
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [{"secret": "\x1b]0;owned\x07"}, {"port": "80"}, {"makes": None}, {"secret": "@elsewhere/"}, {"id": 7}],
+)
+def test_words_that_are_none_of_the_far_half_become_no_address(
+    tmp_path: Path, odd: dict[str, object]
+) -> None:
+    right = {"id": "1", "state": "ready", "secret": "abc", "makes": "", "port": 1}
+    file = tmp_path / attend.FOLDER / "server.json"
+    file.parent.mkdir()
+    host = ProcessHost(str(tmp_path))
+    file.write_text(json.dumps(right))
+    assert attend._state(host, "server") == right
+    file.write_text(json.dumps(right | odd))
+    assert attend._state(host, "server") is None
