@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 import time
+from collections.abc import Callable
 from typing import Any
 
 from launcher.files import Disk
@@ -22,12 +23,16 @@ def write(folder: RunFolder, verb: str, **data: Any) -> str:
     return id
 
 
-def answered(view: RunView, id: str, timeout_s: float = ANSWER_S) -> bool:
-    """Whether the engine took it up in time."""
-    end = time.monotonic() + timeout_s
+def answered(view: RunView, id: str, begin: Callable[[], None]) -> bool:
+    """Whether an engine took it up in time. One that is about to leave may hear of nothing more: `begin` is
+    called once where none lives, at once or meanwhile."""
+    end, begun = time.monotonic() + ANSWER_S, False
     while time.monotonic() < end:
         view.refresh()
         if id in view.state.answered:
             return True
+        if not begun and not view.engine_alive:
+            begun = True
+            begin()
         time.sleep(0.05)  # a view looks at files; the engine that writes them tells nobody
     return False

@@ -95,9 +95,7 @@ def _ask(view: RunView) -> None:
 def ask_engine(view: RunView, verb: str, **data: object) -> str:
     """The living engine answers within a second; where none lives, one is started and does it."""
     id = requests.write(view.folder, verb, **data)
-    if not view.engine_alive:
-        driver.spawn(view.folder, os.environ)
-    if requests.answered(view, id):
+    if requests.answered(view, id, lambda: driver.spawn(view.folder, os.environ)):
         return view.answers[id]
     owner, now = driver.holder(view.folder), datetime.now(UTC)
     who = f"process {owner.pid} (since {clock(parse_iso(owner.since), now)})" if owner else "another process"

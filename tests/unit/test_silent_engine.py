@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from launcher.cli.stop import past_it
 from launcher.errors import Exit, LauncherError
+from launcher.files import Disk
+from launcher.store import Home
+from tests.contract.conftest import eventually
 from tests.emulators.runpod.emulation import Emulation
 from tests.emulators.runpod.faults import Fault, How
 from tests.unit.journals.stories import begin
+from tests.unit.test_asleep_ceiling import types, waiting
 from tests.unit.test_lastlook_rented import emulation, seen, started
+from tests.unit.test_lines import told
 
 __all__ = ["emulation"]
 
@@ -49,3 +55,16 @@ def test_a_provider_that_refuses_is_told_of(rented: Emulation, tmp_path: Path) -
 def test_what_costs_nothing_is_told_as_before(tmp_path: Path) -> None:
     page = past_it(seen(tmp_path, begin().started()), silent(), at_once=True)
     assert (page.exit, page.details) == (Exit.PROVIDER, ("kill 7",))
+
+
+def test_what_an_engine_that_was_just_leaving_did_not_hear_is_answered_by_another(tmp_path: Path) -> None:
+    view = told(Home(tmp_path).run("quickstart-abcd"), waiting())
+    leaving = Disk().lock(view.folder.lock, "{}")
+    assert leaving is not None and view.engine_alive
+    with ThreadPoolExecutor() as beside:
+        asked = beside.submit(types, tmp_path, "extend", "quickstart-abcd", "--max-cost", "9000")
+        eventually(lambda: any(view.folder.requests.glob("*.json")))
+        leaving.release()
+        assert asked.result().returncode == 0, asked.result().stderr
+    view.refresh()
+    assert view.state.max_cost == 9000
