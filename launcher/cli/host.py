@@ -76,7 +76,7 @@ def add(
         ]
         way = _asked(way, ("host", "add", *words, *more))
     before = book.find(name)
-    if before is not None and _where(before.route) != _where(way):
+    if before is not None and _where(before.route) != _where(way) and not _same_host(before.route, way):
         _refuse_in_use(name)
     record = HostRecord(name, way, price, origin="host add" if address else f"alias {name}")
     facts = _looked(record, shlex.join(("host", "add", name, _where(way))))
@@ -126,6 +126,11 @@ def _damaged(_name: str, fault: LauncherError) -> None:
 
 def _where(way: Route) -> str:
     return written(way.user, way.address, way.port)
+
+
+def _same_host(one: Route, other: Route) -> bool:
+    """By its key: an address is only where it is met."""
+    return one.user == other.user and not set(one.pins).isdisjoint(other.pins)
 
 
 def _looked(record: HostRecord, hint: str) -> Facts:

@@ -8,16 +8,28 @@ nobody; whether a GPU is free now is found out by create.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
 from launcher.codec import load, parse_iso
-from launcher.errors import Gone, ProviderError
+from launcher.errors import AuthRefused, Gone, KeyChanged, LauncherError, ProviderError, Unreachable
 from launcher.hosts import Device, Facts, HostBook, HostRecord
 from launcher.hostwords import HostWish
-from launcher.models import Access, Json, Need, Offer, Order, Resource, ResourceState, RuntimeKind, Traits
+from launcher.models import (
+    Access,
+    Json,
+    Need,
+    Offer,
+    Order,
+    Resource,
+    ResourceState,
+    Route,
+    RuntimeKind,
+    Traits,
+)
 from launcher.providers.base import Check
 from launcher.remote.base import Tick
 from launcher.store import Home
@@ -35,12 +47,34 @@ LEAST_FREE_GB = 1.0  # a host with less comes after all others
 class SshProvider:
     traits = Traits(boots="machine", bills=False, token_idempotent=True, keeps_output=True, overrun_s=15)
 
-    def __init__(self, record: HostRecord, tick: Tick = lambda: None) -> None:
+    def __init__(
+        self,
+        record: HostRecord,
+        tick: Tick = lambda: None,
+        now_known: Callable[[], HostRecord | None] = lambda: None,
+    ) -> None:
+        """`now_known`: what somebody may have written of the host meanwhile."""
+        self.name = f"{KIND}:{record.name}"
+        self._tick, self._now_known = tick, now_known
+        self._goes_by(record)
+
+    def _goes_by(self, record: HostRecord) -> None:
         from launcher.providers.ssh_way import Way  # a list of names shall not pay for it
 
-        self.name = f"{KIND}:{record.name}"
         self._record = record
-        self._way = Way(self.name, record.route, record.fingerprint, tick=tick)
+        self._way = Way(self.name, record.route, record.fingerprint, tick=self._tick)
+
+    def _ask(self, verb: str, **question: Any) -> Json:
+        """A host that is not met where it was: from the next question on it is looked for where it is said to
+        be by then."""
+        try:
+            return self._way.ask(verb, **question)
+        except (Unreachable, AuthRefused, KeyChanged):
+            record = self._now_known()
+            if record is not None and _way_to(record) != _way_to(self._record):
+                self._way.close()
+                self._goes_by(record)
+            raise
 
     def check(self) -> tuple[Check, ...]:
         try:
@@ -61,7 +95,7 @@ class SshProvider:
         )
 
     def create(self, order: Order) -> Resource:
-        seen = self._way.ask(
+        seen = self._ask(
             "create",
             token=order.token,
             run=order.run,
@@ -78,11 +112,11 @@ class SshProvider:
         return self._instance(order.token, seen)
 
     def get(self, id: str) -> Resource:
-        return self._instance(id, self._way.ask("list"))
+        return self._instance(id, self._ask("list"))
 
     def list(self, run_id: str | None = None) -> tuple[Resource, ...]:
         """Guards, what outlived a guard, and the folders, which stay until they are ended as well."""
-        seen = self._way.ask("list")
+        seen = self._ask("list")
         found = [
             self._resource(env, seen, "instance", ResourceState.RUNNING) for env in seen["guards"].values()
         ]
@@ -95,16 +129,16 @@ class SshProvider:
         return tuple(r for r in found if run_id in (None, r.run))
 
     def terminate(self, id: str) -> None:
-        self._way.ask("terminate", id=id)
+        self._ask("terminate", id=id)
 
     def console(self, id: str) -> str:
-        return str(self._way.ask("console", id=id)["text"])
+        return str(self._ask("console", id=id)["text"])
 
     # --- for whoever looks after hosts -------------------------------------------------------
 
     def facts(self) -> Facts:
         """What the host is and who has its GPUs, now."""
-        told = self._way.ask("facts")
+        told = self._ask("facts")
         now = datetime.now(UTC)
         return load(Facts, {**told, "at": now.isoformat(), "skew_s": round(told["now"] - now.timestamp(), 1)})
 
@@ -172,6 +206,10 @@ class SshProvider:
         return replace(made, access=access)
 
 
+def _way_to(record: HostRecord) -> tuple[Route, str | None]:
+    return record.route, record.fingerprint
+
+
 def _end_of_life(env: Json) -> datetime | None:
     """One label that cannot be read must not hide what else lives there."""
     try:
@@ -217,7 +255,14 @@ def _of_no_use(facts: Facts | None) -> bool:
 
 
 def make(home: Home, place: str, tick: Tick = lambda: None) -> SshProvider:
-    return SshProvider(HostBook(home).get(place), tick)
+    book = HostBook(home)
+
+    def now_known() -> HostRecord | None:
+        with suppress(LauncherError):  # what cannot be read says nothing new
+            return book.find(place)
+        return None
+
+    return SshProvider(book.get(place), tick, now_known)
 
 
 def meet(home: Home, place: str) -> None:

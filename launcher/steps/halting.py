@@ -2,17 +2,18 @@
 that stays away or shows another key, and a provider that does not take our key any more.
 
 uses: what the host or the provider answers, or that it does not
-produces: halted (this engine leaves; the next one looks anew), or connected (the same machine, by the key
-that is believed now)
+produces: halted (this engine leaves; the next one looks anew), or connected (the same machine, by the address
+and the key that are known now)
 """
 
 from __future__ import annotations
 
 from launcher.attempt import UNHEARD
 from launcher.codec import dump
-from launcher.errors import AuthRefused, Exit, KeyChanged, ProviderError
+from launcher.errors import AuthRefused, Exit, Gone, HostUnreachable, KeyChanged, ProviderError
 from launcher.providers.base import Provider
 from launcher.runstate import Attempt
+from launcher.ssh.errors import KeyMismatch
 from launcher.steps import sight
 from launcher.world import World
 
@@ -42,23 +43,28 @@ def by_key(w: World, a: Attempt, heard: ProviderError | None) -> bool:
     return True
 
 
-def by_stranger(w: World, a: Attempt, provider: Provider, why: str) -> bool:
-    """A host showed another key. Whether that is settled: the engine leaves, or a person has said meanwhile
-    that the new key is right. Of a rented machine its console may still tell more."""
+def is_elsewhere(w: World, a: Attempt, provider: Provider, why: Exception) -> bool:
+    """Nobody answered where a host was last seen, or somebody with another key. Whether that is settled: a
+    person has said meanwhile at which address and by which key it is known now, or, since a key that nobody
+    believes mends nothing, the engine leaves. Of a rented machine its console may still tell more."""
     if a.access is None or a.access.host_key != "known" or a.instance is None:
+        return False
+    if not isinstance(why, HostUnreachable):
         return False
     try:
         access = provider.get(a.instance).access
     except KeyChanged as e:
         halt(w, CHANGED, e.reason)
         return True
-    except ProviderError:
+    except (Gone, ProviderError):
         return False
-    if access is None or access.route == a.access.route:
-        halt(w, CHANGED, why)
-    else:
+    if access is not None and access.route != a.access.route:
         w.about(a, "connected", boot=a.boot, access=dump(access), layers=list(a.armed))
-    return True
+        return True
+    if isinstance(why, KeyMismatch):
+        halt(w, CHANGED, str(why))
+        return True
+    return False
 
 
 def out_of_reach(w: World, a: Attempt, provider: Provider, unheard: str | None) -> bool:

@@ -19,7 +19,6 @@ from launcher.errors import Corrupt, HostError, HostUnreachable, Stopped
 from launcher.models import Json, State
 from launcher.remote.base import Listed, Progress
 from launcher.runstate import Attempt, Sealed
-from launcher.ssh.errors import KeyMismatch
 from launcher.steps import anew, halting, sight
 from launcher.steps.link import link
 from launcher.transfers import Told
@@ -50,7 +49,7 @@ def _again(w: World, a: Attempt, sealed: Sealed, error: Exception) -> bool:
     """A cut line or a flipped bit is no reason to give up while the machine holds what it sealed."""
     provider = w.provider(a.choice)
     w.drop_hosts()
-    if isinstance(error, KeyMismatch) and halting.by_stranger(w, a, provider, str(error)):
+    if halting.is_elsewhere(w, a, provider, error):
         return True
     rests = provider.traits.keeps_output and not sight.pauses(provider)
     if a.open and not rests and sight.vanished(provider, w, a):

@@ -16,7 +16,6 @@ from launcher.errors import HostDiskFull, HostError
 from launcher.models import Access, DeviceWish, Json, RuntimeKind
 from launcher.providers.base import Provider
 from launcher.runstate import Attempt
-from launcher.ssh.errors import KeyMismatch
 from launcher.steps import anew, halting, sight
 from launcher.steps.link import Link, link
 from launcher.steps.watch import granted, record_sealed
@@ -44,7 +43,7 @@ def start(w: World) -> None:
     except HostError as e:
         provider = w.provider(a.choice)
         w.drop_hosts()
-        if isinstance(e, KeyMismatch) and halting.by_stranger(w, a, provider, str(e)):
+        if halting.is_elsewhere(w, a, provider, e):
             return
         if isinstance(e, HostDiskFull) and line.last("started") is None:  # no order fits there, however often
             w.about(a, "over", why=f"the machine's disk is full: {e}", blame=True)

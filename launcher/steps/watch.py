@@ -17,7 +17,6 @@ from launcher.models import Json, Limits
 from launcher.providers.base import Provider
 from launcher.remote.base import Tick
 from launcher.runstate import Attempt
-from launcher.ssh.errors import KeyMismatch
 from launcher.steps import anew, early, halting, sight, wake
 from launcher.steps.link import Link, link
 from launcher.world import World
@@ -49,12 +48,10 @@ def watch(w: World) -> None:
         try:
             look.glance()
             early.bring(w, a, look.line, look.meanwhile)
-        except KeyMismatch as e:
-            w.drop_hosts()
-            if halting.by_stranger(w, a, provider, str(e)):
-                return
-        except HostError:
+        except HostError as e:
             w.drop_hosts()  # the next look connects anew; until then the agent goes on by itself
+            if halting.is_elsewhere(w, a, provider, e):
+                return
         except Stopped:
             pass  # what was being fetched gives way; the rest of it comes later
         if look.line.last("sealed") is not None:

@@ -7,8 +7,6 @@ import random
 import re
 import threading
 import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from dataclasses import replace
 from itertools import pairwise
@@ -22,8 +20,6 @@ from launcher.ssh.connection import Connection, connect
 from tests.hosts.boxes import HOME, OTHER_PIN, Box
 
 pytestmark = pytest.mark.need("docker")
-
-DETECTED_S = 30.0
 
 
 # --- every wait has an end --------------------------------------------------------------------------
@@ -81,41 +77,6 @@ def test_a_host_that_says_nothing_is_given_up_in_time(any_sshd: Box) -> None:
             connect(any_sshd.through(relay), timeout=2)
     with pytest.raises(HostUnreachable, match="does not answer"):
         connect(any_sshd.through(relay), timeout=2)
-
-
-@pytest.mark.slow
-def test_a_half_open_line_is_found_and_a_quiet_one_lives(any_sshd: Box, line: Connection) -> None:
-    """Idle, waiting for an answer, and sending into the void: all at once, for the time that it takes."""
-    data = b"x" * (32 << 20)
-    with any_sshd.relay() as relay, ThreadPoolExecutor() as threads:
-        idle, asking, sending = (connect(any_sshd.through(relay)) for _ in range(3))
-
-        def ends(work: Callable[[], object]) -> float:
-            with pytest.raises(HostUnreachable):
-                work()
-            return time.monotonic()
-
-        def falls_silent() -> None:
-            while idle.alive:
-                time.sleep(0.05)
-            raise HostUnreachable
-
-        with asking.session(b"sleep 300"), sending.session(b"cat >/dev/null; sleep 300"):
-            relay.half_open()
-            began = time.monotonic()
-            works: list[Callable[[], object]] = [
-                falls_silent,
-                lambda: asking.run(["sleep", "300"], timeout=300),
-                lambda: sending.run(["sh", "-c", "cat >/dev/null"], stdin=data, timeout=300),
-            ]
-            quiet = threads.submit(lambda: line.run(["sleep", "28"], timeout=60))
-            took = [ended.result() - began for ended in [threads.submit(ends, work) for work in works]]
-        for connection in (idle, asking, sending):
-            assert not connection.alive
-            connection.close()
-        assert quiet.result().exit_code == 0
-        assert line.alive
-    assert all(10 < seconds <= DETECTED_S for seconds in took), took
 
 
 # --- broken lines -----------------------------------------------------------------------------------
@@ -184,12 +145,12 @@ def _open_files() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
-def test_a_hundred_quick_reconnects_leave_nothing(any_sshd: Box) -> None:
+def test_quick_reconnects_leave_nothing(any_sshd: Box) -> None:
     with any_sshd.relay() as relay:
         route = any_sshd.through(relay)
         connect(route).close()
         threads, files = threading.active_count(), _open_files()
-        for n in range(100):
+        for n in range(40):
             connection = connect(route)
             assert connection.run(["echo", str(n)]).stdout == b"%d\n" % n
             if n % 2:

@@ -1,4 +1,4 @@
-"""What only a person can mend in the middle of a run: a host with another key, and one that stays away."""
+"""What only a person can mend in the middle of a run: a host with another key or address, or one away."""
 
 from __future__ import annotations
 
@@ -77,15 +77,36 @@ def test_a_stop_that_a_host_does_not_hear_is_answered_and_done_once_it_does(
         person.steps("away", "ssh:far")
         relay.refuse()
         relay.cut()
-        for words in (("stop", "away"), ("stop", "away", "--now")):
-            told = person.types(*words)
-            assert told.code == 9 and "end-unconfirmed" in told.stderr, told.stderr
-            assert "its own guard ends it there by" in told.stderr, told.stderr
+        stops = [person.begins("stop", "away")]
+        person.waits_for("away", "stop")
+        stops.append(person.begins("stop", "away", "--now"))
+        for stop in stops:
+            said = stop.communicate(timeout=60)[1]
+            assert stop.returncode == 9 and "end-unconfirmed" in said, said
+            assert "its own guard ends it there by" in said, said
         assert "its end is asked for until it answers" in person.types("status", "away").stdout
         relay.refuse(False)
         ended = person.types("watch", "away", "--json")
         assert ended.json()["state"] == "stopped", ended.stderr
         person.leaves_nothing(box)
+
+
+def test_a_host_that_has_another_address_by_now_is_found_there_by_the_engine_that_lives(
+    person: HostedPerson, box: Box, tmp_path: Path
+) -> None:
+    with box.relay() as relay:
+        person.knows("lab", replace(box, route=box.through(relay)))
+        instance = person.steps("moves", "ssh:lab")
+        engine = person.engine("moves")
+        relay.refuse()
+        relay.cut()
+        person.knows("lab", box)
+        lets_go(box)
+        done = person.types("watch", "moves", "--json")
+    assert (done.code, done.json()["instance"]) == (0, instance), done.stderr
+    assert result(done.json()["artifacts"]) == (undisturbed(tmp_path / "alone"), 0)
+    assert {fact["pid"] for fact in person.facts("moves") if fact["kind"] == "engine"} == {engine}
+    person.leaves_nothing(box)
 
 
 def test_a_disk_that_is_full_there_is_said_and_a_stop_still_gets_through(person: HostedPerson) -> None:
