@@ -23,7 +23,7 @@ from launcher.cli.here import home
 from launcher.cli.live import Block, harmless
 from launcher.cli.options import run_options
 from launcher.cli.prog import prog
-from launcher.cli.words import Words, typed
+from launcher.cli.words import Words, line, typed
 from launcher.codec import dump
 from launcher.errors import Exit, usage
 from launcher.files import Disk
@@ -67,10 +67,11 @@ def begin(said: Settings, words: Words) -> None:
 def carry_out(decision: Decision, said: Settings, words: Words) -> None:
     """From a decision to a run: consent, what has to be built, the plan on disk, the engine, the view."""
     if decision.paid and not said.get("yes") and not sys.stdin.isatty():
+        ceiling = () if said.get("max_cost") is not None else ("--max-cost", "1")
         raise usage(
             "needs-yes",
             "a paid run without a terminal needs --yes and --max-cost",
-            hint="run --yes --max-cost USD",
+            hint=line(words, "--yes", *ceiling),
         )
     plan = decision.require()
     as_json = bool(said.get("json"))

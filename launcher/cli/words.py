@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,12 +26,18 @@ ELSEWHERE = frozenset(
 )
 
 
-def repeated(words: Words) -> list[str]:
+def line(words: Words, *more: str) -> str:
+    """All of it, to paste."""
+    whole = ["run", *([words.trainer] if words.trainer else []), *repeated(words, frozenset()), *more]
+    return shlex.join([*whole, *(["--", *words.command] if words.command else [])])
+
+
+def repeated(words: Words, without: frozenset[str] = ELSEWHERE) -> list[str]:
     """The flags that make the run what it is, as they would be typed for the same run in another place."""
     said: list[str] = []
     for name, value in words.flags.items():
         flag = KEYS[name].flag
-        if name in ELSEWHERE or not flag:
+        if name in without or not flag:
             continue
         if value is True:
             said.append(flag)
