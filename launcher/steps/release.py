@@ -20,6 +20,7 @@ from launcher.steps import halting, sight
 from launcher.world import World
 
 SLOWEST_S = 60.0
+IN_VAIN = 5  # times that a provider took an order to stop a machine, and it computes on
 AWAKE = "stays-awake"  # what was noticed of a machine that was to be stopped
 
 
@@ -77,7 +78,7 @@ def _holds(w: World, a: Attempt) -> bool:
 def _put_to_sleep(w: World, a: Attempt, provider: Provider) -> bool:
     """Stopped, by its own id, twice, or nobody may look. False: there is nothing that could be kept, or it is
     past its end and cannot be stopped: then nothing that it holds is worth what nobody agreed to pay."""
-    failures = asleep = 0
+    failures = asleep = told = 0
     while True:
         w.tick_quietly()
         if not _holds(w, w.attempt()):
@@ -90,7 +91,12 @@ def _put_to_sleep(w: World, a: Attempt, provider: Provider) -> bool:
             if resource is None:
                 if sight.absent(provider, w, a):  # and not merely asleep since the look above
                     return False
+                if told >= IN_VAIN:
+                    if sight.outlived(provider, w, w.attempt()):
+                        return False
+                    _tell_awake(w, w.attempt(), f"it was told to {told} times and runs on")
                 cast(Pausing, provider).pause(a.instance or "")
+                told += 1
             failures = 0
             halting.by_key(w, a, None)
         except (Gone, Busy):

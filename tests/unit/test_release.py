@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import Any
+
+import pytest
 
 from launcher import engine
 from launcher.errors import BadOrder, ProviderError, VendorBug
@@ -16,16 +18,18 @@ from tests.sim.house import RUN, House
 
 
 class Refusing:
-    """A provider whose named verbs say no."""
+    """A provider whose named verbs say no, or nothing at all and do nothing."""
 
-    def __init__(self, inner: Any, no: dict[str, ProviderError]) -> None:
+    def __init__(self, inner: Any, no: Mapping[str, ProviderError | None]) -> None:
         self._inner, self._no = inner, no
         self.name, self.traits = inner.name, inner.traits
 
     def __getattr__(self, verb: str) -> Any:
         def ask(*words: Any) -> Any:
             if verb in self._no:
-                raise self._no[verb]
+                if (why := self._no[verb]) is not None:
+                    raise why
+                return None
             return getattr(self._inner, verb)(*words)
 
         return ask
@@ -41,7 +45,7 @@ def ask(house: House, id: str, **request: object) -> None:
     house.files.put(RUN.requests / f"{id}.json", json.dumps(request).encode())
 
 
-def drive(house: House, no: dict[str, ProviderError], heard: Callable[[Fact], None]) -> Any:
+def drive(house: House, no: Mapping[str, ProviderError | None], heard: Callable[[Fact], None]) -> Any:
     """`heard`: each fact, as soon as it stands."""
     world = house.open(0.0)
     provider = Refusing(world.provider(0), no)
@@ -69,7 +73,12 @@ def stops_at_start(house: House) -> Callable[[Fact], None]:
     return heard
 
 
-def test_one_that_cannot_be_stopped_is_told_of_once_and_bills_no_longer_than_was_agreed_to() -> None:
+@pytest.mark.parametrize(
+    ("no", "words"), [(UNSTOPPABLE, "network volume"), ({"pause": None}, "told to 5 times")]
+)
+def test_one_that_cannot_be_stopped_is_told_of_once_and_bills_no_longer_than_was_agreed_to(
+    no: Mapping[str, ProviderError | None], words: str
+) -> None:
     house = pods()
     house.providers["pods"].rented = lambda *_: None  # who watches over promises would take its word for it
     heard = stops_at_start(house)
@@ -83,9 +92,9 @@ def test_one_that_cannot_be_stopped_is_told_of_once_and_bills_no_longer_than_was
             machine.pausing = False  # nor can its own guard stop it
             machine.over = lambda why: None  # type: ignore[method-assign]  # or end it
 
-    state = drive(house, UNSTOPPABLE, ears)
+    state = drive(house, no, ears)
     noticed = [f.data["message"] for f in told if f.kind == "noticed"]
-    assert len(noticed) == 1 and "network volume" in noticed[0] and "stop --now" in noticed[0]
+    assert len(noticed) == 1 and words in noticed[0] and "stop --now" in noticed[0]
     [a] = state.attempts
     assert a.noticed == AWAKE and a.gone_at is not None and not a.kept
     late = (a.gone_at - a.d).total_seconds()
