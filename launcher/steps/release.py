@@ -91,10 +91,9 @@ def _put_to_sleep(w: World, a: Attempt, provider: Provider) -> bool:
             if resource is None:
                 if sight.absent(provider, w, a):  # and not merely asleep since the look above
                     return False
-                if told >= IN_VAIN:
-                    if sight.outlived(provider, w, w.attempt()):
-                        return False
-                    _tell_awake(w, w.attempt(), f"it was told to {told} times and runs on")
+                again = f"it was told to {told} times and runs on"
+                if told >= IN_VAIN and _past_its_end(w, provider, again):
+                    return False
                 cast(Pausing, provider).pause(a.instance or "")
                 told += 1
             failures = 0
@@ -105,10 +104,8 @@ def _put_to_sleep(w: World, a: Attempt, provider: Provider) -> bool:
             failures, asleep = failures + 1, 0
             if halting.by_key(w, a, e):
                 return True
-            if e.surely_no_effect:
-                if sight.outlived(provider, w, w.attempt()):
-                    return False
-                _tell_awake(w, w.attempt(), e.reason)
+            if e.surely_no_effect and _past_its_end(w, provider, e.reason):
+                return False
         w.wait_quietly(_pause(provider, failures, asleep))
     if w.state.pull_failed is None and a.woken:  # once is enough, unless somebody asks again
         w.record("pull-failed", message=a.over or "the machine had to be stopped again")
@@ -119,6 +116,14 @@ def _put_to_sleep(w: World, a: Attempt, provider: Provider) -> bool:
         a, "gone", evidence=evidence, kept=True, asleep=True, storage_usd_per_hour=storage, billed_until=now
     )
     return True
+
+
+def _past_its_end(w: World, provider: Provider, why: str) -> bool:
+    """Before that a person is told what stopping it in vain costs."""
+    if sight.outlived(provider, w, w.attempt()):
+        return True
+    _tell_awake(w, w.attempt(), why)
+    return False
 
 
 def _tell_awake(w: World, a: Attempt, why: str) -> None:
