@@ -69,7 +69,7 @@ def _leave(world: World) -> RunState:
 def _give_up(world: World) -> None:
     """What had come home early goes with a run that somebody gave up. Of a machine that was lost it stays."""
     state = world.state
-    if state.version is None and (state.discarded or (state.stop is not None and state.stop.now)):
+    if state.version is None and (state.discarded or state.stop_now):
         with suppress(OSError):
             world.files.remove(world.versions.partial(world.plan.run))
 

@@ -62,6 +62,11 @@ class RunState:
         return self.attempts[-1] if self.attempts else None
 
     @property
+    def stop_now(self) -> bool:
+        """Ended at once: what the machine still holds is given up."""
+        return self.stop is not None and self.stop.now
+
+    @property
     def sealed(self) -> Sealed | None:
         """The trainer's end, unless the machine was taken away, or ended with its results: then another
         one goes on."""
@@ -219,7 +224,7 @@ def next_step(state: RunState) -> Step | None:
     if state.ended is not None or state.halted is not None:
         return None
     a = state.attempt
-    if a is not None and (a.open or (a.kept and (not state.wants_pull or _stop_now(state)))):
+    if a is not None and (a.open or (a.kept and (not state.wants_pull or state.stop_now))):
         return _next_of_attempt(state, a)
     if state.wants_pull:  # the machine is gone, its output outlived it
         if state.pull_failed is not None:
@@ -228,12 +233,8 @@ def next_step(state: RunState) -> Step | None:
     return Step.PROVISION if may_try_again(state) else None
 
 
-def _stop_now(state: RunState) -> bool:
-    return state.stop is not None and state.stop.now
-
-
 def _next_of_attempt(state: RunState, a: Attempt) -> Step | None:
-    if a.over is not None or a.receipt_at is not None or a.kept or _stop_now(state):
+    if a.over is not None or a.receipt_at is not None or a.kept or state.stop_now:
         return Step.RELEASE
     if a.sealed is not None:
         if not state.worth:

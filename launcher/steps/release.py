@@ -28,7 +28,7 @@ def release(w: World) -> None:
     a = w.attempt()
     provider = w.provider(a.choice)
     _keep(w, a)
-    if w.state.stop is not None and w.state.stop.now and w.state.wants_pull:
+    if w.state.stop_now and w.state.wants_pull:
         w.record("discarded")
     if a.end_asked_at is None:
         _note(w, a, "end-asked", proof_at=sight.proof_at(provider, w, a))
@@ -71,8 +71,7 @@ def release(w: World) -> None:
 
 def _holds(w: World, a: Attempt) -> bool:
     """What it holds is nowhere else, or nobody could look."""
-    given_up = w.state.stop is not None and w.state.stop.now
-    return not given_up and ((a.sealed is not None and w.state.wants_pull) or w.state.unseen(a))
+    return not w.state.stop_now and ((a.sealed is not None and w.state.wants_pull) or w.state.unseen(a))
 
 
 def _put_to_sleep(w: World, a: Attempt, provider: Provider) -> bool:

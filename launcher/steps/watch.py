@@ -40,7 +40,7 @@ def watch(w: World) -> None:
     look = _Watching(w, a, provider, link(w, a))
     while _under_way(w):
         w.tick_quietly()
-        if w.state.stop is not None and w.state.stop.now:
+        if w.state.stop_now:
             return
         if look.is_time_to_ask():
             look.ask()
@@ -134,9 +134,7 @@ class _Watching:
     def meanwhile(self) -> None:
         """The tick of a transfer. It gives way to whatever is more than a glance."""
         w = self._w
-        w.tick_quietly()
-        if w.state.stop is not None and w.state.stop.now:
-            raise Stopped("now")
+        _patient(w)()
         if w.clock.now().timestamp() - self._looked < GLANCE_S:
             return
         try:
@@ -164,8 +162,7 @@ def _starts_again(w: World, a: Attempt, provider: Provider, line: Link) -> bool:
     if a.pinned is None or sealed.get("why") != "preempted":
         return False
     with suppress(HostError, Stopped):  # it has seconds left, and what is here need not be made again
-        line.drain()
-        early.checkpoints(w, line, line.host, _patient(w))
+        _bring_all(w, line)
     until = w.clock.now().timestamp() + STARTS_AGAIN_S
     while w.clock.now().timestamp() < until and w.state.stop is None:
         with suppress(ProviderError):
@@ -194,8 +191,7 @@ def _search(w: World, a: Attempt, provider: Provider) -> None:
     """A machine that was started again trains nothing: what it wrote until it stopped is all there is."""
     line = link(w, a)
     try:
-        line.drain()
-        early.checkpoints(w, line, line.host, _patient(w))
+        _bring_all(w, line)
     except HostError:
         w.drop_hosts()
         if sight.vanished(provider, w, a) or sight.outlived(provider, w, a):
@@ -266,8 +262,7 @@ def granted(w: World, a: Attempt, begun: datetime) -> Limits:
 def _last_look(w: World, a: Attempt, provider: Provider, line: Link, *, taken: bool = False) -> None:
     """Where output outlives the machine, its last words may still be read."""
     try:
-        line.drain()
-        early.checkpoints(w, line, line.host, _patient(w))
+        _bring_all(w, line)
     except HostUnreachable as e:
         w.drop_hosts()
         if halting.out_of_reach(w, a, provider, str(e)):
@@ -282,10 +277,16 @@ def _last_look(w: World, a: Attempt, provider: Provider, line: Link, *, taken: b
         w.about(a, "over", why=_ended_by(line), blame=False)
 
 
+def _bring_all(w: World, line: Link) -> None:
+    """For the last time: what it said, and the checkpoints that are not here."""
+    line.drain()
+    early.checkpoints(w, line, line.host, _patient(w))
+
+
 def _patient(w: World) -> Tick:
     def tick() -> None:
         w.tick_quietly()
-        if w.state.stop is not None and w.state.stop.now:
+        if w.state.stop_now:
             raise Stopped("now")
 
     return tick
@@ -295,11 +296,8 @@ def record_sealed(w: World, a: Attempt, line: Link) -> None:
     """The trainer is gone: what it left is vouched for by the agent's list."""
     event = line.last("sealed")
     assert event is not None
-    try:
-        line.drain()
-        early.checkpoints(w, line, line.host, _patient(w))
-    except HostError:
-        pass  # the pull reads the rest, or says why it cannot
+    with suppress(HostError):  # the pull reads the rest, or says why it cannot
+        _bring_all(w, line)
     refused = line.last("refused")
     w.about(
         a,
