@@ -113,7 +113,7 @@ class _Watching:
                 if rests and not fresh:
                     w.about(a, "over", why="the machine stopped", blame=False)
                     return
-                if rests or sight.surely_gone(provider, w, a):
+                if rests or (sight.surely_gone(provider, w, a) and not self._speaks()):
                     _last_look(w, a, provider, line, taken=taken)
                     return
         except KeyChanged as e:
@@ -123,6 +123,18 @@ class _Watching:
             unheard = e.reason  # no answer is no evidence; the deadline below still counts
         if sight.outlived(provider, w, w.attempt()) and not halting.out_of_reach(w, a, provider, unheard):
             _last_look(w, a, provider, line)
+
+    def _speaks(self) -> bool:
+        """What is rented and answers is not gone, whatever its provider lists; of what is here the disk may
+        answer, too."""
+        if not self._provider.traits.bills:
+            return False
+        try:
+            self.line.sync(("events.jsonl",))
+        except HostError:
+            self._w.drop_hosts()
+            return False
+        return True
 
     def _was_taken(self) -> bool:
         """It ran a moment ago, and none of its own reasons to end had come."""

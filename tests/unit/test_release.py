@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from launcher import engine
-from launcher.errors import BadOrder, ProviderError, VendorBug
+from launcher.errors import BadOrder, Gone, ProviderError, VendorBug
 from launcher.models import Fact, ResourceState, State
 from launcher.providers import runpod_forms
 from launcher.steps.release import AWAKE
@@ -29,7 +29,7 @@ class Refusing:
             if verb in self._no:
                 if (why := self._no[verb]) is not None:
                     raise why
-                return None
+                return () if verb == "list" else None
             return getattr(self._inner, verb)(*words)
 
         return ask
@@ -142,3 +142,17 @@ def test_a_status_that_nobody_knows_yet_hides_no_pod() -> None:
     found = runpod_forms.resource(answer)
     assert found.state is ResourceState.BOOTING and found.access is None
     assert found.usd_per_hour > Decimal("0.69")
+
+
+def test_who_answers_is_not_gone_whatever_its_provider_says() -> None:
+    """A list that hides it and a question that does not find it are no proof while its agent speaks."""
+    house = pods()
+    no: dict[str, ProviderError | None] = {}
+
+    def ears(fact: Fact) -> None:
+        if fact.kind == "started":
+            no.update({"get": Gone("pod not found"), "list": None})
+            house.sim.after(40, no.clear)
+
+    state = drive(house, no, ears)
+    assert len(state.attempts) == 1 and state.ended is State.DONE
