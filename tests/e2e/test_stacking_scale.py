@@ -80,7 +80,7 @@ def test_two_workers_learn_as_well_as_one_process(python: str, beside: str, tmp_
         assert rmse[1] < rmse[0] + 0.005, learner
 
 
-ROWS, COLUMNS = 300_000, 100
+ROWS, COLUMNS = 400_000, 100
 WIDE = f"""
 import sys
 import numpy as np, pyarrow as pa, pyarrow.parquet as pq
@@ -108,7 +108,7 @@ sys.exit(status)
 
 @pytest.mark.need("network")
 @pytest.mark.slow
-@pytest.mark.timeout(400)  # 115 MiB go through everything several times
+@pytest.mark.timeout(400)  # 150 MiB go through everything several times
 def test_a_table_beyond_a_bound_of_memory_is_learned_from_in_files(python: str, tmp_path: Path) -> None:
     """The process never has as much memory as the rows alone would take."""
     table = tmp_path / "wide.parquet"

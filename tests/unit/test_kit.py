@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -213,6 +214,14 @@ def test_a_nan_in_a_result_is_refused_and_leaves_the_old_file(tmp_path: Path) ->
         write_json(tmp_path / "a.json", {"x": math.nan})
     assert json.loads((tmp_path / "a.json").read_text()) == {"x": 1}
     assert [child.name for child in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_a_full_disk_is_told_with_the_folders_and_other_faults_are_not_hidden() -> None:
+    place = Place(Path("out"), Path("kept"), None, None, 7)
+    full = place.unwritable(OSError(errno.ENOSPC, "No space left on device"))
+    assert full.startswith("cannot write results into out and checkpoints into kept: ")
+    with pytest.raises(ConnectionRefusedError):
+        place.unwritable(ConnectionRefusedError(errno.ECONNREFUSED, "refused"))
 
 
 # the kit as a whole

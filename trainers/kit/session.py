@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.metadata
 import platform
 import signal
@@ -14,6 +15,10 @@ from typing import Any
 from trainers.kit.device import Device
 from trainers.kit.files import write_json
 
+UNWRITABLE = (
+    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR,
+    errno.EISDIR, errno.EEXIST,
+)  # fmt: skip
 LEFT = 143  # the exit code of a training that was asked to leave and left a checkpoint
 
 
@@ -53,6 +58,12 @@ class Place:
             run=environ.get("LAUNCHER_RUN") or None,
             seed=int(chosen) if seed is None else seed,
         )
+
+    def unwritable(self, wrong: OSError) -> str:
+        """What to tell whoever chose the folders; raises what is not about writing there."""
+        if wrong.errno not in UNWRITABLE:
+            raise wrong
+        return f"cannot write results into {self.output} and checkpoints into {self.checkpoint}: {wrong}"
 
 
 class Log:

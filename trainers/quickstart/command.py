@@ -13,6 +13,7 @@ from trainers.kit.session import Leave, Log, Place
 
 NAME = "quickstart"
 NO_DEVICE = 1
+UNWRITABLE = 1
 NO_GPU_CODE = None  # scikit-learn grows these trees on the CPU alone
 
 
@@ -57,3 +58,5 @@ def run(argv: Sequence[str]) -> int:
         return train.run(settings, flags.data, place, device, log, leave, began)
     except (train.Unusable, Taken) as wrong:
         return refused(NAME, wrong, USAGE)
+    except OSError as wrong:
+        return refused(NAME, place.unwritable(wrong), UNWRITABLE)

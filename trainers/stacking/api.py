@@ -23,7 +23,7 @@ from typing import Any
 from trainers.kit.files import sync_folder
 from trainers.kit.manifest import write_manifest
 from trainers.kit.session import Log, Place
-from trainers.stacking import devices, train, versions
+from trainers.stacking import devices, pieces, spread, train, versions
 from trainers.stacking.results import NothingLearned
 from trainers.stacking.settings import TASKS, Settings
 from trainers.stacking.table import Schema, Unusable
@@ -62,10 +62,12 @@ def train_versioned_model(
     settings: Settings | None = None,
     holdout: Any = None,
     models: Path | str = "models",
+    scheduler: str | None = None,
 ) -> Version:
     """`data` is a path, columns by name, a DataFrame or an Arrow table; `task` may be "all". `use_gpu`: None
-    looks and falls back, True demands, False never looks. Raises Unusable, DeviceRefused, NothingLearned, and
-    Taken where another process makes the same version."""
+    looks and falls back, True demands, False never looks. `scheduler` is dask's, for `Settings(workers=N)`.
+    Raises Unusable, DeviceRefused, NothingLearned, NoWorkers, and Taken where another process makes the same
+    version."""
     if task not in (*TASKS, "all"):
         raise Unusable(f"there is no task {task!r}: {', '.join(TASKS)}, all")
     name = version or f"{datetime.now(UTC):%Y%m%d_%H%M%S}_stacking"
@@ -78,12 +80,16 @@ def train_versioned_model(
     places = devices.decide(flag, bool(use_gpu), os.environ, log.say)
     chosen = replace(settings or Settings(), tasks=TASKS if task == "all" else (task,))
     place = Place(beside / "out", beside / "checkpoints", None, None, chosen.seed)
-    order = train.Order(chosen, data, schema or Schema(), holdout)
-    try:
-        train.run(train.Course(order, place, places, log, _never), time.monotonic())
-    except NothingLearned:
-        shutil.rmtree(beside)  # once more would give the same
-        raise
+    with (
+        pieces.scratch(chosen.external_memory) as scratch,
+        spread.connected(chosen.workers, scheduler) as client,
+    ):
+        order = train.Order(chosen, data, schema or Schema(), holdout, scratch)
+        try:
+            train.run(train.Course(order, place, places, log, _never, client), time.monotonic())
+        except NothingLearned:
+            shutil.rmtree(beside)  # once more would give the same
+            raise
     config = json.loads((place.output / "config.json").read_text())
     inputs = {name: config.pop(name) for name in ("table", "judging")}
     write_manifest(place.output, "stacking", config, inputs)

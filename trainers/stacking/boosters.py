@@ -21,7 +21,7 @@ from trainers.stacking.settings import Settings, is_class
 from trainers.stacking.table import Array
 
 MAX_BIN = 255
-NO_NAME = str.maketrans(dict.fromkeys('[]<>{}",: ', "_"))  # what the libraries' own formats cannot hold
+NO_NAME = frozenset('[]<>{}",:')  # besides spaces: what the libraries' own formats cannot hold
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,8 @@ def plain(features: tuple[str, ...]) -> list[str]:
     """The features' names as the libraries can write them, each still another one."""
     names: list[str] = []
     for feature in features:
-        name = feature.translate(NO_NAME) or "_"
+        name = "".join("_" if c in NO_NAME or c.isspace() or not c.isprintable() else c for c in feature)
+        name = name or "_"
         while name in names:
             name += "_"
         names.append(name)

@@ -21,6 +21,7 @@ NAME = "stacking"
 NO_DEVICE = 1
 NOTHING_LEARNED = 1
 NO_MEMORY = 1
+UNWRITABLE = 1
 
 
 def arguments() -> Arguments:
@@ -118,6 +119,8 @@ def _run(argv: Sequence[str]) -> int:
             return train.run(course, began)
     except MemoryError:
         return refused(NAME, "the memory is used up; --external-memory leaves the table in files", NO_MEMORY)
+    except OSError as wrong:
+        return refused(NAME, place.unwritable(wrong), UNWRITABLE)
     except spread.NoWorkers as nobody:
         return refused(NAME, nobody, USAGE)
     except (table.Unusable, Taken) as wrong:

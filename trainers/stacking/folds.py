@@ -70,6 +70,12 @@ def make(table: Table, settings: Settings) -> Folds:
     else:
         number = (_dealt(_strata(table, settings), draw) * wanted).astype(np.int64)
     folds = Folds(settings.split, number, wanted)
+    empty = np.flatnonzero(np.bincount(number[number >= 0], minlength=wanted) == 0)
+    if len(empty):
+        raise Unusable(
+            f"{table.name}: {len(table.rows)} rows to learn from are too few for {wanted} folds:"
+            f" fold {empty[0] + 1} would hold none"
+        )
     _both_classes(table, folds)
     return folds
 

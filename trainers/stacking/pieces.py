@@ -21,7 +21,7 @@ from trainers.stacking.rows import DiskRows, at_once
 from trainers.stacking.table import Schema, Table, Unusable
 
 ROWS = "rows.f32"
-M_ARENA_MAX = -8  # of mallopt
+M_ARENA_MAX, M_MMAP_THRESHOLD, LARGE_BYTES = -8, -3, 1 << 18  # of mallopt
 
 
 @contextmanager
@@ -30,15 +30,24 @@ def scratch(wanted: bool) -> Iterator[Path | None]:
     if not wanted:
         yield None
         return
-    _one_arena()
+    _sparingly()
     with tempfile.TemporaryDirectory(prefix="stacking-") as folder:
         yield Path(folder)
 
 
-def _one_arena() -> None:
-    """glibc gives each thread memory of its own, which keeps what was freed in it from all the others."""
+def _sparingly() -> None:
+    """glibc gives each thread memory of its own, which keeps what was freed in it from all the others, and
+    learns from the first large piece to keep all that come after it."""
     with suppress(OSError, AttributeError):  # another C library
-        ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)
+        library = ctypes.CDLL(None)
+        library.mallopt(M_ARENA_MAX, 1)
+        library.mallopt(M_MMAP_THRESHOLD, LARGE_BYTES)
+
+
+def give_back() -> None:
+    """What was freed goes back to the system, also where something small lies above it."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def read(path: Path, schema: Schema, tasks: Sequence[str], scratch: Path) -> Table:
@@ -61,6 +70,7 @@ def read(path: Path, schema: Schema, tasks: Sequence[str], scratch: Path) -> Tab
                 ) from wrong
             kept.append(piece.select([name for name in piece.column_names if name in beside]))
             seen += piece.num_rows
+            give_back()
     if not features:
         raise Unusable(f"{path.name}: no rows")
     rows = DiskRows(Path(out.name), len(features))

@@ -34,6 +34,9 @@ MISSING = frozenset({"", "na", "n/a", "nan", "null", "none"})
 TRUTH = {"true": 1.0, "false": 0.0}
 
 
+HINT = "name the columns to learn from in a schema"
+
+
 class Unusable(Exception):
     """What the user handed in cannot be trained on, with the reason."""
 
@@ -124,11 +127,11 @@ def read(source: Any, schema: Schema, tasks: Sequence[str]) -> Table:
 def _in_memory(source: Any) -> Any:
     if isinstance(source, pa.Table):
         return source
-    names = [str(name) for name in (source.columns if hasattr(source, "columns") else source)]
-    no_twins("the table", names)
+    keys = list(source.columns if hasattr(source, "columns") else source)
+    no_twins("the table", [str(key) for key in keys])
     try:
-        return pa.table({name: pa.array(source[name], from_pandas=True) for name in names})
-    except (pa.ArrowException, ValueError, TypeError, KeyError) as wrong:
+        return pa.table({str(key): pa.array(source[key], from_pandas=True) for key in keys})
+    except (pa.ArrowException, ValueError, TypeError, KeyError, OverflowError) as wrong:
         raise Unusable(f"the table: no columns of equal length by name: {wrong}") from wrong
 
 
@@ -257,7 +260,7 @@ def _absent(name: str, column: str, role: str, names: Sequence[str], count: int)
     return f"{name}: no column '{column}' ({role}) among {len(names)} columns of {count} rows{hint}"
 
 
-def _numbers(column: Any, name: str, called: str) -> Array:
+def _numbers(column: Any, name: str, called: str, hint: str = HINT) -> Array:
     """float64, missing values NaN."""
     kind = column.type
     if pa.types.is_null(kind):
@@ -265,16 +268,18 @@ def _numbers(column: Any, name: str, called: str) -> Array:
     if pa.types.is_dictionary(kind):
         column, kind = column.cast(kind.value_type), kind.value_type
     if pa.types.is_string(kind) or pa.types.is_large_string(kind):
-        return _parsed(column, name, called)
+        return _parsed(column, name, called, hint)
     if pa.types.is_boolean(kind):
         column = column.cast(pa.uint8())
     try:
         return column.cast(pa.float64(), safe=False).to_numpy()
     except pa.ArrowException as wrong:
-        raise Unusable(f"{name}: column '{called}' holds {kind} in {len(column)} rows, no numbers") from wrong
+        raise Unusable(
+            f"{name}: column '{called}' holds {kind} in {len(column)} rows, no numbers; {hint}"
+        ) from wrong
 
 
-def _parsed(column: Any, name: str, called: str) -> Array:
+def _parsed(column: Any, name: str, called: str, hint: str) -> Array:
     texts = column.to_pylist()
     values = np.array([_number(text) for text in texts], dtype=object)
     wrong = [at for at, value in enumerate(values) if value is None]
@@ -282,10 +287,7 @@ def _parsed(column: Any, name: str, called: str) -> Array:
         return values.astype(np.float64)
     first = f"the first is row {wrong[0] + 1}: {texts[wrong[0]]!r}"
     if len(wrong) == len(texts):
-        raise Unusable(
-            f"{name}: column '{called}' holds text in all {len(texts)} rows ({first});"
-            " name the columns to learn from in a schema"
-        )
+        raise Unusable(f"{name}: column '{called}' holds text in all {len(texts)} rows ({first}); {hint}")
     raise Unusable(
         f"{name}: column '{called}' mixes numbers and text:"
         f" {len(wrong)} of {len(texts)} rows hold text ({first})"
@@ -313,8 +315,11 @@ def _finite(rows: Array, name: str, features: Sequence[str]) -> None:
 
 
 def _target(columns: Any, name: str, task: str, called: str) -> Array:
-    values = _numbers(columns[called], name, called)
+    values = _numbers(columns[called], name, called, "a target is a number, and of a class 0 or 1")
     where = f"{name}: target column '{called}' of {task}"
+    beyond = int((np.abs(values) > np.finfo(np.float32).max).sum())
+    if beyond:
+        raise Unusable(f"{where} is infinite (or beyond single precision) in {beyond} of {len(values)} rows")
     lost = int((~np.isfinite(values)).sum())
     if lost:
         raise Unusable(f"{where} has no value in {lost} of {len(values)} rows")

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from trainers.stacking import boosters, external, forest, ridge, spread
+from trainers.stacking import boosters, external, forest, pieces, ridge, spread
 from trainers.stacking.devices import Places
 from trainers.stacking.folds import Folds
 from trainers.stacking.rows import DiskRows, answers
@@ -96,6 +96,8 @@ class Work:
         began = time.monotonic()
         fit = {"ridge": self._ridge, "forest": self._forest}.get(unit.learner, self._booster)
         made = fit(unit, done)
+        if isinstance(self.rows, DiskRows):
+            pieces.give_back()
         return Done(*made, seconds=time.monotonic() - began)
 
     def weight(self, task: str) -> Array | None:
@@ -139,7 +141,7 @@ class Work:
         target, weight, threads = self.targets[unit.task], self.weight(unit.task), self.threads("forest")
         if isinstance(self.rows, DiskRows):
             fit = self._some(fit)
-        everything = len(fit) == len(self.rows)
+        everything = len(fit) == len(self.rows) and not isinstance(self.rows, DiskRows)
         grown = forest.fit(
             unit.task, self.rows if everything else self.rows[fit], target[fit], self.settings, threads,
             weight if weight is None else weight[fit], out_of_bag=unit.part == ALL, tick=self.tick,

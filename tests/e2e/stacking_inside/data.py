@@ -87,6 +87,13 @@ def check_what_is_wrong_is_said_with_file_column_and_rows(folder: Path) -> None:
     assert "no table in CSV or Parquet" in refused(folder / "none.csv", plain)
     gap = refused(csv("a,g,classifier\n1,x,0\n2,,1\n"), Schema(group="g"))
     assert "group column 'g' has no value in 1 of 2 rows" in gap
+    few = {0: [1.0, 2.0], "classifier": [0, 1]}
+    assert read(few, plain, ("classifier",)).features == ("0",)
+    assert "too large" in refused(few | {"huge": [10**30, 1]})
+    assert "'up' of up is infinite (or beyond single precision) in 1 of 2 rows" in refused(
+        few | {"up": [1e200, 0]}, plain, ("up",)
+    )
+    assert "a class 0 or 1" in refused(few | {"classifier": ["yes", "no"]}, plain)
     for odd in (None, [1, 2], np.zeros((3, 2))):
         assert refused(odd, plain).endswith("is no path and has no columns by name")
     both = refused(csv("a,classifier\n1,0\n2,1\n"), Schema(features=("a", "classifier")))
@@ -183,6 +190,14 @@ def check_too_few_rows_groups_or_times_for_the_folds_are_refused(folder: Path) -
     lone = replace(given, targets={"classifier": target})
     assert "of 400 rows held out in fold" in said(lone, SMALL)
     assert "needs a time column" in said(replace(given, time=None), replace(SMALL, split="time"))
+
+
+def check_a_fold_without_rows_is_refused(folder: Path) -> None:
+    """Tenths by size are dealt each by itself: of 240 rows some of fifty folds would get none."""
+    columns = {name: values[:300] for name, values in MADE.columns.items()}
+    few = read(columns, generator.SCHEMA, ("up",))
+    said = raised(Unusable, lambda: folds.make(few, replace(SMALL, tasks=("up",), folds=50)))
+    assert "300 rows to learn from are too few for 50 folds: fold" in said
 
 
 def check_the_generator_is_the_same_every_time_and_its_truth_bounds_every_model(folder: Path) -> None:

@@ -133,6 +133,7 @@ def check_early_stopping_keeps_the_best_rounds_alone(folder: Path) -> None:
 
 def check_names_that_the_libraries_cannot_write_stay_apart(folder: Path) -> None:
     assert boosters.plain(("a[1]", "a<1>", "b: c", "b__c", "")) == ["a_1_", "a_1__", "b__c", "b__c_", "_"]
+    assert boosters.plain(("größe", "a\tb\nc", "a\u2028b\x00c")) == ["größe", "a_b_c", "a_b_c_"]
 
 
 def check_a_forest_can_be_left_between_trees(folder: Path) -> None:

@@ -148,6 +148,18 @@ def check_another_table_can_judge(folder: Path) -> None:
     assert results[0]["metrics"] != results[1]["metrics"]
 
 
+def check_a_small_table_may_stay_in_files_too(folder: Path) -> None:
+    (folder / "table.csv").write_text(generator.as_csv(MADE.columns))
+    found = [
+        train_versioned_model(
+            folder / "table.csv", "up", name, False, schema=generator.SCHEMA, models=folder,
+            settings=replace(SMALL, external_memory=name == "files", rounds=10),
+        ).metrics["up_rmse"]
+        for name in ("memory", "files")
+    ]  # fmt: skip
+    assert abs(found[0] - found[1]) < 0.01 and found[0] != 0
+
+
 def check_units_answer_for_every_row_once(folder: Path) -> None:
     given = whole(replace(SMALL, tasks=("up",)))
     settings = replace(SMALL, tasks=("up",))
