@@ -89,7 +89,7 @@ class Ask:
 
     @property
     def words(self) -> str:
-        return words(self.trainer, self.project)
+        return words(self.trainer, self.project, self.job.output)
 
     @property
     def tail(self) -> str:
@@ -111,11 +111,15 @@ def tail(trainer: str | None, argv: tuple[str, ...], wishes: Wishes) -> str:
     return f"{limit} -- {shlex.join(argv)}"
 
 
-def words(trainer: str | None, project: str) -> str:
-    """What runs, to paste after `run` or `plan`; a folder whose name has spaces or signs is quoted."""
-    simple = re.fullmatch(r"[\w./+-]+", project)
-    folder = project if simple else "'" + project.replace("'", "'\\''") + "'"
-    return trainer or f"--project {folder}"
+def words(trainer: str | None, project: str, output: str | None) -> str:
+    """What runs and what it leaves, to paste after `run` or `plan`; names with spaces or signs are quoted."""
+    leaves = f" --output {_quoted(output)}" if output is not None else ""
+    return trainer or f"--project {_quoted(project)}{leaves}"
+
+
+def _quoted(folder: str) -> str:
+    simple = re.fullmatch(r"[\w./+-]+", folder)
+    return folder if simple else "'" + folder.replace("'", "'\\''") + "'"
 
 
 @dataclass(frozen=True)

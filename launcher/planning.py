@@ -146,7 +146,7 @@ def _software(settings: Settings, what: What) -> Software:
         no_image=bool(settings.get("no_image")),
         registry=settings.get("image_registry"),
         template=settings.get("template"),
-        words=words(name, str(what.project)),
+        words=words(name, str(what.project), what.job.output),
         tail=last,
     )
 

@@ -304,6 +304,9 @@ def test_a_folder_with_spaces_is_quoted_in_what_is_to_be_pasted() -> None:
         make(own("cloud", project="/my it's/p"), NOW)
     typed = r"plan --project '/my it'\''s/p' --on cloud --gpu any-24gb --max-cost 1"
     assert caught.value.hint == f"{typed} -- python -m trainers.x"
+    with pytest.raises(LauncherError) as caught:
+        make(own("cloud", job=replace(JOB, output="my out")), NOW)
+    assert "--project /p --output 'my out' --on cloud" in str(caught.value.hint)
 
 
 # --- the plan itself -----------------------------------------------------------------------------
