@@ -352,7 +352,10 @@ def shown(state: RunState, *, engine_alive: bool, now: datetime) -> State:
 
 
 def _unconfirmed(state: RunState, a: Attempt, now: datetime) -> bool:
-    """A proof of its end could be had a minute ago, or nobody looks for one, and its meter may run."""
-    if not a.open or a.end_asked_at is None or not state.plan.choices[a.choice].offer.bills:
+    """A proof of its end could be had a minute ago, or nobody looks for one, and its meter may run: of one
+    that sleeps and is given up, its disk's."""
+    if a.end_asked_at is None or not state.plan.choices[a.choice].offer.bills:
+        return False
+    if a.gone_at is not None and not (a.asleep and a.end_asked_at > a.gone_at):
         return False
     return state.halted is not None or (now - (a.proof_at or a.end_asked_at)).total_seconds() > 60

@@ -153,8 +153,16 @@ def _is_near(provider: Provider) -> bool:
     return not provider.traits.bills and provider.traits.boots != "machine"
 
 
+def _rate(w: World, a: Attempt, resource: Resource) -> Decimal:
+    """What it returned counts, also where that is less. No more than its disks cost is no price yet of what
+    bills: to believe it would be to spend the ceiling several times over."""
+    offer = w.plan.choices[a.choice].offer
+    untold = offer.bills and resource.usd_per_hour <= offer.disk_usd_per_hour
+    return a.usd_per_hour if untold else resource.usd_per_hour
+
+
 def _adopt(w: World, a: Attempt, resource: Resource) -> None:
-    rate = resource.usd_per_hour
+    rate = _rate(w, a, resource)
     w.about(
         a,
         "created",

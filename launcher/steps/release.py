@@ -30,7 +30,7 @@ def release(w: World) -> None:
     _keep(w, a)
     if w.state.stop_now and w.state.wants_pull:
         w.record("discarded")
-    if a.end_asked_at is None:
+    if a.end_asked_at is None or a.asleep:  # it was asked to sleep then: that it goes is another end
         _note(w, a, "end-asked", proof_at=sight.proof_at(provider, w, a))
     if sight.pauses(provider) and _holds(w, a) and _put_to_sleep(w, a, provider):
         return

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -90,3 +92,22 @@ def test_whoever_asks_for_a_day_of_patience_is_passed_over() -> None:
     state = engine.drive(world, {"pid": 1})
     [created] = [f.at for f in world.journal.facts if f.kind == "created"][:1]
     assert (created - state.attempts[0].asked_at).total_seconds() < 1200
+
+
+@pytest.mark.parametrize(("told", "counts"), [("0", "0.69"), ("0.004", "0.69"), ("0.35", "0.35")])
+def test_a_price_that_is_not_told_yet_makes_no_machine_cheap(told: str, counts: str) -> None:
+    house = next(h for s in range(80) if (h := House(s)).scenario.targets == ("cloud",))
+    house.weather.clear()
+    world = house.open(0.0)
+    [choice] = world.plan.choices
+    dear = replace(choice, offer=replace(choice.offer, disk_usd_per_hour=Decimal("0.004")))
+    world.plan = replace(world.plan, choices=(dear,))
+    inner = world.provider(0)
+
+    class Young(Hurried):
+        def create(self, order: Order) -> Any:
+            return replace(self._inner.create(order), usd_per_hour=Decimal(told))
+
+    young = Young(inner)
+    world.provider = lambda choice: young
+    assert engine.drive(world, {"pid": 1}).attempts[0].usd_per_hour == Decimal(counts)

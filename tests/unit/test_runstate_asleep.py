@@ -6,7 +6,8 @@ from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 
-from launcher.runstate import Step, next_step
+from launcher.models import State
+from launcher.runstate import Step, next_step, shown
 from tests.unit.journals.stories import Story, begin, choice, plan
 
 HOUR = timedelta(hours=1)
@@ -76,3 +77,17 @@ def test_what_others_cost_is_told_without_it() -> None:
     assert state.spent_besides(only, only.asked_at + HOUR) == 0
     two = replace(state, attempts=(only, replace(only, n=2)))
     assert two.spent_besides(only, only.asked_at + HOUR) == only.cost(only.asked_at + HOUR)
+
+
+def test_one_that_is_given_up_and_does_not_go_may_still_be_billing() -> None:
+    sleeping = asleep(rented().started().sealed())
+    late = sleeping.now + HOUR
+    assert shown(sleeping.state, engine_alive=True, now=late) is State.PULLING
+    assert shown(sleeping.state, engine_alive=False, now=late) is State.WAITING
+    given_up = sleeping("stop", id="r1", now=True)("discarded")
+    assert shown(given_up.state, engine_alive=True, now=late) is not State.MAYBE_BILLING, "nobody was asked"
+    given_up("end-asked", attempt=1)
+    for alive in (True, False):
+        assert shown(given_up.state, engine_alive=alive, now=given_up.now + HOUR) is State.MAYBE_BILLING
+    gone = given_up("gone", attempt=1, evidence="twice not listed", kept=False)
+    assert shown(gone.state, engine_alive=True, now=late) is not State.MAYBE_BILLING
