@@ -85,9 +85,8 @@ def _asked(lines: list[Line], hosts: list[str], now: datetime) -> tuple[list[Lin
         if answers[f"run {run}"] is not True:
             not_asked(view)
     silent = {name: _why(fault) for name in hosts if isinstance(fault := answers[name], Exception)}
-    return [
-        listing.of(dead[run], now) if (run := line.row["run"]) in dead else line for line in lines
-    ], silent
+    # Anew, since they went on meanwhile: the last sentence and the rows above it tell of one moment.
+    return [listing.of(line.view, now) if line.view is not None else line for line in lines], silent
 
 
 def _row(line: Line, now: datetime) -> tuple[str, ...]:
