@@ -198,6 +198,19 @@ class Api:
             self._opened = None
 
 
+# A library's names for what a person can look after.
+_WORDS = {
+    "NameResolutionError": "its name cannot be resolved: is there a network?",
+    "NewConnectionError": "nobody listens there, or there is no way to it",
+    "ConnectTimeoutError": "no connection within the time",
+    "ConnectTimeout": "no connection within the time",
+    "ReadTimeoutError": "nothing came within the time",
+    "ReadTimeout": "nothing came within the time",
+    "SSLError": "its certificate is not believed",
+    "ProxyError": "the proxy that is set up here does not let it through",
+}
+
+
 def _cut(why: Exception, doing: str) -> ProviderError:
     """Only a connection that never came to be proves that nothing was heard."""
     from requests.exceptions import ConnectionError as NoConnection
@@ -209,7 +222,8 @@ def _cut(why: Exception, doing: str) -> ProviderError:
         isinstance(why, NoConnection) and isinstance(cause, NewConnectionError | NameResolutionError)
     )
     kind = type(cause).__name__ if cause is not None else type(why).__name__
-    return Unreachable(f"no answer from Runpod when asked to {doing} ({kind})", surely_no_effect=never)
+    said = _WORDS.get(kind, kind)
+    return Unreachable(f"no answer from Runpod when asked to {doing} ({said})", surely_no_effect=never)
 
 
 def _hear_for(response: Response, seconds: float) -> None:

@@ -99,10 +99,15 @@ def test_nobody_there_proves_that_nothing_was_heard() -> None:
     with socket.socket() as unheard:
         unheard.bind(("127.0.0.1", 0))
         api = Api(f"http://127.0.0.1:{unheard.getsockname()[1]}", keys.Secret("rpa_any"))
-        with pytest.raises(Unreachable) as caught:
+        with pytest.raises(Unreachable, match="nobody listens there") as caught:
             api.get("/v2/pods", "list pods")
     assert caught.value.surely_no_effect
     api.close()
+    nowhere = Api("https://api.runpod.invalid", keys.Secret("rpa_any"))  # a name that never is one
+    with pytest.raises(Unreachable, match="is there a network") as caught:
+        nowhere.get("/v2/pods", "list pods")
+    assert caught.value.surely_no_effect
+    nowhere.close()
 
 
 @pytest.mark.parametrize(("said", "wait_s"), [(7, 7.0), (None, 1.0)])
