@@ -215,7 +215,8 @@ class TestGraphQL:
         self, api: Api, name: str, given: dict[str, str], meant: type[ProviderError]
     ) -> None:
         below = "" if name == "podTerminate" else " { id }"
-        query = f"mutation($input: {name}Input!) {{ {name}(input: $input){below} }}"
+        kind = f"P{name[1:]}Input"
+        query = f"mutation($input: {kind}!) {{ {name}(input: $input){below} }}"
         with pytest.raises(meant):
             api.graph(query, "end nobody", {"input": given})
 
