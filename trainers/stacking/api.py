@@ -92,6 +92,7 @@ def train_versioned_model(
             raise
     config = json.loads((place.output / "config.json").read_text())
     inputs = {name: config.pop(name) for name in ("table", "judging")}
+    del config["dealt"]  # which follows from settings and columns
     write_manifest(place.output, "stacking", config, inputs)
     os.rename(place.output, final)
     sync_folder(final.parent)

@@ -224,6 +224,7 @@ def learned(
 ) -> int:
     order, say = course.order, course.say
     same = dataclasses.asdict(order.settings) | {"table": kept.digest(), "judging": judging.digest()}
+    same["dealt"] = folds.digest()
     same["tasks"] = list(order.settings.tasks)  # as JSON gives it back
     done, past, spent = resume(keeper, same)
     course.log.open(course.place.output)

@@ -20,7 +20,7 @@ from trainers.stacking.api import train_versioned_model
 from trainers.stacking.devices import LightGbm, Places
 from trainers.stacking.results import NothingLearned, out_of_fold
 from trainers.stacking.settings import Settings
-from trainers.stacking.table import Unusable
+from trainers.stacking.table import Array, Unusable
 
 ON_CPU = Places(Device("cpu", "cpu", "cpu", "test"), "cpu", "", LightGbm())
 
@@ -197,6 +197,22 @@ def check_another_training_is_not_resumed_and_two_do_not_make_one_version(folder
     del other
     assert made(settings) == "once"
     assert "resuming after" in (folder / "once" / "training.log").read_text()
+
+
+def check_rows_that_are_dealt_to_other_folds_make_another_training(folder: Path) -> None:
+    """The same rows and targets, grouped in another way: what a fold has held out was learned from then."""
+    kept, held = folder / "kept", generator.made(300, 4).arrow()
+    settings = replace(SMALL, rounds=2, split="group", tasks=("up",))
+
+    def begun(group: Array) -> int:
+        table = {**MADE.columns, "symbol": group}
+        order = train.Order(settings, table, generator.SCHEMA, held)
+        place = Place(folder / "out", kept, None, None, settings.seed)
+        return train.run(train.Course(order, place, ON_CPU, Log(), lambda: any(kept.glob("*/complete"))), 0.0)
+
+    assert begun(MADE.columns["symbol"]) == LEFT
+    said = raised(Unusable, lambda: begun(np.roll(MADE.columns["symbol"], 1)))
+    assert "belongs to a training with dealt " in said
 
 
 def check_a_fit_is_left_behind_when_the_training_is_asked_to_leave(folder: Path) -> None:
