@@ -22,6 +22,7 @@ NO_DEVICE = 1
 NOTHING_LEARNED = 1
 NO_MEMORY = 1
 UNWRITABLE = 1
+WORKERS_LOST = 1
 
 
 def arguments() -> Arguments:
@@ -121,6 +122,8 @@ def _run(argv: Sequence[str]) -> int:
         return refused(NAME, "the memory is used up; --external-memory leaves the table in files", NO_MEMORY)
     except OSError as wrong:
         return refused(NAME, place.unwritable(wrong), UNWRITABLE)
+    except spread.WorkersLost as lost:
+        return refused(NAME, lost, WORKERS_LOST)
     except spread.NoWorkers as nobody:
         return refused(NAME, nobody, USAGE)
     except (table.Unusable, Taken) as wrong:

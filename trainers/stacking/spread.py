@@ -36,6 +36,10 @@ class NoWorkers(Exception):
     """There is nothing to spread a training over, with the reason and what to do."""
 
 
+class WorkersLost(Exception):
+    """Some of them went away in the middle of a fit."""
+
+
 @contextmanager
 def connected(workers: int, scheduler: str | None) -> Iterator[Any]:
     """A client of processes of this machine, reachable from nowhere else, or of the scheduler that is named;
@@ -97,7 +101,25 @@ class Spread:
         ]
 
     def fit(self, learner: str, *given: Any) -> Grown:
-        return (fit_xgb if learner == "xgboost" else fit_lgb)(self, *given)
+        try:
+            return (fit_xgb if learner == "xgboost" else fit_lgb)(self, *given)
+        except BaseException:
+            self._all_here(
+                learner
+            )  # the libraries tell of a lost worker in many ways, none of which names it
+            raise
+
+    def _all_here(self, learner: str) -> None:
+        try:
+            there = self.client.scheduler_info(n_workers=-1)["workers"]
+        except OSError:
+            there = {}
+        lost = [worker for worker in self.workers if worker not in there]
+        if lost:
+            raise WorkersLost(
+                f"{len(lost)} of {len(self.workers)} workers went away while {learner} grew:"
+                f" {', '.join(lost)}; the fits before that are kept, and the same line goes on after them"
+            )
 
     def cut(self, which: Array, *columns: Array | None) -> list[Any]:
         """Rows, and what goes with them, as arrays of dask; the rows stay where they are."""

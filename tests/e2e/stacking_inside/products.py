@@ -15,7 +15,7 @@ from tests.e2e.stacking_inside.common import MADE, SMALL, never, raised, whole
 from trainers.kit.checkpoints import Checkpoints, Taken
 from trainers.kit.device import Device
 from trainers.kit.session import LEFT, Log, Place
-from trainers.stacking import folds, generator, scores, train, units
+from trainers.stacking import folds, generator, scores, spread, train, units
 from trainers.stacking.api import train_versioned_model
 from trainers.stacking.devices import LightGbm, Places
 from trainers.stacking.results import NothingLearned, out_of_fold
@@ -213,6 +213,24 @@ def check_rows_that_are_dealt_to_other_folds_make_another_training(folder: Path)
     assert begun(MADE.columns["symbol"]) == LEFT
     said = raised(Unusable, lambda: begun(np.roll(MADE.columns["symbol"], 1)))
     assert "belongs to a training with dealt " in said
+
+
+def check_a_worker_that_went_away_is_named(folder: Path) -> None:
+    class Scheduler:
+        def __init__(self) -> None:
+            self.workers = {"tcp://10.0.0.1:1": 0, "tcp://10.0.0.2:1": 0}
+
+        def scheduler_info(self, n_workers: int) -> dict[str, Any]:
+            return {"workers": dict(self.workers)}
+
+        def scatter(self, rows: Any, **where: Any) -> None: ...
+
+    given, cluster = whole(), Scheduler()
+    far = spread.Spread(cluster, given.rows, given.features, 1)
+    assert "missing" in raised(TypeError, lambda: far.fit("xgboost"))  # as it is
+    del cluster.workers["tcp://10.0.0.2:1"]
+    said = raised(spread.WorkersLost, lambda: far.fit("xgboost"))
+    assert said.startswith("1 of 2 workers went away while xgboost grew: tcp://10.0.0.2:1;")
 
 
 def check_a_fit_is_left_behind_when_the_training_is_asked_to_leave(folder: Path) -> None:
