@@ -189,7 +189,9 @@ def overdue(rescue: bool, until: float, told: list[float]) -> bool:
     """The end of life is long past, or the platform's SIGTERM was followed by nothing."""
     if told and clock() >= told[0] + GRACE_S:
         return True
-    return not rescue and clock() >= until and time.time() >= ends_at() + GRACE_S
+    if rescue:  # its boot limit is all the life it has
+        return clock() >= until + GRACE_S
+    return clock() >= until and time.time() >= ends_at() + GRACE_S
 
 
 def guard(key: str, token: str) -> None:

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from launcher.agent import podguard
+
 SOURCE = (resources.files("launcher.agent") / "podguard.py").read_text(encoding="utf-8")
 
 
@@ -47,3 +49,15 @@ def test_without_certificates_it_says_so(tmp_path: Path, root: str, said: list[s
     lines = first_words(env, len(said) + 1)  # our sshd is none that it looks for
     lacks = [line.removeprefix("launcher missing ") for line in lines]
     assert [name for name in lacks if name != "sshd"][: len(said)] == said
+
+
+@pytest.mark.parametrize(
+    ("rescue", "since_s", "over"),
+    [(True, -5, False), (True, 5, False), (True, 31, True), (False, -5, False), (False, 1, True)],
+)
+def test_whatever_hangs_below_it_has_an_end(
+    monkeypatch: pytest.MonkeyPatch, rescue: bool, since_s: float, over: bool
+) -> None:
+    """A boot that only lets results be fetched, too, long after the end of the pod's life."""
+    monkeypatch.setenv("LAUNCHER_ENDS_AT", "2020-01-01T00:00:00Z")
+    assert podguard.overdue(rescue, podguard.clock() - since_s, []) is over
