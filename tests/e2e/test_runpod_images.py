@@ -5,6 +5,7 @@ of a template which the cloud keeps.
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -87,7 +88,7 @@ def kept_login(emulation: Emulation, one: Registry) -> str:
 def test_an_image_of_ones_own_registry_is_booted_by_its_digest(
     person: RentingPerson, emulation: Emulation, private: Registry
 ) -> None:
-    """Built as docs/providers/runpod.md says, pushed, gone from here; then it comes from that registry alone,
+    """Called as `--on docker` would call it, pushed, gone from here; then it comes from that registry alone,
     for whoever has its login."""
     person.trainer()
     person.writes("trainers/mini/train.py", TRAIN)
@@ -95,9 +96,11 @@ def test_an_image_of_ones_own_registry_is_booted_by_its_digest(
     person.writes("images/public.json", json.dumps({"image": image("openssh"), "as_of": "2026-11-29"}))
     ours = f"{private.address}/me"
     person.extra |= {"LAUNCHER_BASE_IMAGE": image("openssh"), "LAUNCHER_IMAGE_REGISTRY": ours}
-    built = person.types("run", "mini", "--on", "docker", "--json")
-    assert built.code == 0, built.stderr
-    local = json.loads(Path(built.json()["artifacts"], "manifest.json").read_text())["runtime"]["image"]
+    [local] = re.findall(r"launcher/cpu:\w+", person.types("plan", "mini", "--on", "docker").stdout)
+    docker(
+        *(person, "build", "-q", "-t", local, "--build-arg", f"BASE_IMAGE={image('openssh')}"),
+        str(person.project / "images" / "cpu"),
+    )
     away = f"{ours}/{local.removeprefix('launcher/')}"
     assert away in person.types("plan", "mini", "--on", "runpod", "--gpu", GPU, "--max-cost", "1").stdout
 
