@@ -128,7 +128,7 @@ def _last_line(views: list[RunView], now: datetime, asked: list[str]) -> str:
     if billing:
         rate = sum((v.attempt.usd_per_hour for v in billing if v.attempt is not None), start=0)
         names = ", ".join(v.plan.run for v in billing)
-        return f"{len(live)} running, billing ${rate:.2f}/h: {names}{stopped}{where}"
+        return f"{len(live)} running, billing {money(rate)}/h: {names}{stopped}{where}"
     if live:
         places = sorted({v.offer.target for v in live})
         away = all(registry.is_place(place) for place in places)

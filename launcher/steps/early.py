@@ -150,16 +150,16 @@ def _tell_no_room(w: World, what: str, why: OSError) -> None:
 
 
 def _tell(w: World, what: str, code: str, message: str) -> None:
-    """Once, by this process."""
+    """Once, by this process, and of the run: what is noticed of a machine is another matter."""
     told = w.memory.setdefault("told-early", set())
     if what not in told:
-        told.add(what)
-        with suppress(OSError):  # a full disk does not take these words either
-            w.about(w.attempt(), "noticed", code=code, message=message)
+        with suppress(OSError):  # a full disk does not take these words either; later it may
+            w.record("noticed", code=code, message=message)
+            told.add(what)
 
 
 def _fetch_one(w: World, host: Host, name: str, event: Json, digest: str, tick: Tick) -> bool:
-    if "/" in name or name in ("", ".", ".."):
+    if "/" in name or "\0" in name or name in ("", ".", ".."):
         return True  # a name from another machine never becomes a path of ours
     place = w.folder.checkpoints / name
     staging = partial(place)
