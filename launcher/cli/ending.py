@@ -209,6 +209,8 @@ def _instead(view: RunView, code: str) -> str:
         return f"rerun {name} --gpu any-24gb"
     if code == "run-failed" and attempts and all(a.fault == BadOrder.__name__ for a in attempts):
         return f"rerun {name}    with what was refused said anew"
+    if code == "run-failed" and attempts and all(a.instance is None for a in attempts):
+        return f"rerun {name}"
     return f"logs {name}"
 
 

@@ -126,6 +126,23 @@ def test_what_an_agent_says_of_its_trainer_s_time_is_believed_where_it_can_be(
     assert watch.ran_s({"started": began, "exited": ended}.get) == ran_s
 
 
+@pytest.mark.parametrize(
+    ("fault", "typed"),
+    [
+        ("NoCapacity", "rerun quickstart-abcd --gpu any-24gb"),
+        ("BadOrder", "rerun quickstart-abcd    with what was refused said anew"),
+        (None, "rerun quickstart-abcd"),
+    ],
+)
+def test_where_no_machine_was_ever_had_there_is_no_log_to_look_at(
+    folder: RunFolder, fault: str | None, typed: str
+) -> None:
+    story = begin(plan(PAID)).asked()("not-created", attempt=1, reason="no", blame=True, code=fault)
+    view = told(folder, story("ended", state="failed"))
+    trouble = ending.trouble(view, State.FAILED)
+    assert trouble is not None and (trouble.code, trouble.hint) == ("run-failed", typed)
+
+
 def test_a_machine_that_somebody_took_is_told_apart_from_a_run_that_is_over(folder: RunFolder) -> None:
     story = begin(plan(offer_of(None, "A40"))).started()("over", attempt=1, why="preempted", blame=False)
     [line] = lines.passed_over(told(folder, story.released().created(2)), 0)
