@@ -12,14 +12,16 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import cast
 
-from launcher.errors import Busy, Gone, KeyChanged, ProviderError
+from launcher.errors import AuthRefused, Busy, Gone, HostError, KeyChanged, ProviderError, Unreachable
 from launcher.models import Resource, ResourceState
 from launcher.providers.base import Pausing, Provider
 from launcher.runstate import Attempt
 from launcher.steps import halting, sight
+from launcher.steps.link import link
 from launcher.world import World
 
 SLOWEST_S = 60.0
+DEAF = 3  # questions in a row that a provider left open: then the machine itself is told
 IN_VAIN = 5  # times that a provider took an order to stop a machine, and it computes on
 AWAKE = "stays-awake"  # what was noticed of a machine that was to be stopped
 
@@ -51,6 +53,7 @@ def release(w: World) -> None:
             halting.by_key(w, a, None)
         except ProviderError as e:
             failures, absent = failures + 1, 0
+            _tell_agent(w, a, provider, e, failures)
             unseen = halting.ended_itself(w, a, provider, e)
             if isinstance(e, KeyChanged) and not unseen:
                 halting.halt(w, halting.CHANGED, e.reason)
@@ -101,6 +104,7 @@ def _put_to_sleep(w: World, a: Attempt, provider: Provider) -> bool:
             pass
         except ProviderError as e:
             failures, asleep = failures + 1, 0
+            _tell_agent(w, a, provider, e, failures)
             if halting.by_key(w, a, e):
                 return True
             if e.surely_no_effect and _past_its_end(w, provider, e.reason):
@@ -115,6 +119,22 @@ def _put_to_sleep(w: World, a: Attempt, provider: Provider) -> bool:
         a, "gone", evidence=evidence, kept=True, asleep=True, storage_usd_per_hour=storage, billed_until=now
     )
     return True
+
+
+def _tell_agent(w: World, a: Attempt, provider: Provider, why: ProviderError, failures: int) -> None:
+    """Its provider does not hear us, or not our key: the machine's own guard has another way. What waits
+    there stays, and a trainer that nobody has given up may write its last checkpoint."""
+    at_once = w.state.stop_now or a.sealed is not None or a.receipt_at is not None
+    key = f"told-to-end:{a.n}:{at_once}"
+    deaf = failures >= DEAF and isinstance(why, AuthRefused | Unreachable)
+    if not (deaf and provider.traits.bills) or a.boot is None or key in w.memory:
+        return
+    w.memory[key] = True
+    with suppress(HostError):  # nor does it: then its limits end it
+        if at_once:
+            link(w, a).send("end", pressing=True)
+        else:
+            link(w, a).send("stop", pressing=True, now=False, why="stop")
 
 
 def _past_its_end(w: World, provider: Provider, why: str) -> bool:

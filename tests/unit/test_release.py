@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from launcher import engine
-from launcher.errors import BadOrder, Gone, ProviderError, VendorBug
+from launcher.errors import AuthRefused, BadOrder, Gone, ProviderError, Unreachable, VendorBug
 from launcher.models import Fact, ResourceState, State
 from launcher.providers import runpod_forms
 from launcher.steps.release import AWAKE
@@ -156,3 +156,27 @@ def test_who_answers_is_not_gone_whatever_its_provider_says() -> None:
 
     state = drive(house, no, ears)
     assert len(state.attempts) == 1 and state.ended is State.DONE
+
+
+@pytest.mark.parametrize("error", [AuthRefused("the key is no more"), Unreachable("nobody answers")])
+def test_a_machine_whose_provider_does_not_hear_us_is_told_itself(error: ProviderError) -> None:
+    """Its guard has a key of its own; its trainer would have run on until its end."""
+    house = pods()
+    no: dict[str, ProviderError] = {}
+    asked: list[float] = []
+
+    def stop() -> None:
+        asked.append(house.sim.t)
+        no.update(dict.fromkeys(("list", "get", "terminate", "pause"), error))
+        ask(house, "r1", verb="stop", now=True)
+        house.sim.note("asked", "stop")
+        house.sim.after(300, no.clear)
+
+    def ears(fact: Fact) -> None:
+        if fact.kind == "started":
+            house.sim.after(20, stop)
+
+    state = drive(house, no, ears)
+    [a], [machine] = state.attempts, house.machines
+    assert a.end_asked_at is not None and (state.halted is not None or a.gone_at is not None)
+    assert not machine.alive and 0 < machine.slept_at - asked[0] < 60
