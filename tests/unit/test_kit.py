@@ -179,15 +179,18 @@ def test_the_log_keeps_what_was_said_before_it_had_a_file(
     assert capsys.readouterr().out == "early\nlate\n"
 
 
-def test_sigterm_asks_and_does_not_kill() -> None:
-    before = signal.getsignal(signal.SIGTERM)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_whoever_asks_it_to_leave_is_heard_and_a_second_ctrl_c_ends_it(number: signal.Signals) -> None:
+    before = {one: signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGINT)}
     try:
         leave = Leave()
         assert not leave.asked
-        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), number)
+        assert signal.getsignal(signal.SIGINT) == signal.SIG_DFL
         assert leave.asked
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for one, handler in before.items():
+            signal.signal(one, handler)
 
 
 def test_the_result_says_what_really_ran(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ def write_manifest(
         "inputs": dict(inputs),
         "target": "local",
         **{name: result[name] for name in TOLD if name in result},
-        "usd": 0.0,
+        "usd": None,  # nobody here knows what this machine costs
     }
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
     files = [_listed(path, path.relative_to(folder).as_posix()) for path in paths]

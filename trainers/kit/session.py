@@ -93,14 +93,16 @@ class Log:
 
 
 class Leave:
-    """SIGTERM asks a training to leave; the loop looks here between two steps."""
+    """SIGTERM, or a first Ctrl-C, asks a training to leave; the loop looks here between two steps."""
 
     def __init__(self) -> None:
         self.asked = False
         signal.signal(signal.SIGTERM, self._ask)
+        signal.signal(signal.SIGINT, self._ask)
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
         self.asked = True
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # whoever cannot wait presses again
 
 
 def versions(packages: Iterable[str]) -> dict[str, str]:
