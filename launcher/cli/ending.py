@@ -154,6 +154,9 @@ def trouble(view: RunView, state: State) -> LauncherError | None:
         key = "It wants another key first: doctor says how. "
         first = key if view.state.halted.exit == Exit.KEYS else ""
         details = (*details, f"{first}Then: {prog()} resume {view.plan.run}")
+    if code in ("quota-reached", "account-refused") and view.state.checkpoints:
+        again = f"{prog()} resume {view.plan.run}"
+        details = (*details, f"Once that is mended, {again} goes on from its newest checkpoint.")
     return LauncherError(
         code,
         sentence,

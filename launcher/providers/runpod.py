@@ -278,7 +278,7 @@ def _balance(api: Api) -> tuple[Check, ...]:
     except ProviderError:
         return ()
     fix = None if left > 0 else "add funds in Runpod's console: pods need an hour's worth to start"
-    return (Check("runpod balance", ok=left > 0, detail=f"${left:.2f}", fix=fix),)
+    return (Check("runpod balance", ok=left > 0, detail=f"${left:.2f}".replace("$-", "-$"), fix=fix),)
 
 
 def _marked(event: Json) -> str:

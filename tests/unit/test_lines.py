@@ -204,7 +204,11 @@ def test_an_account_that_is_refused_has_words_of_its_own(
     story = begin(plan(PAID)).asked()("not-created", attempt=1, **refusal)("ended", state="failed")
     error = ending.trouble(told(folder, story), State.FAILED)
     assert error is not None and (error.code, error.message, int(error.exit)) == (code, "no", status)
-    assert (error.hint, error.billed) == ("doctor", "nothing")
+    assert (error.hint, error.billed) == ("doctor", "nothing") and not error.details
+    kept = begin(plan(PAID)).started()("checkpoint", name="step-10", digest="c1", size=5)
+    kept("over", attempt=1, why="taken", blame=False).released().asked(2)("not-created", attempt=2, **refusal)
+    error = ending.trouble(told(folder, kept("ended", state="failed")), State.FAILED)
+    assert error is not None and "resume quickstart-abcd goes on" in error.details[-1]
 
 
 # --- money so far and forecast -----------------------------------------------------------------------
