@@ -214,6 +214,8 @@ def _instead(view: RunView, code: str) -> str:
         return f"rerun {name}    with what was refused said anew"
     if code == "run-failed" and attempts and all(a.instance is None for a in attempts):
         return f"rerun {name}"
+    if code == "run-failed" and attempts and attempts[-1].fault == runstate.USERS:
+        return f"resume {name}    once it is there"
     return f"logs {name}"
 
 

@@ -355,3 +355,12 @@ def test_runs_that_cannot_be_read_are_told_of_and_hide_no_other(tmp_path: Path) 
     with pytest.raises(LauncherError) as refused:
         find(home, "torn", tmp_path)
     assert refused.value.code == "run-damaged" and "unknown" in refused.value.billed
+
+
+def test_what_only_the_user_can_bring_is_followed_by_the_line_to_go_on(folder: RunFolder) -> None:
+    story = begin(plan(PAID)).created()
+    why = "the secret T is to come from $T, which is not set"
+    story("over", attempt=1, why=why, blame=True, exit=2, code="LauncherError").released()
+    error = ending.trouble(told(folder, story("ended", state="failed")), State.FAILED)
+    assert error is not None and (error.message, int(error.exit)) == (why, 2)
+    assert (error.hint or "").startswith("resume quickstart-abcd")
