@@ -278,7 +278,11 @@ def _balance(api: Api) -> tuple[Check, ...]:
     except ProviderError:
         return ()
     fix = None if left > 0 else "add funds in Runpod's console: pods need an hour's worth to start"
-    return (Check("runpod balance", ok=left > 0, detail=f"${left:.2f}".replace("$-", "-$"), fix=fix),)
+    return (Check("runpod balance", ok=left > 0, detail=_dollars(left), fix=fix),)
+
+
+def _dollars(left: Decimal) -> str:
+    return f"${round(left, 2) + 0:.2f}".replace("$-", "-$")  # nothing owed is no debt of nothing
 
 
 def _marked(event: Json) -> str:

@@ -368,9 +368,10 @@ class TestTheConsole:
 
 class TestCheck:
     def test_tells_the_balance_and_what_is_ours(self, emulation: Emulation, provider: RunpodProvider) -> None:
-        emulation.cloud.conditions.balance = 7.25
-        details = [check.detail for check in provider.check()]
-        assert details == ["accepted; 0 pods, 0 of them ours", "$7.25"]
+        for left, told in ((7.25, "$7.25"), (-1.239, "-$1.24"), (-0.001, "$0.00")):
+            emulation.cloud.conditions.balance = left
+            details = [check.detail for check in provider.check()]
+            assert details == ["accepted; 0 pods, 0 of them ours", told]
 
     def test_names_the_line_that_mends_a_missing_key(self, emulation: Emulation) -> None:
         [check] = emulation.provider("rpa_wrong").check()
