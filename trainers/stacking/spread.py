@@ -89,24 +89,25 @@ def _client(workers: int, scheduler: str | None) -> Any:
 
 
 class Spread:
-    """The table's rows on the workers, dealt in turn: each fold has its share on every worker, and where a
+    """The table's rows on the workers, dealt by lot: each fold has its share on every worker, and where a
     worker decides from its own rows alone where values are cut (LightGBM), they are like all the others."""
 
     def __init__(self, client: Any, rows: Array, features: tuple[str, ...], threads: int) -> None:
         self.client, self.rows, self.names, self.threads = client, rows, plain(features), threads
         self.workers = sorted(client.scheduler_info(n_workers=-1)["workers"])
-        self.parts = [
-            client.scatter(np.ascontiguousarray(rows[at :: len(self.workers)]), workers=[worker], hash=False)
-            for at, worker in enumerate(self.workers)
-        ]
+        self.owner = np.random.default_rng(0).permutation(len(rows)) % len(self.workers)
+        self.place = np.empty(len(rows), dtype=np.int64)  # of a row among those of its owner
+        self.parts = []
+        for at, worker in enumerate(self.workers):
+            mine = np.flatnonzero(self.owner == at)
+            self.place[mine] = np.arange(len(mine))
+            self.parts.append(client.scatter(rows[mine], workers=[worker], hash=False))
 
     def fit(self, learner: str, *given: Any) -> Grown:
         try:
             return (fit_xgb if learner == "xgboost" else fit_lgb)(self, *given)
-        except BaseException:
-            self._all_here(
-                learner
-            )  # the libraries tell of a lost worker in many ways, none of which names it
+        except BaseException:  # libraries tell of a lost worker in many ways, none of which names it
+            self._all_here(learner)
             raise
 
     def _all_here(self, learner: str) -> None:
@@ -128,11 +129,12 @@ class Spread:
 
         cuts: list[list[Any]] = [[] for _ in range(1 + len(columns))]
         for at, worker in enumerate(self.workers):
-            mine = which[which % len(self.workers) == at]
+            mine = which[self.owner[which] == at]
             if not len(mine):
                 continue
-            inside = mine // len(self.workers)
-            taken = self.client.submit(np.take, self.parts[at], inside, axis=0, workers=[worker], pure=False)
+            taken = self.client.submit(
+                np.take, self.parts[at], self.place[mine], axis=0, workers=[worker], pure=False
+            )
             shape = (len(mine), self.rows.shape[1])
             cuts[0].append(da.from_delayed(delayed(taken), shape=shape, dtype=np.float32))
             for values, pieces in zip(columns, cuts[1:], strict=True):
