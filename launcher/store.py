@@ -144,6 +144,11 @@ class Versions:
     def latest(self) -> Path:
         return self.root / "latest.json"
 
+    @property
+    def choosing(self) -> Path:
+        """Locked by whoever compares a version with the latest one and may put it in its place."""
+        return self.root / ".choosing"
+
 
 @dataclass(frozen=True)
 class Home:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -172,10 +174,23 @@ def promote(version: str, force: bool) -> None:
             exit=Exit.USAGE,
             hint=f"models promote {v.name} --force",
         )
-    champion = next((one for one in versions.all_of(place) if one.latest), None)
-    lines = _challenged(v, champion, force) if champion is not None and champion.name != v.name else ()
-    artifacts.point_latest(Disk(), place, v.name, v.manifest.get("run"), datetime.now(UTC))
+    with _choosing(place):
+        champion = next((one for one in versions.all_of(place) if one.latest), None)
+        lines = _challenged(v, champion, force) if champion is not None and champion.name != v.name else ()
+        artifacts.point_latest(Disk(), place, v.name, v.manifest.get("run"), datetime.now(UTC))
     print("\n".join([f"latest is {v.name}", *(f"  {harmless(line)}" for line in lines)]), file=sys.stderr)
+
+
+@contextmanager
+def _choosing(place: Versions) -> Iterator[None]:
+    """A run that ends just now may be at it, for a moment: no event tells when an OS lock is free without
+    being deaf to Ctrl-C."""
+    while (held := Disk().lock(place.choosing, "models promote")) is None:
+        time.sleep(0.05)
+    try:
+        yield
+    finally:
+        held.release()
 
 
 def _challenged(v: Version, champion: Version, force: bool) -> tuple[str, ...]:

@@ -78,9 +78,20 @@ def _bring(w: World, a: Attempt, sealed: Sealed) -> None:
         name = artifacts.finish(w.files, versions, partial, lambda k: _name(w, sealed, k), body)
     else:
         w.files.sync_tree(versions.version(name))  # whoever renamed it may have died before it lasted
-    if runstate.outcome(w.state) is State.DONE and not _beaten(w, name):
-        artifacts.point_latest(w.files, versions, name, w.plan.run, w.clock.now())
+    if runstate.outcome(w.state) is State.DONE:
+        _stand(w, name)
     w.record("versioned", version=name, path=str(versions.version(name)))
+
+
+def _stand(w: World, name: str) -> None:
+    """As the latest version, unless it is beaten. Of two runs that finish together the better one stays."""
+    while (held := w.files.lock(w.versions.choosing, w.plan.run)) is None:
+        w.wait_quietly(0.05)
+    try:
+        if not _beaten(w, name):
+            artifacts.point_latest(w.files, w.versions, name, w.plan.run, w.clock.now())
+    finally:
+        held.release()
 
 
 def _beaten(w: World, name: str) -> bool:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.person import Person
+from launcher.files import Disk
+from launcher.store import Versions
+from tests.e2e.person import Person, until
 
 JUDGED = """
 import json, os, pathlib, sys
@@ -70,6 +73,23 @@ def test_promote_moves_latest_only_to_what_beats_it(regular: Person) -> None:
     assert latest(regular) == "better"
     assert regular.types("models", "promote", "worse", "--force").code == 0
     assert latest(regular) == "worse"
+
+
+@pytest.mark.usefixtures("after")
+def test_who_finishes_while_another_is_choosing_is_held_against_its_choice(regular: Person) -> None:
+    assert regular.types("models", "promote", "first", "--force").code == 0
+    place = Versions(regular.project)
+    other = Disk().lock(place.choosing, "another run")
+    assert other is not None
+    words = ("--version", "second", "--", "python3", "judge.py", "rows-1", "0.81", "1.0")
+    run = regular.begins("run", "--project", ".", "--on", "local", *words)
+    until((place.root / "second").exists, "the version of the run")
+    with pytest.raises(subprocess.TimeoutExpired):  # nobody but time tells that it stands still
+        run.communicate(timeout=2)
+    place.latest.write_text(json.dumps({"version": "better"}))
+    other.release()
+    assert "latest   stays better" in run.communicate(timeout=30)[0]
+    assert latest(regular) == "better"
 
 
 @pytest.mark.usefixtures("after")
