@@ -35,6 +35,15 @@ from .reqset import EnvError, Wanted, read, tree_digest
 FAILED = 3
 MARK = ".complete"
 KEPT_LINES = 20
+FETCHES = 3
+# What pip and uv say last of a line that broke in the middle of a file, which neither takes up again.
+BROKEN_LINE = (
+    "Read timed out",
+    "IncompleteRead",
+    "Connection reset",
+    "Connection broken",
+    "decoding response",
+)
 OUT_OF_THE_WAY = 64  # the lock's descriptor: a shell script that opens 3 or 9 must not close it by that
 PIP_WITH_PYTHON_OPTION = (22, 3)
 # Would lead the installer elsewhere, or the new environment's Python astray.
@@ -181,10 +190,10 @@ def _with_uv(uv: str, order: Order, folder: Path, installer: _Installer) -> None
     if wanted.locked and wanted.source:
         sync = [uv, "sync", "--frozen", "--no-dev", "--no-install-project", "--inexact"]
         sync += ["--project", str(wanted.source.parent), "--python", python]
-        installer.run(sync, "env-install", wanted.source.name, UV_PROJECT_ENVIRONMENT=str(folder))
+        installer.fetch(sync, wanted.source.name, UV_PROJECT_ENVIRONMENT=str(folder))
     elif wanted.lines:
         listed = _write_lines(wanted, folder)
-        installer.run([uv, "pip", "install", "--python", python, "-r", listed], "env-install", _name(wanted))
+        installer.fetch([uv, "pip", "install", "--python", python, "-r", listed], _name(wanted))
 
 
 def _with_pip(order: Order, folder: Path, installer: _Installer) -> None:
@@ -207,7 +216,7 @@ def _with_pip(order: Order, folder: Path, installer: _Installer) -> None:
     pip = [order.python, "-I", "-m", "pip", "--python", inside] if outside else [inside, "-I", "-m", "pip"]
     flags = ["--no-input", "--disable-pip-version-check", "--no-compile", "--progress-bar", "off"]
     listed = _write_lines(order.wanted, folder)
-    installer.run([*pip, "install", *flags, "-r", listed], "env-install", _name(order.wanted))
+    installer.fetch([*pip, "install", *flags, "-r", listed], _name(order.wanted))
 
 
 def _write_lines(wanted: Wanted, folder: Path) -> str:
@@ -229,6 +238,18 @@ class _Installer:
     order: Order
     lock: int
     say: Say
+
+    def fetch(self, argv: Sequence[str], what: str, **extra: str) -> None:
+        """A line that breaks in the middle of a file ends pip, and a run that is paid for with it: what had
+        come is kept by both installers, so another try is short."""
+        for left in reversed(range(FETCHES)):
+            try:
+                self.run(argv, "env-install", what, None, **extra)
+                break
+            except EnvError as e:
+                if not left or not any(words in str(e) for words in BROKEN_LINE):
+                    raise
+                self.say(f"the network broke off, once more: {e}")
 
     def run(
         self, argv: Sequence[str], code: str, what: str, inside: Path | None = None, **extra: str

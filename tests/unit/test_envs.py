@@ -161,6 +161,7 @@ if [ "$1" = venv ]; then
   for last; do :; done
   exec {python} -I -m venv --without-pip "$last"
 fi
+[ -s "$here/breaks" ] && sed -i 1d "$here/breaks" && echo "error: $(cat "$here/breaks.words")" && exit 2
 [ -p "$here/gate" ] || exit 0
 : >"$(dirname "$(dirname "$4")")/half"
 exec 3<"$here/gate"
@@ -196,6 +197,21 @@ def test_uv_is_used_when_it_is_there(project: Path, envs: Path, tools: Path) -> 
     folder = Path(str(last_line(locked.stdout)["python"])).parent.parent
     call = (tools / "notes").read_text().splitlines()[1]
     assert call.startswith(f"{folder}|sync --frozen --no-dev --no-install-project")
+
+
+@pytest.mark.parametrize(
+    ("breaks", "words", "status"),
+    [(2, "Read timed out.", 0), (3, "Read timed out.", 3), (1, "no such package", 3)],
+)
+def test_a_line_that_breaks_in_the_middle_is_tried_again_and_nothing_else_is(
+    project: Path, envs: Path, tools: Path, breaks: int, words: str, status: int
+) -> None:
+    (tools / "breaks").write_text("again\n" * breaks)
+    (tools / "breaks.words").write_text(words)
+    done = build(envs, "--project", str(project), path=with_tools(tools))
+    assert done.returncode == status, done.stderr
+    assert len((tools / "breaks").read_text().splitlines()) == 0
+    assert done.stdout.count("the network broke off") == (2 if "timed" in words else 0)
 
 
 # killed builds
