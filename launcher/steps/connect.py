@@ -121,6 +121,10 @@ def _rests(w: World, a: Attempt, provider: Provider) -> bool:
         why = _last_words(w, a, "the machine stopped while it booted")
         w.about(a, "over", why=why, blame=not _left_alone(w, a))
         return True
+    if sight.outlived(provider, w, a):  # nobody lived to read it when it was awake: another time, another end
+        if not wake.wake(w, a):
+            w.about(a, "over", why="the machine sleeps, and was not read", blame=False)
+        return True
     refused = wake.start_again(w, a, provider)
     if refused is not None:
         wake.is_refused(w, a, refused)
