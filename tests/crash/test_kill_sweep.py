@@ -41,7 +41,7 @@ def test_a_local_run_killed_at_each_boundary_is_resumed_to_the_same_end(tmp_path
 @pytest.mark.need("docker")
 def test_a_docker_run_killed_at_boundaries_is_resumed_to_the_same_end(tmp_path: Path) -> None:
     sweep = Sweep(tmp_path / "sweep", Target("docker", ("--on", "docker", "--image", base_image())))
-    judge(sweep.run(sweep.sample(DOCKER_SAMPLE, SEED)), nested=5)
+    judge(sweep.run(sweep.sample(DOCKER_SAMPLE, SEED)), nested=3)
 
 
 @pytest.mark.slow
