@@ -41,7 +41,7 @@ def test_a_local_run_killed_at_each_boundary_is_resumed_to_the_same_end(tmp_path
 @pytest.mark.need("docker")
 def test_a_docker_run_killed_at_boundaries_is_resumed_to_the_same_end(tmp_path: Path) -> None:
     sweep = Sweep(tmp_path / "sweep", Target("docker", ("--on", "docker", "--image", base_image())))
-    judge(sweep.run(sweep.sample(DOCKER_SAMPLE, SEED)), nested=3)
+    judge(sweep.run(sweep.sample(DOCKER_SAMPLE, SEED)), nested=2)
 
 
 @pytest.mark.slow
@@ -50,7 +50,7 @@ def test_a_docker_run_killed_at_boundaries_is_resumed_to_the_same_end(tmp_path: 
 def test_a_run_on_an_own_host_killed_at_boundaries_is_resumed_to_the_same_end(tmp_path: Path) -> None:
     with sshd_container("openssh") as box:
         sweep = Sweep(tmp_path / "sweep", Target("ssh", ("--on", "ssh:ssh"), host=box.route))
-        judge(sweep.run(sweep.sample(SSH_SAMPLE, SEED)), nested=3)
+        judge(sweep.run(sweep.sample(SSH_SAMPLE, SEED)), nested=1)
         assert box.sh(f"ls {HOME}/.launcher/runs").split() == []
 
 

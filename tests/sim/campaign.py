@@ -32,23 +32,24 @@ class Outcome:
     trace: list[tuple[object, ...]] = field(default_factory=list)
 
 
-class Raised(logging.Handler):
-    """What the engine caught and would otherwise only write down."""
+class Raised(logging.Filter):
+    """What the engine caught and would otherwise only write down. Nobody else gets to see it: there are
+    thousands in a campaign."""
 
     def __init__(self) -> None:
         super().__init__()
         self.bug: BaseException | None = None
 
-    def emit(self, record: logging.LogRecord) -> None:
+    def filter(self, record: logging.LogRecord) -> bool:
         error = record.exc_info[1] if record.exc_info else None
         if error is not None and not isinstance(error, OSError):
             self.bug = error
+        return False
 
 
 RAISED = Raised()
 _LOG = logging.getLogger("launcher.engine")
-_LOG.propagate = False
-_LOG.addHandler(RAISED)
+_LOG.addFilter(RAISED)
 _LOG.setLevel(logging.ERROR)
 
 
