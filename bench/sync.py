@@ -27,7 +27,7 @@ sys.path.insert(0, str(ROOT))
 from tests.hosts.relay import Relay
 
 RTT_S = 0.1
-PAUSE_S = 1.0
+PAUSE_S = 1.0  # what a way leaves running must have gone, and is nobody else's to wait for
 REST_S = 10.0
 LINE, FAST_LINE = 25e6, 125e6  # bytes per second: 200 Mbit/s, 1 Gbit/s
 BOUNDS = {
@@ -99,7 +99,7 @@ class Bench:
         while (made := list(kept)) and not any((g / "spare").exists() for g in made):
             if time.monotonic() > until:
                 return  # there is no room for one
-            time.sleep(0.05)
+            time.sleep(0.05)  # a process of the far host makes it, and tells nobody
             kept = (self.far.folder / name / "trees").glob("*/g.*")
 
     # --- the ways ---------------------------------------------------------------------------------
@@ -165,7 +165,7 @@ class Bench:
             while not Path(path).exists():
                 if time.monotonic() > until:
                     raise SystemExit("ssh made no connection to share")
-                time.sleep(0.05)
+                time.sleep(0.05)  # a socket that another program makes tells nobody
             yield path
         finally:
             held.terminate()

@@ -183,10 +183,9 @@ def promote(version: str, force: bool) -> None:
 
 @contextmanager
 def _choosing(place: Versions) -> Iterator[None]:
-    """A run that ends just now may be at it, for a moment: no event tells when an OS lock is free without
-    being deaf to Ctrl-C."""
+    """A run that ends just now may be at it."""
     while (held := Disk().lock(place.choosing, "models promote")) is None:
-        time.sleep(0.05)
+        time.sleep(0.05)  # held for one comparison; its release tells nobody
     try:
         yield
     finally:
