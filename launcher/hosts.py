@@ -157,16 +157,13 @@ class HostBook:
 
     def seen(self, name: str, facts: Facts) -> None:
         """What was heard of a host that may have been removed meanwhile."""
-        self._change(name, lambda record: replace(record, facts=facts))
+        record = self.find(name)
+        if record is not None:
+            self.save(replace(record, facts=facts))
 
     def remove(self, name: str) -> None:
         with suppress(FileNotFoundError):
             self._home.host(name).unlink()
-
-    def _change(self, name: str, how: Callable[[HostRecord], HostRecord]) -> None:
-        record = self.find(name)
-        if record is not None:
-            self.save(how(record))
 
 
 def unknown(name: str, known: tuple[str, ...]) -> LauncherError:

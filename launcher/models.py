@@ -308,7 +308,6 @@ class Traits:
     listing_lag_s: float = 0
     billing_step_s: int = 1
     spot: bool = False
-    pauses_from_inside: bool = False
     keeps_output: bool = False  # output outlives the instance's end until it is pulled
     overrun_s: int = 5
     # Who ends a machine, each without the ones before.

@@ -33,8 +33,6 @@ from launcher.report.view import RunView
 from launcher.settings import Settings
 from launcher.store import Home, RunFolder, Versions
 
-RESERVED = ("latest",)
-
 
 @click.command("run", cls=Dashed)
 @click.argument("trainer", required=False)
@@ -96,10 +94,6 @@ def carry_out(decision: Decision, said: Settings, words: Words) -> None:
 def _check_free(plan: Plan) -> None:
     if plan.version is None:
         return
-    if plan.version in RESERVED:
-        raise usage(
-            "version-reserved", f"no version can be called {plan.version!r}", hint="run --version NAME"
-        )
     place = Versions(Path(plan.project)).version(plan.version)
     if place.exists():
         raise usage("version-taken", f"there is a version {plan.version!r} already: {place}", hint="models")

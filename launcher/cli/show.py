@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from launcher.pushset import Outlook
 
-__all__ = ["card", "document", "error", "json", "plan", "prog", "question", "table", "tinted", "warning"]
+__all__ = ["card", "document", "error", "json", "plan", "question", "table", "tinted", "warning"]
 
 DOCS = "docs/errors.md"
 SHORT_S = 120

@@ -135,8 +135,7 @@ def _labels(order: Order) -> dict[str, str]:
 
 def _environment(order: Order) -> dict[str, str]:
     """The caller's own, without our keys to clouds and without our own Python."""
-    env = {k: v for k, v in os.environ.items() if not k.startswith(PROVIDER_KEYS)}
-    env = {k: v for k, v in env.items() if not k.startswith("LAUNCHER_") and k != "PYTHONPATH_LAUNCHER"}
+    env = {k: v for k, v in os.environ.items() if not k.startswith((*PROVIDER_KEYS, "LAUNCHER_"))}
     own = os.path.realpath(os.path.join(sys.prefix, "bin"))
     if sys.prefix != sys.base_prefix:  # a launcher without an environment of its own hides nothing
         words = env.get("PATH", os.defpath).split(os.pathsep)

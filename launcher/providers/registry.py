@@ -34,11 +34,6 @@ ANY = "any"  # KIND:any is every place of that kind
 PRICED_ONLY = ("aws",)
 
 
-def names() -> tuple[str, ...]:
-    """Targets that are one and the same for everybody."""
-    return tuple(MODULES)
-
-
 def targets(home: Home) -> tuple[str, ...]:
     """Every target that can be run on: those for everybody, then the user's places."""
     return (*MODULES, *(name for kind in PLACED for name in places(kind, home)))

@@ -59,7 +59,6 @@ class RunpodProvider:
             boots="image",
             bills=True,
             listing_lag_s=listing_lag_s,
-            pauses_from_inside=True,
             keeps_output=True,
             overrun_s=60,
             layers=("the engine", "the agent there", "the pod's first process with a key of its own"),

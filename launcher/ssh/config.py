@@ -41,7 +41,7 @@ class Reading:
     name: str
     said: dict[str, Said] = field(default_factory=dict)
     keys: list[str] = field(default_factory=list)
-    origin: str | None = None  # the first block that names it by more than `*`
+    named: bool = False  # by a block that means it by more than `*`
     final: bool = False
     wants_final: bool = False
 
@@ -58,12 +58,7 @@ def route_of(name: str, *, files: tuple[str, ...] = (USER_FILE, SYSTEM_FILE)) ->
     """The way to the host that this name stands for, with the keys that known_hosts has of it; None when no
     block names it. A LauncherError says what of it cannot be followed."""
     reading = _read(name, files)
-    return _route(reading, files, (name,)) if reading.origin is not None else None
-
-
-def origin_of(name: str, *, files: tuple[str, ...] = (USER_FILE, SYSTEM_FILE)) -> str | None:
-    """The file and line of the block that names it."""
-    return _read(name, files).origin
+    return _route(reading, files, (name,)) if reading.named else None
 
 
 def _route(reading: Reading, files: tuple[str, ...], chain: tuple[str, ...], jump: bool = True) -> Route:
@@ -202,7 +197,7 @@ def _read_file(path: Path, reading: Reading, *, active: bool, depth: int) -> Non
         if not key:
             continue
         if key in ("host", "match"):
-            counts = _host(words, reading, place) if key == "host" else _match(words, reading, place, outer)
+            counts = _host(words, reading) if key == "host" else _match(words, reading, place, outer)
             active = outer and counts
         elif key == "include":
             for included in _included(words, path):
@@ -238,10 +233,9 @@ def _take(reading: Reading, key: str, words: tuple[str, ...], place: str) -> Non
     reading.said.setdefault(SHARED.get(key, key), Said(words, key, place))
 
 
-def _host(patterns: tuple[str, ...], reading: Reading, place: str) -> bool:
+def _host(patterns: tuple[str, ...], reading: Reading) -> bool:
     counts = listed(patterns, reading.name)
-    if counts and reading.origin is None and any(p != "*" and fits(p, reading.name) for p in patterns):
-        reading.origin = place
+    reading.named |= counts and any(p != "*" and fits(p, reading.name) for p in patterns)
     return counts
 
 
@@ -263,7 +257,7 @@ def _match(words: tuple[str, ...], reading: Reading, place: str, asked: bool) ->
                 raise _refused(reading, f"{place}: 'Match {kind}' cannot be decided here")
             holds = listed(value.split(","), _now(reading, kind))
             if kind == "originalhost" and holds and not negated and value != "*":
-                reading.origin = reading.origin or place
+                reading.named = True
         if holds == negated:
             return False
     return True

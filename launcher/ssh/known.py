@@ -15,8 +15,6 @@ from dataclasses import dataclass
 from fnmatch import translate
 from pathlib import Path
 
-from launcher.ssh.errors import fingerprint
-
 USERS = ("~/.ssh/known_hosts", "~/.ssh/known_hosts2")
 SYSTEMS = ("/etc/ssh/ssh_known_hosts", "/etc/ssh/ssh_known_hosts2")
 PORT = 22
@@ -76,11 +74,6 @@ def why_none(
             "known_hosts trusts a certificate authority for it, and host certificates are not understood here"
         )
     return "known_hosts has only revoked keys of it" if markers else None
-
-
-def matches(key: str, wanted: str) -> bool:
-    """Whether the key has this fingerprint, as OpenSSH prints it: SHA256:…"""
-    return hmac.compare_digest(fingerprint(key).encode(), wanted.strip().rstrip("=").encode())
 
 
 def _names(address: str, port: int, alias: str | None) -> tuple[str, ...]:

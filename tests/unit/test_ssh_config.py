@@ -62,7 +62,6 @@ def test_what_an_alias_stands_for(ssh: Ssh, tmp_path: Path) -> None:
     home = str(tmp_path)
     keys = (f"{home}/.ssh/id_lab", f"{home}/.ssh/with blank 10.1.2.3", f"{home}/.ssh/id_all")
     assert ssh.found("lab") == Route("10.1.2.3", 2222, "ada", keys=keys, agent_others=False)
-    assert config.origin_of("lab", files=(str(ssh.folder / "config"),)) == f"{ssh.folder}/config:3"
     assert ssh.route("elsewhere") is None  # `*` names nobody
     assert ssh.found("lab-7").address == "10.1.2.3"
 
