@@ -8,6 +8,7 @@ from contextlib import suppress
 
 from launcher import runstate
 from launcher.errors import LauncherError, Stopped
+from launcher.files import refusal
 from launcher.runstate import USERS, RunState, Step
 from launcher.steps import books, connect, provision, pull, push, release, start, watch
 from launcher.world import World
@@ -80,7 +81,7 @@ def _own_fault(world: World, error: Exception, trouble: int) -> None:
     disk = isinstance(error, OSError)
     with suppress(OSError):  # a full disk cannot even be told of in the journal
         if world.step is Step.PULL and (disk or trouble > 1):
-            world.record("pull-failed", message=str(error) if disk else why)
+            world.record("pull-failed", message=refusal(error) if isinstance(error, OSError) else why)
             return
         if world.step is not Step.RELEASE and not disk and a is not None and a.open and a.over is None:
             ours = {"exit": int(error.exit), "code": USERS} if isinstance(error, LauncherError) else {}

@@ -50,6 +50,12 @@ class DiskLock:
         os.close(self._fd)
 
 
+def refusal(error: OSError) -> str:
+    """What a disk said, for a person: about what, and why, without the system's number for it."""
+    why = error.strerror or str(error) or type(error).__name__
+    return f"{os.fsdecode(error.filename)}: {why}" if isinstance(error.filename, str | bytes) else why
+
+
 def sync_folder(path: Path) -> None:
     fd = os.open(path, os.O_RDONLY)
     try:

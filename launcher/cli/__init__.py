@@ -36,6 +36,7 @@ COMMANDS = {
     "doctor": "What works here, and the line that mends what does not.",
     "config": "Every setting with its origin; the schema for editors.",
 }
+COMPLETE = "_LAUNCHER_COMPLETE"  # the variable by which a shell asks, whatever we were called
 QUIET = ("ps", "config")  # `ps` says it in its own list
 
 
@@ -128,7 +129,7 @@ def _main() -> int:
     from launcher.cli.prog import prog
 
     try:
-        outcome = group.main(prog_name=prog(), standalone_mode=False)
+        outcome = group.main(prog_name=prog(), complete_var=COMPLETE, standalone_mode=False)
         return int(outcome) if isinstance(outcome, int) else 0
     except click.exceptions.Abort:
         print("aborted", file=sys.stderr)

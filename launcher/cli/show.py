@@ -10,7 +10,7 @@ from __future__ import annotations
 import json as jsonlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
@@ -37,6 +37,7 @@ __all__ = ["card", "document", "error", "json", "plan", "question", "table", "ti
 DOCS = "docs/errors.md"
 SHORT_S = 120
 GAP = 2  # blanks between two columns
+LEAST_LAST = 18  # what the last column is broken down to, at words, before each row becomes a text
 Row = Sequence[str]
 IN_A_LINE = 3
 
@@ -78,17 +79,29 @@ def table(columns: Row, rows: Sequence[Row]) -> None:
     from rich.text import Text
 
     widths = [max(cell_len(row[at]) for row in (columns, *rows)) for at in range(len(columns))]
-    if sum(widths) + GAP * len(widths) > _console(sys.stdout).width:
+    last = _console(sys.stdout).width - sum(widths[:-1]) - GAP * len(widths)
+    if last < min(widths[-1], max(LEAST_LAST, *_longest_words(row[-1] for row in (columns, *rows)))):
         _narrow(columns, rows)
         return
     picture = Table(
         box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="dim" if coloured(sys.stdout) else ""
     )
     for name in columns:
-        picture.add_column(Text(name), justify="right" if name.startswith("$") else "left", overflow="fold")
+        picture.add_column(
+            Text(name),
+            justify="right" if name.startswith("$") else "left",
+            overflow="fold",
+            no_wrap=name != columns[-1],
+        )
     for row in rows:
         picture.add_row(*(Text(harmless(cell)) for cell in row))
     _console(sys.stdout).print(picture, soft_wrap=False)
+
+
+def _longest_words(cells: Iterable[str]) -> list[int]:
+    from rich.cells import cell_len
+
+    return [max(map(cell_len, cell.split()), default=0) for cell in cells]
 
 
 def _narrow(columns: Row, rows: Sequence[Row]) -> None:

@@ -85,7 +85,7 @@ def fetch(
     total, before = sum(listed.size for listed in listing), 0
     try:
         rests = _rests(root, base, listing)
-        _room(root, rests)
+        _room(root, staging, rests)
         if ahead is not None:
             ahead(rests)
         for listed in listing:
@@ -109,14 +109,14 @@ def _source(base: str, listed: Listed) -> str:
     return listed.path if base in ("", ".") else posixpath.join(base, listed.path)
 
 
-def _room(root: int, rests: Sequence[Rest]) -> None:
+def _room(root: int, staging: Path, rests: Sequence[Rest]) -> None:
     """A listing may promise anything: this machine's disk is not filled by it."""
     disk, wanted = os.fstatvfs(root), sum(rest.size for rest in rests)
-    if wanted > disk.f_bavail * disk.f_frsize - LEAVE_FREE:
-        kept = f"{LEAVE_FREE >> 20} MiB are to stay free"
-        raise OSError(
-            errno.ENOSPC, f"{os.strerror(errno.ENOSPC)} for the {wanted} bytes that are listed: {kept}"
-        )
+    free = disk.f_bavail * disk.f_frsize
+    if wanted > free - LEAVE_FREE:
+        what = f"{os.strerror(errno.ENOSPC)} for {wanted / 1e6:.1f} MB of results"
+        left = f"{free / 1e6:.1f} MB are free, of which {LEAVE_FREE >> 20} MiB stay free"
+        raise OSError(errno.ENOSPC, f"{what}: {left}", str(staging))
 
 
 def _rests(root: int, base: str, listing: Sequence[Listed]) -> list[Rest]:

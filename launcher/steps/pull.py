@@ -16,6 +16,7 @@ from pathlib import Path
 from launcher import artifacts, judging, runstate
 from launcher.codec import foreign_json, iso
 from launcher.errors import Corrupt, HostError, HostUnreachable, Stopped
+from launcher.files import refusal
 from launcher.models import Json, State
 from launcher.remote.base import Listed, Progress
 from launcher.runstate import Attempt, Sealed
@@ -42,7 +43,8 @@ def pull(w: World) -> None:
             # The version stands; the machine did not hear of it. Its end does not depend on that.
             w.about(a, "over", why="results are here", blame=False)
         elif not _again(w, a, sealed, e):
-            w.record("pull-failed", message=str(e) or type(e).__name__)
+            why = refusal(e) if isinstance(e, OSError) else str(e)
+            w.record("pull-failed", message=why or type(e).__name__)
 
 
 def _again(w: World, a: Attempt, sealed: Sealed, error: Exception) -> bool:

@@ -44,6 +44,11 @@ def cli_page() -> str:
     out += [f"| [`{name}`](#{name}) | {_cell(line)} |" for name, line in COMMANDS.items()]
     out += ["", "RUN is a run's name or any unique beginning of it; left out, it is the newest run of this"]
     out += ["folder (`stop` asks first). What stands after `--` is the trainer's, unchanged.", ""]
+    out += [
+        "Commands, options and runs are completed by bash, zsh and fish once the shell has read this (zsh:"
+    ]
+    out += ["`zsh_source`, fish: `fish_source`); for good, with the path you type, in its start-up file:"]
+    out += ["", "```sh", 'eval "$(_LAUNCHER_COMPLETE=bash_source ./launch)"', "```", ""]
     for name in COMMANDS:
         command = import_module(module(name)).command
         out += _command(command, name, click.Context(group, info_name="launcher"), "##")

@@ -235,6 +235,8 @@ def test_results_that_wait_are_pulled_and_the_state_is_what_the_end_was(person: 
     until(lambda: not Path(f"/proc/{engine}").exists(), "the engine's end")
     assert person.state("waits") == "waiting"
     assert "pull waits" in person.types("ps").stdout
+    why = person.types("status", "waits").stdout
+    assert f"why       {models}/.partial.waits: Not a directory" in why, why
     models.unlink()
     done = person.types("pull", "waits", "--json")
     assert (done.code, done.json()["state"]) == (0, "done") and person.state("waits") == "done"

@@ -386,7 +386,7 @@ def test_launcher_home_holds_the_data_and_the_owner_lies_beside_the_runs(person:
     assert (person.home / "runs" / "mine" / "plan.json").exists() and (person.home / "owner").exists()
 
 
-@pytest.mark.parametrize("typed", ["./launch", "launcher"])
+@pytest.mark.parametrize("typed", ["./launch", "../launch", "launcher"])
 def test_printed_commands_begin_with_the_name_that_was_typed(person: Person, typed: str) -> None:
     done = person.types("status", LAUNCHER_PROG=typed)
     assert done.code == 2 and f"hint: {typed} run" in done.stderr

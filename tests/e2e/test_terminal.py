@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import run_command
 from tests.e2e.person import COMMAND, WORKER, Person, until
 
 PY = sys.executable
@@ -319,3 +320,26 @@ def test_the_engine_leaves_with_its_run(person: Person) -> None:
     until(lambda: not Path(f"/proc/{engine}").exists(), "the engine's end")
     person.alone()
     assert json.loads((person.project / "models" / "latest.json").read_text())["run"] == "brief"
+
+
+# --- a shell that completes ----------------------------------------------------------------------------
+
+SHELL = """
+eval "$(_LAUNCHER_COMPLETE=bash_source ./launch)"
+complete -p ./launch >/dev/null || exit 9
+for line in "./launch st" "./launch status don" "./launch run --max-c"; do
+  COMP_WORDS=($line) COMP_CWORD=$((${#COMP_WORDS[@]} - 1)) COMPREPLY=()
+  _launch_completion ./launch
+  echo "${COMPREPLY[*]}"
+done
+"""
+
+
+def test_a_shell_completes_commands_runs_and_options_by_whatever_name_it_was_called(person: Person) -> None:
+    person.own("true", flags=("--name", "done-one"))
+    launch = person.writes("launch", f'#!/bin/sh\nLAUNCHER_PROG=$0 exec {PY} -I -m launcher "$@"\n')
+    launch.chmod(0o755)
+    done = run_command(["bash", "-c", SHELL], person.project, person.environ(), "", 60)
+    assert (done.code, done.stdout.splitlines()) == (0, ["status stop", "done-one", "--max-cost"]), (
+        done.stderr
+    )

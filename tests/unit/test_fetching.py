@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import resource
 from collections.abc import Callable
 from hashlib import sha256
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from launcher.errors import Corrupt, NoFile, Stopped
+from launcher.files import refusal
 from launcher.remote.base import Listed
 from launcher.remote.fetching import fetch, name_fault
 
@@ -183,6 +185,16 @@ def test_what_this_machine_refuses_is_not_the_host_s_fault(tmp_path: Path) -> No
     name = "x" * 300
     with pytest.raises(OSError, match="too long"):
         bring(Source(**{f"{name}/b": b"1"}), [listed(f"{name}/b", b"1")], tmp_path)
+
+
+def test_a_listing_larger_than_the_disk_is_refused_with_what_the_disk_has(tmp_path: Path) -> None:
+    far_too_large = Listed("large", 10**15, sha256(b"").hexdigest())
+    with pytest.raises(OSError, match="No space left on device") as caught:
+        bring(source := Source(large=b"x"), [far_too_large], tmp_path)
+    told = refusal(caught.value)
+    assert told.startswith(f"{tmp_path}: No space left on device for 1000000000.0 MB of results: ")
+    assert re.search(r": [\d.]+ MB are free, of which 16 MiB stay free$", told), told
+    assert source.calls == []
 
 
 def test_a_folder_that_cannot_be_opened_now_is_gone_on_with_later(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import sys
 from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
 
@@ -125,6 +126,35 @@ def test_a_table_too_wide_for_its_terminal_breaks_between_cells_only(monkeypatch
         "run b · state done",
         "    hours 3 min (93 s–8 min)",
     ]
+
+
+def test_a_table_a_little_too_wide_breaks_its_last_column_at_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("TERM", "xterm"), ("COLUMNS", "40"), ("LINES", "30"), ("NO_COLOR", "1")):
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(sys, "stdout", drawn := Terminal())
+    rows = [("g4dn.xlarge us", "public price list, 332 days old"), ("b", "here")]
+    show.table(("machine", "price from"), rows)
+    assert [line.rstrip() for line in drawn.getvalue().splitlines()] == [
+        "machine         price from",
+        "g4dn.xlarge us  public price list, 332",
+        "                days old",
+        "b               here",
+    ]
+
+
+def test_a_printed_command_can_be_pasted_from_wherever_it_was_called(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    called = tmp_path / "my tools" / "launch"
+    called.parent.mkdir()
+    called.touch(mode=0o755)
+    for typed, shown in (("./launch", "./launch"), ("../launch", "../launch"), ("launcher", "launcher")):
+        monkeypatch.setenv("LAUNCHER_PROG", typed)
+        assert show.prog() == shown
+    monkeypatch.setenv("LAUNCHER_PROG", str(called))
+    assert show.prog() == f"'{called}'"
+    monkeypatch.setenv("PATH", str(called.parent))
+    assert show.prog() == "launch"
 
 
 @pytest.mark.parametrize(("variable", "value"), [("NO_COLOR", "1"), ("TERM", "dumb")])
