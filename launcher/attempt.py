@@ -12,6 +12,7 @@ from launcher import guard
 from launcher.codec import load, parse_iso
 from launcher.models import Access, Fact
 
+STAYS = "output-stays"  # why an engine left: what a killed agent did not seal could not be fetched
 UNHEARD = "unheard"  # what was noticed of a machine whose end was asked for and that does not answer
 
 
@@ -82,6 +83,8 @@ class Attempt:
     woken: bool = False  # started again only to be read
     noticed: str | None = None  # what a person was told to look at while it ran
     searched: bool = False  # whoever could look found nothing there to be fetched
+    rescued: bool = False  # what nobody sealed has come home all the same, if there was anything
+    rescued_to: str | None = None
     storage_usd_per_hour: Decimal = Decimal(0)  # while it is asleep
     before_usd: Decimal = Decimal(0)  # what it cost before `since`
     since: datetime | None = None
@@ -192,6 +195,7 @@ CHANGES: dict[str, Callable[[Fact], dict[str, Any]]] = {
     "deadline": lambda f: {"deadline": parse_iso(f.data["deadline"])},
     "sealed": lambda f: {"sealed": Sealed.told(f)},
     "noticed": lambda f: {"noticed": f.data["code"]},
+    "rescued": lambda f: {"rescued": True, "rescued_to": f.data["path"]},
     "receipt": lambda f: {"receipt_at": f.at},
     "over": lambda f: {
         "over": f.data["why"],

@@ -140,6 +140,10 @@ class Versions:
     def partial(self, run: str) -> Path:
         return self.root / f".partial.{run}"
 
+    def rescued(self, run: str, attempt: int) -> Path:
+        """What a machine held whose agent was killed: no version."""
+        return self.root / f".rescued.{run}.{attempt}"
+
     @property
     def latest(self) -> Path:
         return self.root / "latest.json"

@@ -142,6 +142,14 @@ def seal(spool: Spool, output: str) -> Sealed | SealFailed:
     return Sealed(digest, len(files), sum(f.size for f in files), (*named, *more), full, renamed)
 
 
+def main(argv: list[str]) -> int:
+    """What an agent that was killed did not come to."""
+    output, file = argv
+    spool = Spool(os.getcwd())
+    spool.sealed = spool.at(file)
+    return int(isinstance(seal(spool, output), SealFailed))
+
+
 def _hashed(folder: str, name: str) -> File | None:
     try:
         return hash_file(os.path.join(folder, name), name)

@@ -14,6 +14,7 @@ from pathlib import Path
 import click
 
 from launcher import artifacts, judging, runstate, telemetry
+from launcher.attempt import STAYS
 from launcher.cli import show
 from launcher.cli.follow import Follower
 from launcher.cli.live import harmless
@@ -95,6 +96,7 @@ def card(view: RunView, state: State, now: datetime) -> list[tuple[str, str]]:
         ("results", _short(Path(view.state.version_path)) if view.state.version_path else ""),
         ("latest", _latest(view) if state is State.DONE else ""),
         ("came home", _before_the_end(view, state)),
+        ("rescued", _rescued(view)),
         ("left out", harmless(", ".join(manifest.get("left_out") or ()))[:200]),
         ("advice", _advice(view, device) or ""),
         ("go on", f"{prog()} {_next(view, state)}" if state is State.STOPPED and _next(view, state) else ""),
@@ -128,6 +130,12 @@ def _before_the_end(view: RunView, state: State) -> str:
     lost = state is State.FAILED and view.state.version is None and view.state.sealed is None
     found = moving.arrived(view) if lost else None
     return f"{found.words} in {_short(found.folder)} (no version: the rest was lost)" if found else ""
+
+
+def _rescued(view: RunView) -> str:
+    """Of machines whose agent was killed: it is there to be looked at, whatever became of the run."""
+    places = [a.rescued_to for a in view.state.attempts if a.rescued_to is not None]
+    return ", ".join(_short(Path(place)) for place in places) + " (no version)" if places else ""
 
 
 def _short(path: Path) -> str:
@@ -197,7 +205,7 @@ def _told(view: RunView, state: State) -> tuple[str, str] | None:
 def _halted(view: RunView, halted: Halt) -> str:
     """What the host does meanwhile; that it was not asked is why nobody knows."""
     a, now = view.attempt, datetime.now(UTC)
-    if a is None or not a.open:
+    if a is None or not a.open or halted.code == STAYS:
         return halted.why
     told = f"ends it by {lines.clock(a.d, now)}" if now < a.d else f"was to end it by {lines.clock(a.d, now)}"
     return f"{halted.why}; what runs there goes on unseen, and its own guard {told}"

@@ -97,7 +97,7 @@ class RunView:
             self.state = runstate.apply(self.state, fact)
             if fact.kind == "answered":
                 self.answers[fact.data["id"]] = str(fact.data.get("outcome"))
-            elif fact.kind == "noticed":
+            elif fact.kind in ("noticed", "rescued") and fact.data.get("message"):
                 self._warned.append(str(fact.data.get("message")))
 
     @property

@@ -2,7 +2,8 @@
 While somebody's results may still lie on it and it can be stopped, it is stopped instead, and kept.
 
 uses: an attempt that is over, received, or stopped
-produces: end-asked (before the call), discarded (output given up on purpose), gone (with proof, or kept)
+produces: end-asked (before the call), discarded (output given up on purpose), gone (with proof, or kept);
+before that rescued, where a trainer's output was never sealed and its place outlives the machine
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from launcher.errors import AuthRefused, Busy, Gone, HostError, KeyChanged, Prov
 from launcher.models import Resource, ResourceState
 from launcher.providers.base import Pausing, Provider
 from launcher.runstate import Attempt
-from launcher.steps import halting, sight
+from launcher.steps import halting, rescue, sight
 from launcher.steps.link import link
 from launcher.world import World
 
@@ -63,6 +64,9 @@ def release(w: World) -> None:
                 return
         if absent < 2 and not unseen:
             w.wait_quietly(_pause(provider, failures, absent))
+    if rescue.is_due(w, a, provider) and not unseen:
+        rescue.rescue(w, a, provider)  # then this step begins anew
+        return
     _tidy(w, a, provider)
     kept = provider.traits.keeps_output and not sight.pauses(provider) and w.state.wants_pull
     until = since or w.clock.now()
@@ -195,7 +199,7 @@ def _left(w: World, a: Attempt, provider: Provider) -> tuple[Resource, ...]:
     """What still has to go: all that runs. Where output outlives the machine and is still wanted, its
     place stays."""
     left = sight.alive(provider, w, a)
-    if provider.traits.keeps_output and w.state.wants_pull:
+    if (provider.traits.keeps_output and w.state.wants_pull) or rescue.is_due(w, a, provider):
         return tuple(r for r in left if r.kind in ("instance", "stray"))
     return left
 

@@ -45,8 +45,8 @@ def _status(call: ast.Call) -> int | None:
 
 @functools.cache
 def errors() -> tuple[Raised, ...]:
-    """Codes that stand in the calls themselves, those that functions hand back as `code, sentence`, and those
-    of requirement files, which a plan passes on."""
+    """Codes that stand in the calls themselves, those that functions hand back as `code, sentence`, those with
+    which an engine leaves, and those of requirement files, which a plan passes on."""
     found: list[Raised] = []
     for where, tree in _trees(LAUNCHER):
         for node in ast.walk(tree):
@@ -56,9 +56,27 @@ def errors() -> tuple[Raised, ...]:
                     found.append(Raised(code, _status(node), f"{where}:{node.lineno}"))
             elif isinstance(node, ast.Call) and _called(node) == "EnvError" and "reqset" in where:
                 found.append(Raised(_text(node.args[0]) or "", 2, f"{where}:{node.lineno}"))
+            elif (
+                isinstance(node, ast.Call) and _called(node) == "halt" and isinstance(node.args[1], ast.Name)
+            ):
+                if (code := _constants().get(node.args[1].id)) is not None:
+                    found.append(Raised(code, None, f"{where}:{node.lineno}"))
             elif isinstance(node, ast.FunctionDef) and where.endswith("cli/ending.py"):
                 found += _handed_back(node, where)
     return tuple(found)
+
+
+@functools.cache
+def _constants() -> dict[str, str]:
+    """The words that have a name at the top of a file."""
+    return {
+        target.id: word
+        for _, tree in _trees(LAUNCHER)
+        for node in ast.iter_child_nodes(tree)
+        if isinstance(node, ast.Assign) and (word := _text(node.value)) is not None
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
 
 
 def _handed_back(function: ast.FunctionDef, where: str) -> Iterator[Raised]:

@@ -107,3 +107,45 @@ def test_an_agent_that_is_killed_takes_all_of_it_along(person: HostedPerson, box
     person.alone()
     assert person.types("stop", "late", "--now", "--json", timeout=60).code == 0
     person.leaves_nothing(box)
+
+
+ONCE = """
+import os, pathlib, sys, time
+out = pathlib.Path(os.environ["LAUNCHER_OUTPUT"])
+if pathlib.Path("/tmp/was-here").exists():
+    sys.exit(3)
+pathlib.Path("/tmp/was-here").touch()
+(out / "sub").mkdir(parents=True)
+(out / "sub" / "hours.txt").write_text("of work")
+print("written", flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("attended", [True, False], ids=["engine-lives", "engine-died"])
+def test_what_a_killed_agent_never_sealed_comes_home_before_its_place_goes(
+    person: HostedPerson, box: Box, attended: bool
+) -> None:
+    """And the run goes on: its second try, which leaves nothing, does not take that along."""
+    box.sh("rm -f /tmp/was-here")
+    person.knows("box", box)
+    person.writes("once.py", ONCE)
+    words = ("--name", "late", "-d", "--output", "out")
+    begun = person.hosted("ssh:box", "python3", "once.py", flags=words)
+    assert begun.code == 0, begun.stderr
+    until(lambda: "written" in person.types("logs", "late").stdout, "it has written something")
+    hello = (person.run_folder("late") / "attempts" / "1" / "events.jsonl").read_bytes().split(b"\n")[0]
+    if not attended:
+        os.kill(person.engine("late"), signal.SIGKILL)
+    box.sh(f"kill -KILL {json.loads(hello)['pid']}")
+    if not attended:
+        until(lambda: person.state("late") == "interrupted", "its engine's end")
+        person.types("resume", "late", timeout=90)
+    fact = person.waits_for("late", "rescued")
+    assert Path(fact["path"], "sub", "hours.txt").read_text() == "of work"
+    assert fact["path"] in fact["message"]
+    until(lambda: person.state("late") == "failed", "its end", 60)
+    assert Path(fact["path"], "sub", "hours.txt").exists()
+    told = person.types("watch", "late")
+    assert Path(fact["path"]).name in told.stdout + told.stderr
+    person.leaves_nothing(box)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from functools import partial
 from typing import Protocol
@@ -54,6 +55,14 @@ def hash_one(machine: Machine, action: p.HashOutput) -> None:
         machine.sight.hashed_outputs = (*machine.sight.hashed_outputs, answer)
 
     machine.later(0.3, done)
+
+
+def list_rest(machine: Machine) -> None:
+    """By the agent's program, after the agent was killed."""
+    output = {k[7:]: bytes(v) for k, v in sorted(machine.disk.items()) if k.startswith("output/")}
+    files = [{"path": k, "size": len(v), "sha256": sha(v)} for k, v in output.items()]
+    machine.disk["rest.json"] = json.dumps({"files": files}).encode()
+    machine.disk["rest.status"] = b"0\n"
 
 
 def plan(machine: Machine) -> None:
