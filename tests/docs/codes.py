@@ -45,8 +45,8 @@ def _status(call: ast.Call) -> int | None:
 
 @functools.cache
 def errors() -> tuple[Raised, ...]:
-    """Codes that stand in the calls themselves, those that functions hand back as `code, sentence`, those with
-    which an engine leaves, and those of requirement files, which a plan passes on."""
+    """Codes that stand in the calls themselves, those that functions hand back as `code, sentence`, those
+    with which an engine leaves, and those of requirement files, which a plan passes on."""
     found: list[Raised] = []
     for where, tree in _trees(LAUNCHER):
         for node in ast.walk(tree):
