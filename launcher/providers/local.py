@@ -93,7 +93,9 @@ class LocalProvider:
     def list(self, run_id: str | None = None) -> tuple[Resource, ...]:
         """The guard of each instance; where it is gone, what outlived it: no instance any more."""
         found: dict[str, Resource] = {}
+        alive: set[int] = set()
         for pid, env in _labelled():
+            alive.add(pid)
             token = env[LABEL]
             if run_id is not None and env.get("LAUNCHER_RUN") != run_id:
                 continue
@@ -101,7 +103,7 @@ class LocalProvider:
                 found[token] = _resource(token, env)
             elif token not in found:
                 found[token] = replace(_resource(token, env), kind="stray")
-        self._children = [child for child in self._children if child.poll() is None]
+        self._children = [child for child in self._children if child.pid in alive or not _reaped(child)]
         return tuple(found.values())
 
     def terminate(self, id: str) -> None:
@@ -151,6 +153,15 @@ def _environment(order: Order) -> dict[str, str]:
         "LAUNCHER_CONSOLE": "file",
         **dict(order.env),
     }
+
+
+def _reaped(child: subprocess.Popen[bytes]) -> bool:
+    """One that bears no label any more is leaving: its environment goes a moment before it can be waited for."""
+    try:
+        child.wait(timeout=1)
+    except subprocess.TimeoutExpired:
+        return False
+    return True
 
 
 def _labelled() -> Iterator[tuple[int, dict[str, str]]]:
