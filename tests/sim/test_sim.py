@@ -11,6 +11,8 @@ from tests.sim.weather import CLASSES
 
 SEEDS, OWN_SEEDS = 5000, 400
 CHUNK = 250
+# Whichever test comes first makes the report of all seeds: half a minute on an ordinary core of one's own.
+pytestmark = pytest.mark.timeout(400)
 
 
 @pytest.fixture(scope="module")
