@@ -156,7 +156,7 @@ def _environment(order: Order) -> dict[str, str]:
 
 
 def _reaped(child: subprocess.Popen[bytes]) -> bool:
-    """One that bears no label any more is leaving: its environment goes a moment before it can be waited for."""
+    """One that bears no label any more is leaving: its environment goes before it can be waited for."""
     try:
         child.wait(timeout=1)
     except subprocess.TimeoutExpired:

@@ -15,6 +15,7 @@ import pytest
 
 from launcher import catalogue
 from launcher.cli import show
+from launcher.cli.prog import prog
 from launcher.errors import Exit, LauncherError
 from launcher.guard import usd
 from launcher.models import Job, Need, Offer, Range, Runtime, RuntimeKind
@@ -150,11 +151,11 @@ def test_a_printed_command_can_be_pasted_from_wherever_it_was_called(
     called.touch(mode=0o755)
     for typed, shown in (("./launch", "./launch"), ("../launch", "../launch"), ("launcher", "launcher")):
         monkeypatch.setenv("LAUNCHER_PROG", typed)
-        assert show.prog() == shown
+        assert prog() == shown
     monkeypatch.setenv("LAUNCHER_PROG", str(called))
-    assert show.prog() == f"'{called}'"
+    assert prog() == f"'{called}'"
     monkeypatch.setenv("PATH", str(called.parent))
-    assert show.prog() == "launch"
+    assert prog() == "launch"
 
 
 @pytest.mark.parametrize(("variable", "value"), [("NO_COLOR", "1"), ("TERM", "dumb")])
