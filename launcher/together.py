@@ -37,6 +37,9 @@ class Asked(threading.Thread, Generic[T]):
 
 def ask(questions: Mapping[str, Question[T]], within_s: float) -> dict[str, T | Fault]:
     """Each answer, or why there is none, in the order of the questions."""
+    # Loading these two at once, two threads may each wait for the other (Python 3.11 and older).
+    import importlib.resources  # noqa: F401 - loaded, so that no thread has to
+
     threads = {name: Asked(name, question) for name, question in questions.items()}
     for thread in threads.values():
         thread.start()

@@ -14,7 +14,7 @@ import threading
 import time
 import zlib
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -29,6 +29,8 @@ from launcher.ssh.quoting import line
 LEAST = 16 << 20  # smaller ones travel in the archive
 BLOCK = 64 << 10
 UNIT, LARGE_UNIT, LARGE = 512 << 10, 4 << 20, 128 << 20
+HUGE_UNIT, HUGE = 16 << 20, 512 << 20  # over a short line: each unit costs the host three processes
+PIECE = 1 << 20  # of a unit, in memory here
 CHANNELS, FAR_CHANNELS, FAR_S = 3, 7, 0.02  # an sshd allows ten sessions: these, the judge, push and courier
 NEAR_S = 0.003
 TAKEN = 2 << 20  # by an sshd, on one channel, in one round trip
@@ -43,6 +45,7 @@ MOST_RECEIPTS = 16 << 20
 class Blob:
     file: Sending
     size: int
+    near: bool = False
 
     @property
     def id(self) -> str:
@@ -50,6 +53,8 @@ class Blob:
 
     @property
     def unit(self) -> int:
+        if self.near and self.size >= HUGE:
+            return HUGE_UNIT
         return UNIT if self.size < LARGE else LARGE_UNIT
 
     @property
@@ -223,8 +228,8 @@ class _Work:
 
     def __init__(self, rtt_s: float) -> None:
         self._rtt_s = rtt_s
-        self._began = 0.0
-        self._told = 0  # bytes that receipts came for
+        self._since = 0.0  # the first receipt: until then the line only fills
+        self._told = 0  # bytes that receipts came for since then
         self._under_way = 0  # bytes that none came for yet
         self._unit = UNIT
         self.given_up = threading.Event()
@@ -251,14 +256,13 @@ class _Work:
         lacking = {b.id for b, _ in self.waiting}
         self._gz = {b.id: self._far and b.id in lacking and _squeezes(b) for b in wanted}
         self._unit = max((b.unit for b in wanted), default=UNIT)
-        self._began = time.monotonic()
         self._begun.set()
 
     def tick(self) -> None:
         if self.given_up.is_set():
             raise HostUnreachable("no longer wanted")
 
-    def next(self) -> bytes | None:
+    def next(self) -> Iterator[bytes] | None:
         """A unit as it is told to the far side, as soon as it is known what is to be sent."""
         while not self._begun.wait(SLICE_S):
             self.tick()
@@ -267,11 +271,7 @@ class _Work:
                 return None
             blob, n = self.waiting.popleft()
             self._under_way += blob.length(n)
-        data, form = _range(blob, n), "raw"
-        if self._gz[blob.id]:
-            data, form = squeezed(data), "gz"
-        at = n * blob.unit // BLOCK
-        return f"{blob.id} {blob.unit} {n} {at} {len(data)} {form}\n".encode() + data + b"whole\n"
+        return _told(blob, n, squeeze=self._gz[blob.id])
 
     def ack(self, said: bytes) -> None:
         id, _, n = said.decode("ascii", "replace").partition(" ")
@@ -281,13 +281,16 @@ class _Work:
             if (id, int(n)) not in self._came:
                 self._came.add((id, int(n)))
                 self.came += self._blobs[id].length(int(n))
-                self._told += self._blobs[id].length(int(n))
+                if self._since:
+                    self._told += self._blobs[id].length(int(n))
+                else:
+                    self._since = time.monotonic()
                 self._under_way -= self._blobs[id].length(int(n))
 
     def may_go(self) -> bool:
         """A cut loses what is under way: that is kept to what the line holds, once its pace is known. A unit
         larger than what a channel takes at once is under way for longer."""
-        pace = self._told / max(0.001, time.monotonic() - self._began)
+        pace = self._told / max(0.001, time.monotonic() - self._since)
         took_s = self._rtt_s * (1 + self._unit / TAKEN) + SWIFT_S
         return self._told < PACED or self._under_way < 2 * pace * took_s
 
@@ -319,7 +322,8 @@ def _feed(talk: Talk, work: _Work) -> None:
     owed = 0
     try:
         while (unit := work.next()) is not None:
-            talk.send(unit)
+            for piece in unit:
+                talk.send(piece)
             owed += 1
             for said in talk.lines_now():
                 work.ack(said)
@@ -339,16 +343,30 @@ def _feed(talk: Talk, work: _Work) -> None:
         raise
 
 
-def _range(blob: Blob, n: int) -> bytes:
+def _told(blob: Blob, n: int, *, squeeze: bool) -> Iterator[bytes]:
+    at, size = n * blob.unit // BLOCK, blob.length(n)
+    if squeeze:
+        data = squeezed(b"".join(_range(blob, n)))
+        yield f"{blob.id} {blob.unit} {n} {at} {len(data)} gz\n".encode() + data + b"whole\n"
+        return
+    yield f"{blob.id} {blob.unit} {n} {at} {size} raw\n".encode()
+    yield from _range(blob, n)
+    yield b"whole\n"
+
+
+def _range(blob: Blob, n: int) -> Iterator[bytes]:
     assert blob.file.source is not None
     fd = os.open(blob.file.source, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
-        data = os.pread(fd, blob.length(n), n * blob.unit)
+        at, left = n * blob.unit, blob.length(n)
+        while left:
+            data = os.pread(fd, min(left, PIECE), at)
+            if not data:
+                raise Corrupt(f"{blob.file.to!r} changed while it was sent")
+            at, left = at + len(data), left - len(data)
+            yield data
     finally:
         os.close(fd)
-    if len(data) != blob.length(n):
-        raise Corrupt(f"{blob.file.to!r} changed while it was sent")
-    return data
 
 
 def _squeezes(blob: Blob) -> bool:

@@ -152,11 +152,12 @@ def _carrying(
     large = [n for n, size in whole.sizes.items() if size >= blobs.LEAST]
     if not large:
         return nullcontext()
-    return blobs.Carrying(connection, base, _blobs(whole, large), copies=not whole.tree.data)
+    return blobs.Carrying(connection, base, _blobs(connection, whole, large), copies=not whole.tree.data)
 
 
-def _blobs(whole: Whole, names: Iterable[bytes]) -> list[blobs.Blob]:
-    return [blobs.Blob(whole.files[n], whole.sizes[n]) for n in sorted(names)]
+def _blobs(connection: Connection, whole: Whole, names: Iterable[bytes]) -> list[blobs.Blob]:
+    near = connection.rtt_s <= NEAR_S
+    return [blobs.Blob(whole.files[n], whole.sizes[n], near) for n in sorted(names)]
 
 
 def _shut(channel: Channel) -> None:
@@ -194,7 +195,9 @@ def _bring(
     large = frozenset(n for n in missing if whole.sizes.get(n, 0) >= blobs.LEAST)
     if large and carrying is not None:
         at_rest = whole.tree.size - sum(whole.sizes.get(n, 0) for n in missing)
-        carrying.send(_blobs(whole, large), tick, lambda done, _: progress(at_rest + done, whole.tree.size))
+        carrying.send(
+            _blobs(connection, whole, large), tick, lambda done, _: progress(at_rest + done, whole.tree.size)
+        )
     _deliver(talk, connection, whole, offer, missing, lacks.drop, large, progress)
 
 

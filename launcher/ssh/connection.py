@@ -10,6 +10,7 @@ no providers: what is said over a channel is the caller's matter.
 from __future__ import annotations
 
 import base64
+import importlib.resources  # noqa: F401 - loaded before the thread that loads the library: see together.ask
 import logging
 import socket
 import sys

@@ -11,6 +11,7 @@ import pytest
 
 from launcher.errors import HostDiskFull, HostError, HostUnreachable
 from launcher.remote import blobs
+from launcher.remote.base import Sending
 from tests.contract.trees import (
     Content,
     Place,
@@ -136,3 +137,12 @@ def test_a_read_only_home_is_said_in_words(tmp_path: Path) -> None:
         with pytest.raises(HostError, match="read-only"):
             place.push({"a": b"1"})
         place.connection.close()
+
+
+def test_the_larger_a_file_and_the_shorter_the_line_the_fewer_units() -> None:
+    """Each costs the host three processes; over a long line what a cut may lose counts more."""
+    file = Sending("big", data=b"")
+    units = {
+        near: [blobs.Blob(file, mb << 20, near).units for mb in (64, 256, 1024)] for near in (True, False)
+    }
+    assert units == {True: [128, 64, 64], False: [128, 64, 256]}
