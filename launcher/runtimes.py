@@ -79,8 +79,8 @@ def booted(
     job: Job, wish: str | None, said: str | None, image_s: int, cwd: Path, registry: str | None
 ) -> Runtime:
     """On a rented machine that is the image: the user's own word, or the recipe's where that is an image of a
-    registry; else ours where the user has a registry for such; else a public one, on which the job's
-    requirement set becomes an environment."""
+    registry; else a trainer's own where the user has a registry for such; else a public one, on which the
+    job's requirement set becomes an environment: a project's own is part of no image."""
     name = said or (wish if wish is not None and images.is_name(wish) else None)
     if name is not None:
         if images.wanted(name, None, _folders(cwd)).files:
@@ -90,7 +90,7 @@ def booted(
         prepare_s = image_s + extra.prepare_s
         return Runtime(RuntimeKind.IMAGE, None, why, name, extra.requirements, extra.setup, prepare_s)
     public = images.public(_folders(cwd))
-    if registry is not None:
+    if registry is not None and job.push is not None:
         return _ours(job, wish, registry, public, image_s, cwd)
     more = job.requirements is not None or bool(job.setup)
     return Runtime(

@@ -178,7 +178,10 @@ def test_an_image_of_the_users_own_is_taken_from_the_users_registry_by_digest(pl
     folder = project(place)
     (folder / "requirements.txt").write_text("numpy\n")
     own = decided(place, None, ("x",), market=market, project=str(folder), **RTX).require()
-    assert own.choices[0].runtime.requirements == "requirements.txt", "a project's own come on top"
+    runtime = own.choices[0].runtime
+    assert (runtime.image, runtime.requirements) == (pin.image, "requirements.txt"), (
+        "nobody pushed one for it"
+    )
     said = decided(place, market=market, image="me/mine:1", **RTX).require()
     assert said.choices[0].runtime.image == "me/mine:1"
 
