@@ -126,5 +126,11 @@ def limits_at_start(started_at: datetime, limits: Limits, not_after: datetime | 
     return replace(limits, max_time_s=max(0, room - salvage), salvage_s=salvage)
 
 
+def ends_unmet(asked_at: datetime, limits: Limits, d: datetime) -> datetime:
+    """The end of a machine that nobody of ours has met: what is to come up within `ready_within` has its boot
+    limit then, and no longer than D."""
+    return min(d, asked_at + timedelta(seconds=limits.ready_within_s + limits.boot_limit_s))
+
+
 def _earlier(moment: datetime, other: datetime | None) -> datetime:
     return moment if other is None else min(moment, other)

@@ -353,9 +353,11 @@ def shown(state: RunState, *, engine_alive: bool, now: datetime) -> State:
 
 def _unconfirmed(state: RunState, a: Attempt, now: datetime) -> bool:
     """A proof of its end could be had a minute ago, or nobody looks for one, and its meter may run: of one
-    that sleeps and is given up, its disk's."""
-    if a.end_asked_at is None or not state.plan.choices[a.choice].offer.bills:
+    that sleeps and is given up, its disk's. Or it was asked for, and nobody could look what came of that."""
+    if not state.plan.choices[a.choice].offer.bills:
         return False
+    if a.end_asked_at is None:  # whether it was made was not to be seen
+        return a.open and a.instance is None and state.halted is not None
     if a.gone_at is not None and not (a.asleep and a.end_asked_at > a.gone_at):
         return False
     return state.halted is not None or (now - (a.proof_at or a.end_asked_at)).total_seconds() > 60

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import click
 
-from launcher import artifacts, judging, runstate, telemetry
+from launcher import artifacts, guard, judging, runstate, telemetry
 from launcher.attempt import STAYS
 from launcher.cli import show
 from launcher.cli.follow import Follower
@@ -192,7 +192,7 @@ def _told(view: RunView, state: State) -> tuple[str, str] | None:
         return "limit-reached", f"{label} was ended by its limit ({_limit(view, why)})"
     if state is State.MAYBE_BILLING:
         again = halted.why if halted is not None else "it is asked for again and again"
-        return "maybe-billing", f"an end was asked for and is not confirmed yet; {again}"
+        return "maybe-billing", f"{lines.unconfirmed(view)}; {again}"
     if state is State.WAITING:
         return "results-wait", view.why() or "the results were not fetched yet"
     if state is State.INTERRUPTED:
@@ -286,7 +286,11 @@ def _billed(view: RunView) -> str:
         return f"{lines.money(kept)}/day of storage for {a.instance}, which is stopped, until it is fetched"
     if a is None or not a.open or not view.offer.bills:
         return "nothing"
-    return f"{a.instance} at {lines.money(a.usd_per_hour)}/h until {lines.clock(a.d, datetime.now(UTC))}"
+    rate, now = f"{lines.money(a.usd_per_hour)}/h", datetime.now(UTC)
+    if a.instance is None:
+        until = guard.ends_unmet(a.asked_at, view.plan.limits, a.d)
+        return f"perhaps a machine at {rate}, whose own guard ends it by {lines.clock(until, now)}"
+    return f"{a.instance} at {rate} until {lines.clock(a.d, now)}"
 
 
 def last_lines(view: RunView) -> list[str]:

@@ -207,6 +207,14 @@ def board(view: RunView, now: datetime) -> list[str]:
     return [f"  {name:<9} {text}" for name, text in rows]
 
 
+def unconfirmed(view: RunView) -> str:
+    """What nobody could see of a machine that may bill."""
+    a = view.attempt
+    if a is not None and a.end_asked_at is None:
+        return "a machine was asked for, and whether it was made is not known"
+    return "an end was asked for and is not confirmed yet"
+
+
 def attention(view: RunView, now: datetime, prog: str) -> str | None:
     """A run without a living engine: what it is, what it costs, when it ends by itself, how to go on."""
     name, state, a = view.plan.run, view.shown(now), view.attempt
@@ -217,12 +225,14 @@ def attention(view: RunView, now: datetime, prog: str) -> str | None:
         return f"{name}: results wait{where}; fetch: {prog} pull {name}"
     if state is State.MAYBE_BILLING:
         why = f" ({harmless(halted.why.encode())})" if halted is not None else ""
-        return f"{name}: may still be billing{why}; end it: {prog} resume {name}"
+        what = "end it" if a is not None and a.end_asked_at is not None else "look again"
+        return f"{name}: may still be billing{why}; {what}: {prog} resume {name}"
     if state not in (State.INTERRUPTED, State.WAITING):
         return None
-    rate = f"{money(a.usd_per_hour)}/h" if a is not None and view.offer.bills else "$0"
     end = ""
     if a is not None and a.open:
-        end = f", its machine {'ends' if now < a.d else 'was to end'} itself by {clock(a.d, now)}"
+        # Nobody was asked: it may sleep by now, or be gone.
+        rate = f", {money(a.usd_per_hour)}/h while it runs," if view.offer.bills else ""
+        end = f"; its machine{rate} {'ends' if now < a.d else 'was to end'} itself by {clock(a.d, now)}"
     why = harmless(halted.why.encode()) if halted is not None else "its engine died"
-    return f"{name}: {why} ({rate}{end}); go on: {prog} resume {name}"
+    return f"{name}: {why}{end}; go on: {prog} resume {name}"

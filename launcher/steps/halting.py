@@ -8,6 +8,9 @@ and the key that are known now)
 
 from __future__ import annotations
 
+from datetime import timedelta
+
+from launcher import guard
 from launcher.attempt import UNHEARD
 from launcher.codec import dump
 from launcher.errors import AuthRefused, Exit, Gone, HostUnreachable, KeyChanged, ProviderError
@@ -20,7 +23,9 @@ from launcher.world import World
 CHANGED = "host-key-changed"
 UNREACHABLE = "host-unreachable"
 REFUSED = "key-refused"
+UNFOUND = "machine-unknown"
 KEY_PATIENCE_S = 20.0  # a provider that refuses a good key for a moment is known to happen
+UNFOUND_S = 10.0  # then who waits is told what is waited for
 PATIENCE_S = 600.0  # past the end of its life: a laptop that wakes up needs a moment for its network
 
 
@@ -40,6 +45,29 @@ def by_key(w: World, a: Attempt, heard: ProviderError | None) -> bool:
     if now - w.memory.setdefault(key, now) <= KEY_PATIENCE_S:
         return False
     halt(w, REFUSED, heard.reason, Exit.KEYS)
+    return True
+
+
+def unfound(w: World, a: Attempt, provider: Provider, why: ProviderError | None) -> bool:
+    """A machine was asked for, the answer was lost, and nobody can look whether it was made. It is told, and
+    once one that was made must have ended itself the engine leaves; the next one looks anew. `why`: None = it
+    could be looked for."""
+    if not provider.traits.bills:
+        return False
+    halted, key = by_key(w, a, why), f"unfound:{a.n}"
+    if halted or why is None:
+        w.memory.pop(key, None)
+        return halted
+    now = w.clock.now()
+    began = w.memory.setdefault(key, now)
+    if now >= began + timedelta(seconds=UNFOUND_S) and a.noticed != UNFOUND:
+        known = f"{why.reason}; whether a machine was made is not known"
+        told = f"{known}: it is looked for until one that was made has ended itself"
+        w.about(a, "noticed", code=UNFOUND, message=told)
+    ended = guard.ends_unmet(a.asked_at, w.plan.limits, a.d) + timedelta(seconds=provider.traits.overrun_s)
+    if now < max(ended, began + timedelta(seconds=KEY_PATIENCE_S)):
+        return False
+    halt(w, UNFOUND, why.reason, Exit.MAYBE_BILLING)
     return True
 
 

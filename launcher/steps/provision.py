@@ -1,7 +1,7 @@
 """Ask for one machine, exactly once.
 
 uses: the plan's choices, what is spent, the owner id
-produces: create-asked (before the call), then created or not-created
+produces: create-asked (before the call), then created or not-created; or halted: what came of it is not seen
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from launcher.errors import ProviderError, TooFast, Unreachable
 from launcher.models import DeviceWish, Json, Order, Resource, ResourceState
 from launcher.providers.base import Provider
 from launcher.runstate import Attempt
-from launcher.steps import sight
+from launcher.steps import halting, sight
 from launcher.world import World
 
 NOT_HEARD_S = 60.0  # a line that is cut for a moment ends no run
@@ -71,6 +71,7 @@ def _look(w: World, a: Attempt, provider: Provider, *, refused: ProviderError | 
     """We do not know what became of the call: look by label, and only a proved absence counts as no."""
     try:
         resource = sight.found(provider, w, a)
+        halting.unfound(w, a, provider, None)
         if resource is not None:
             _adopt(w, a, resource)
         elif sight.surely_gone(provider, w, a):
@@ -79,8 +80,9 @@ def _look(w: World, a: Attempt, provider: Provider, *, refused: ProviderError | 
             w.about(a, "not-created", **{"blame": False, **told}, sure=False, billed_until=until)
         else:
             w.wait(1)
-    except ProviderError:
-        w.wait(5)
+    except ProviderError as e:
+        if not halting.unfound(w, a, provider, e):
+            w.wait(5)
 
 
 def order(w: World, a: Attempt) -> Order:

@@ -284,7 +284,7 @@ def test_every_machine_that_would_not_is_told_of_with_its_own_reason(folder: Run
 def test_a_halted_run_says_why_and_how_it_goes_on(folder: RunFolder) -> None:
     story = begin().started()("halted", code="host-key-changed", why="lab shows another key", exit=6)
     line = lines.attention(told(folder, story), NOON, "./launch") or ""
-    assert line.startswith("quickstart-abcd: lab shows another key ($0, its machine ends itself by ")
+    assert line.startswith("quickstart-abcd: lab shows another key; its machine ends itself by ")
     assert line.endswith("go on: ./launch resume quickstart-abcd")
 
 
@@ -294,7 +294,7 @@ def test_nothing_is_asked_of_a_person_while_all_is_well(folder: RunFolder) -> No
 
 def test_a_dead_engine_asks_for_resume(folder: RunFolder) -> None:
     line = lines.attention(told(folder, begin(plan(PAID)).started()), NOON, "./launch") or ""
-    assert "engine died ($0.69/h, its machine ends itself by " in line
+    assert "engine died; its machine, $0.69/h while it runs, ends itself by " in line
     assert line.endswith("go on: ./launch resume quickstart-abcd")
 
 
