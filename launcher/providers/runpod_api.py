@@ -47,9 +47,10 @@ class _Bearer:
 
 
 class Api:
-    def __init__(self, root: str, key: Secret) -> None:
+    def __init__(self, root: str, key: Secret, answer_s: float = ANSWER_S) -> None:
         self._root = root
         self._key = key
+        self._answer_s = answer_s
         self._pace = Pace()
         self._opened: Session | None = None
 
@@ -157,7 +158,7 @@ class Api:
                 params=query,
                 json=body,
                 auth=_Bearer(self._key),
-                timeout=(CONNECT_S, ANSWER_S),
+                timeout=(CONNECT_S, self._answer_s),
                 allow_redirects=False,
                 stream=stream,
             )
@@ -169,8 +170,11 @@ class Api:
             return response
         if plain and response.status_code in (400, *ENDED):
             return response
-        with response:
-            text = self._key.hidden_in(response.text[: 1 << 16])
+        try:
+            with response:
+                text = self._key.hidden_in(response.text[: 1 << 16])
+        except RequestException:  # of a stream that was cut: its status says enough
+            text = ""
         raise refusal(response.status_code, response.headers, text, doing)
 
     def _object(self, response: Response, doing: str) -> Json:
@@ -185,9 +189,9 @@ class Api:
 
     def _session(self) -> Session:
         if self._opened is None:
-            from requests import Session
+            from launcher.providers import runpod_wire
 
-            self._opened = Session()
+            self._opened = runpod_wire.session()
             # What is asked in the open is on this machine, and no proxy's matter.
             self._opened.trust_env = self._root.startswith("https:")
         return self._opened
@@ -204,8 +208,8 @@ _WORDS = {
     "NewConnectionError": "nobody listens there, or there is no way to it",
     "ConnectTimeoutError": "no connection within the time",
     "ConnectTimeout": "no connection within the time",
-    "ReadTimeoutError": "nothing came within the time",
-    "ReadTimeout": "nothing came within the time",
+    "ReadTimeoutError": "no whole answer within the time",
+    "ReadTimeout": "no whole answer within the time",
     "SSLError": "its certificate is not believed",
     "ProxyError": "the proxy that is set up here does not let it through",
 }
@@ -217,7 +221,8 @@ def _cut(why: Exception, doing: str) -> ProviderError:
     from requests.exceptions import ConnectTimeout, SSLError
     from urllib3.exceptions import NameResolutionError, NewConnectionError
 
-    cause = getattr(why.args[0], "reason", None) if why.args else None
+    first = why.args[0] if why.args else None
+    cause = getattr(first, "reason", None) or (first if isinstance(first, Exception) else None)
     never = isinstance(why, ConnectTimeout | SSLError) or (
         isinstance(why, NoConnection) and isinstance(cause, NewConnectionError | NameResolutionError)
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
@@ -93,6 +94,19 @@ def test_an_answer_that_cannot_be_read_is_no_answer(emulation: Emulation, api: A
         api.get("/v2/pods", "list pods")
     assert not caught.value.surely_no_effect
     assert "<html>" not in caught.value.reason
+
+
+@pytest.mark.parametrize("how", [How.TRICKLING, How.SLOW_BODY])
+def test_an_answer_that_trickles_has_no_more_time_than_any_other(emulation: Emulation, how: How) -> None:
+    api = Api(emulation.cloud.root, keys.Secret(emulation.cloud.key), answer_s=0.5)
+    emulation.cloud.faults.add("list", Fault(how, after=True))
+    began = time.monotonic()
+    with pytest.raises(Unreachable, match="no whole answer within the time") as caught:
+        api.get("/v2/pods", "list pods")
+    assert 0.4 < time.monotonic() - began < 2
+    assert not caught.value.surely_no_effect
+    assert api.get("/v2/pods", "list pods")["pods"] == []
+    api.close()
 
 
 def test_nobody_there_proves_that_nothing_was_heard() -> None:

@@ -18,6 +18,8 @@ class How(StrEnum):
     HTML = "html"  # a proxy's page with the status
     TRUNCATED = "truncated"  # the true answer, cut in its middle
     DROPPED = "dropped"  # the connection closes without a byte
+    TRICKLING = "trickling"  # the true answer, byte by byte
+    SLOW_BODY = "slow body"  # its head at once, and then the same
     SILENT = "silent"  # nothing is said for a while, then the connection closes
 
 

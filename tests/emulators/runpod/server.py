@@ -10,7 +10,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from math import ceil
@@ -28,6 +28,7 @@ from tests.emulators.runpod.routes import ROUTES, Call, Logs, Route
 
 Json = dict[str, Any]
 TICK_S = 0.1
+TRICKLE_S = 0.1  # between two bytes
 
 
 @dataclass(frozen=True)
@@ -223,10 +224,23 @@ class Handler(BaseHTTPRequestHandler):
             whole = (true_answer or '{"id": "never"}').encode()
             self._send(200, "application/json", whole[: len(whole) // 2], len(whole), {})
             self.close_connection = True
+        elif fault.how in (How.TRICKLING, How.SLOW_BODY):
+            data = (true_answer or '{"id": "never"}').encode()
+            head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(data)}\r\n\r\n".encode()
+            self._trickle(head + data, len(head) if fault.how is How.SLOW_BODY else 0)
         else:
             if fault.how is How.SILENT:
                 self.front.ended.wait(fault.silence_s)
             self.close_connection = True
+
+    def _trickle(self, data: bytes, first: int) -> None:
+        self.close_connection = True
+        with suppress(OSError):  # whoever asked has left
+            self.wfile.write(data[:first])
+            for byte in data[first:]:
+                self.wfile.write(bytes([byte]))
+                if self.front.ended.wait(TRICKLE_S):
+                    return
 
     def _stream(self, logs: Logs) -> None:
         """Server-sent events: what is there, then what comes, until the client leaves."""
