@@ -34,7 +34,7 @@ def command(everything: bool, as_json: bool) -> None:
     now = datetime.now(UTC)
     lines = listing.lines(home(), now, _damaged)
     hosts = [] if as_json else _hosts([line.view for line in lines if line.view is not None])
-    found, silent = _asked(lines, hosts, now)
+    found, answers = _asked(lines, hosts, now)
     if as_json:
         import json
 
@@ -48,11 +48,15 @@ def command(everything: bool, as_json: bool) -> None:
     if not everything and len(found) > SHOWN:
         print(f"{len(found) - SHOWN} older ones: ps --all")
     views = [line.view for line in found if line.view is not None]
-    for told in filter(None, (attention(view, now, prog()) for view in views)):
-        print(told)
-    for name, why in silent.items():
-        print(f"could not ask {name} what runs there: {harmless(why)}")
-    print(_last_line(views, now, [name for name in hosts if name not in silent]))
+    there = {name: answer for name, answer in answers.items() if not isinstance(answer, Exception)}
+    missing = [view.plan.run for view in views if _is_missing(view, there, now)]
+    for view in views:
+        if told := _missing(view) if view.plan.run in missing else attention(view, now, prog()):
+            print(told)
+    for name, why in answers.items():
+        if isinstance(why, Exception):
+            print(f"could not ask {name} what runs there: {harmless(_why(why))}")
+    print(_last_line(views, missing, now, list(there)))
 
 
 def _damaged(name: str, e: LauncherError) -> None:
@@ -66,9 +70,22 @@ def _hosts(views: list[RunView]) -> list[str]:
     return sorted(found)
 
 
-def _asked(lines: list[Line], hosts: list[str], now: datetime) -> tuple[list[Line], dict[str, str]]:
+def _is_missing(view: RunView, there: dict[str, object], now: datetime) -> bool:
+    """It may bill and nobody looks for a proof; whoever was asked now lists nothing of it."""
+    listed, a = there.get(view.offer.provider), view.attempt
+    if a is None or view.engine_alive or view.shown(now) is not State.MAYBE_BILLING:
+        return False
+    return isinstance(listed, tuple) and all(one.id != a.instance and one.token != a.token for one in listed)
+
+
+def _missing(view: RunView) -> str:
+    run, target = view.plan.run, view.offer.target
+    return f"{run}: {target} lists nothing of it now; to have that proved: {prog()} resume {run}"
+
+
+def _asked(lines: list[Line], hosts: list[str], now: datetime) -> tuple[list[Line], dict[str, object]]:
     """All at once: the hosts what runs there, and of each run whose engine died its machine whether results
-    wait. The lines as they are now, and the hosts that did not answer."""
+    wait. The lines as they are now, and what each host answered."""
     dead = {
         line.row["run"]: line.view
         for line in lines
@@ -84,9 +101,9 @@ def _asked(lines: list[Line], hosts: list[str], now: datetime) -> tuple[list[Lin
     for run, view in dead.items():
         if answers[f"run {run}"] is not True:
             not_asked(view)
-    silent = {name: _why(fault) for name in hosts if isinstance(fault := answers[name], Exception)}
     # Anew, since they went on meanwhile: the last sentence and the rows above it tell of one moment.
-    return [listing.of(line.view, now) if line.view is not None else line for line in lines], silent
+    told = [listing.of(line.view, now) if line.view is not None else line for line in lines]
+    return told, {name: answers[name] for name in hosts}
 
 
 def _row(line: Line, now: datetime) -> tuple[str, ...]:
@@ -118,13 +135,14 @@ def _why(fault: Exception) -> str:
     return fault.reason if isinstance(fault, ProviderError) else str(fault)
 
 
-def _last_line(views: list[RunView], now: datetime, asked: list[str]) -> str:
+def _last_line(views: list[RunView], missing: list[str], now: datetime, asked: list[str]) -> str:
     """By our own journals: nothing that bills can be rented without one being written first."""
-    live = [v for v in views if v.attempt is not None and v.attempt.open]
+    live = [v for v in views if v.attempt is not None and v.attempt.open and v.plan.run not in missing]
     billing = [v for v in live if v.offer.bills]
     where = f" (asked {', '.join(asked)} {clock(now, now)})" if asked else ""
     kept = {v.plan.run: day for v in views if (day := storage(v)) is not None}
     stopped = f"; stopped machines bill {money(sum(kept.values()))}/day: {', '.join(kept)}" if kept else ""
+    stopped += f"; not proved to have ended: {', '.join(missing)}" if missing else ""
     if billing:
         rate = sum((v.attempt.usd_per_hour for v in billing if v.attempt is not None), start=0)
         names = ", ".join(v.plan.run for v in billing)

@@ -60,6 +60,7 @@ class RunView:
     plan: Plan = field(init=False)
     state: RunState = field(init=False)
     answers: dict[str, str] = field(default_factory=dict)  # by request id
+    driven_since: datetime | None = None  # by the engine that was there last
     _good: int = 0
     _crc: int = 0
     _warned: list[str] = field(default_factory=list)
@@ -97,6 +98,8 @@ class RunView:
             self.state = runstate.apply(self.state, fact)
             if fact.kind == "answered":
                 self.answers[fact.data["id"]] = str(fact.data.get("outcome"))
+            elif fact.kind == "engine":
+                self.driven_since = fact.at
             elif fact.kind in ("noticed", "rescued") and fact.data.get("message"):
                 self._warned.append(str(fact.data.get("message")))
 
@@ -142,6 +145,8 @@ class RunView:
         if not self.engine_alive or self.shown(now) is not State.RUNNING:
             return None
         still = self.unheard_s(now)
+        if still is not None and self.driven_since is not None:  # before that nobody listened
+            still = min(still, (now - self.driven_since).total_seconds())
         return round(still, 1) if still is not None and still >= SILENT_S else None
 
     def unheard_s(self, now: datetime) -> float | None:

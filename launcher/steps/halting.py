@@ -44,8 +44,14 @@ def by_key(w: World, a: Attempt, heard: ProviderError | None) -> bool:
     now = w.clock.now().timestamp()
     if now - w.memory.setdefault(key, now) <= KEY_PATIENCE_S:
         return False
-    halt(w, REFUSED, heard.reason, Exit.KEYS)
+    itself = "; the machine itself was told to end" if told_itself(a) in w.memory else ""
+    halt(w, REFUSED, f"{heard.reason}{itself}", Exit.KEYS)
     return True
+
+
+def told_itself(a: Attempt) -> str:
+    """Where it is remembered that the machine has taken the order to end."""
+    return f"told-itself:{a.n}"
 
 
 def unfound(w: World, a: Attempt, provider: Provider, why: ProviderError | None) -> bool:
@@ -107,9 +113,10 @@ def out_of_reach(w: World, a: Attempt, provider: Provider, unheard: str | None) 
 
 def tell_unheard(w: World, a: Attempt, provider: Provider, why: ProviderError) -> None:
     """Once: whoever asked for its end need not wait for somebody who does not answer, or refuses to."""
-    told = _on_own_host(provider) or isinstance(why, AuthRefused)
-    if told and w.attempt().noticed != UNHEARD:
-        w.about(a, "noticed", code=UNHEARD, message=f"{why.reason}; its end is asked for until it answers")
+    refused = isinstance(why, AuthRefused)
+    if (refused or _on_own_host(provider)) and w.attempt().noticed != UNHEARD:
+        after = f" for {KEY_PATIENCE_S:.0f} s more" if refused else " until it answers"
+        w.about(a, "noticed", code=UNHEARD, message=f"{why.reason}; its end is asked for{after}")
 
 
 def ended_itself(w: World, a: Attempt, provider: Provider, why: ProviderError) -> bool:

@@ -139,6 +139,7 @@ def _tell_agent(w: World, a: Attempt, provider: Provider, why: ProviderError, fa
             link(w, a).send("end", pressing=True)
         else:
             link(w, a).send("stop", pressing=True, now=False, why="stop")
+        w.memory[halting.told_itself(a)] = True
 
 
 def _past_its_end(w: World, provider: Provider, why: str) -> bool:

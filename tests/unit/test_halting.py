@@ -137,6 +137,7 @@ def test_a_provider_that_takes_our_key_no_more_is_not_asked_for_ever() -> None:
     assert house.world is not None
     state = engine.drive(house.world, {"pid": 1})
     assert state.halted is not None and (state.halted.code, state.halted.exit) == ("key-refused", 3)
+    assert state.halted.why == "it does not accept this key"
     a, now = state.attempt, house.true_clock.now()
     assert a is not None and a.open and a.end_asked_at is not None and a.noticed == "unheard"
     assert KEY_PATIENCE_S < (now - a.end_asked_at).total_seconds() < 3 * KEY_PATIENCE_S

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
@@ -364,3 +365,18 @@ def test_what_only_the_user_can_bring_is_followed_by_the_line_to_go_on(folder: R
     error = ending.trouble(told(folder, story("ended", state="failed")), State.FAILED)
     assert error is not None and (error.message, int(error.exit)) == (why, 2)
     assert (error.hint or "").startswith("resume quickstart-abcd")
+
+
+def test_a_new_engine_has_not_missed_what_nobody_listened_to(folder: RunFolder) -> None:
+    """The machine was last heard by the engine that died."""
+    story = begin(plan(PAID)).started()("engine", pid=2)
+    view, engine_at = told(folder, story), story.facts[-1].at
+    heard = folder.attempt(1).heard
+    heard.parent.mkdir(parents=True, exist_ok=True)
+    heard.touch()
+    os.utime(heard, ((engine_at - timedelta(minutes=5)).timestamp(),) * 2)
+    lock = Disk().lock(folder.lock, "{}")
+    assert lock is not None
+    assert view.silent_s(engine_at + timedelta(seconds=2)) is None
+    assert view.silent_s(engine_at + timedelta(seconds=9)) == 9
+    lock.release()

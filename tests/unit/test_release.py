@@ -180,3 +180,6 @@ def test_a_machine_whose_provider_does_not_hear_us_is_told_itself(error: Provide
     [a], [machine] = state.attempts, house.machines
     assert a.end_asked_at is not None and (state.halted is not None or a.gone_at is not None)
     assert not machine.alive and 0 < machine.slept_at - asked[0] < 60
+    if state.halted is not None:
+        assert state.halted.why == "the key is no more; the machine itself was told to end"
+    assert (state.halted is not None) is isinstance(error, AuthRefused)
