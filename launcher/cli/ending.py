@@ -192,7 +192,12 @@ def _told(view: RunView, state: State) -> tuple[str, str] | None:
         return "limit-reached", f"{label} was ended by its limit ({_limit(view, why)})"
     if state is State.MAYBE_BILLING:
         again = halted.why if halted is not None else "it is asked for again and again"
-        return "maybe-billing", f"{lines.unconfirmed(view)}; {again}"
+        if lines.is_unknown(view):
+            return (
+                "machine-unknown",
+                f"a machine was asked for, and whether it was made is not known; {again}",
+            )
+        return "maybe-billing", f"an end was asked for and is not confirmed yet; {again}"
     if state is State.WAITING:
         return "results-wait", view.why() or "the results were not fetched yet"
     if state is State.INTERRUPTED:

@@ -207,12 +207,10 @@ def board(view: RunView, now: datetime) -> list[str]:
     return [f"  {name:<9} {text}" for name, text in rows]
 
 
-def unconfirmed(view: RunView) -> str:
-    """What nobody could see of a machine that may bill."""
+def is_unknown(view: RunView) -> bool:
+    """Of a machine that may bill: whether it was made at all."""
     a = view.attempt
-    if a is not None and a.end_asked_at is None:
-        return "a machine was asked for, and whether it was made is not known"
-    return "an end was asked for and is not confirmed yet"
+    return a is not None and a.instance is None and a.end_asked_at is None
 
 
 def attention(view: RunView, now: datetime, prog: str) -> str | None:
@@ -225,7 +223,7 @@ def attention(view: RunView, now: datetime, prog: str) -> str | None:
         return f"{name}: results wait{where}; fetch: {prog} pull {name}"
     if state is State.MAYBE_BILLING:
         why = f" ({harmless(halted.why.encode())})" if halted is not None else ""
-        what = "end it" if a is not None and a.end_asked_at is not None else "look again"
+        what = "look again" if is_unknown(view) else "end it"
         return f"{name}: may still be billing{why}; {what}: {prog} resume {name}"
     if state not in (State.INTERRUPTED, State.WAITING):
         return None

@@ -119,7 +119,7 @@ def test_the_page_says_what_may_bill_and_what_to_type(tmp_path: Path) -> None:
     story("halted", code="machine-unknown", why="no answer from the cloud", exit=9)
     view = told(RunFolder(tmp_path / "quickstart-abcd"), story)
     fault = ending.trouble(view, State.MAYBE_BILLING)
-    assert fault is not None and (fault.code, fault.exit) == ("maybe-billing", Exit.MAYBE_BILLING)
+    assert fault is not None and (fault.code, fault.exit) == ("machine-unknown", Exit.MAYBE_BILLING)
     assert fault.message.startswith(
         "a machine was asked for, and whether it was made is not known; no answer"
     )
