@@ -5,17 +5,15 @@ python bench/crash_sweep.py [local docker ssh runpod]     but for local: an engi
 
 from __future__ import annotations
 
-import json
 import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from measure import ROOT, machine
+from measure import write_down
 
 from tests import needs
 from tests.crash.life import Target, rented
@@ -60,21 +58,15 @@ def main() -> int:
 
 def keep(report: Report) -> None:
     name = f"crash_sweep_{report.target.replace(', ', '_').replace(' ', '_')}"
-    body = {
-        "date": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        "command": f"python bench/crash_sweep.py {report.target.partition(',')[0]}",
-        "machine": machine(),
-        "figures": {
-            "boundaries": len(report.boundaries),
-            "killed at": report.swept - len(report.missed),
-            "kills": report.kills,
-            "kills while it recovered": report.nested,
-            "faults": len(report.faults),
-            "seconds": round(report.seconds),
-        },
-        "bounds": {"faults": 0},
+    figures = {
+        "boundaries": len(report.boundaries),
+        "killed at": report.swept - len(report.missed),
+        "kills": report.kills,
+        "kills while it recovered": report.nested,
+        "faults": len(report.faults),
+        "seconds": round(report.seconds),
     }
-    (ROOT / "bench" / "results" / f"{name}.json").write_text(json.dumps(body, indent=1) + "\n")
+    write_down(name, f"bench/crash_sweep.py {report.target.partition(',')[0]}", figures, {"faults": 0})
 
 
 if __name__ == "__main__":

@@ -20,12 +20,11 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from measure import ROOT, machine
+from measure import write_down
 
 from tests import needs
 from tests.e2e.hosted import HostedPerson, left_in
@@ -112,14 +111,7 @@ def main() -> int:
     told = measured(breaks)
     print(json.dumps(told))
     if breaks >= KEPT:
-        body = {
-            "date": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-            "command": f"python bench/disconnects.py {breaks}",
-            "machine": machine(),
-            "figures": told,
-        }
-        out = ROOT / "bench" / "results" / "disconnects.json"
-        out.write_text(json.dumps(body, indent=1) + "\n")
+        write_down("disconnects", f"bench/disconnects.py {breaks}", told)
     bad = not told["identical"] or told["left_on_the_host"] or told["instances"] != 1
     return int(bool(bad))
 

@@ -18,11 +18,10 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
 
-from measure import ROOT, machine
+from measure import write_down
 
 KEPT = 100  # from so many visits on the figures are kept
 
@@ -106,13 +105,7 @@ def main() -> int:
     told = {**answer, **vars(figures)}
     print(json.dumps(told))
     if visits >= KEPT:
-        body = {
-            "date": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-            "command": f"python bench/leave_and_return.py {visits}",
-            "machine": machine(),
-            "figures": told,
-        }
-        (ROOT / "bench" / "results" / "leave_and_return.json").write_text(json.dumps(body, indent=1) + "\n")
+        write_down("leave_and_return", f"bench/leave_and_return.py {visits}", told)
     return int(bool(figures.lost or figures.repeated or figures.torn or back))
 
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "bench" / "results"
 LAUNCHER = [sys.executable, "-I", "-m", "launcher"]
 
 
@@ -76,9 +77,7 @@ def arguments(description: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--runs", type=int, default=9, help="counted rounds (default 9)")
     parser.add_argument("--smoke", action="store_true", help="one round, no result file")
-    parser.add_argument(
-        "--out", type=Path, default=ROOT / "bench" / "results", help="where the result is written"
-    )
+    parser.add_argument("--out", type=Path, default=RESULTS, help="where the result is written")
     return parser.parse_args()
 
 
@@ -105,18 +104,29 @@ def report(
         print(f"{key:<44} {value}{told}")
     if args.smoke:
         return 0
-    args.out.mkdir(parents=True, exist_ok=True)
+    write_down(name, f"bench/{name}.py --runs {args.runs}", figures, bounds, args.out)
+    return 1 if missed else 0
+
+
+def write_down(
+    name: str,
+    command: str,
+    figures: Mapping[str, Any],
+    bounds: Mapping[str, float] | None = None,
+    out: Path = RESULTS,
+) -> None:
+    """The result that `docs/lab.md` is made of; `command` is what comes behind `python`."""
+    out.mkdir(parents=True, exist_ok=True)
     body = {
         "date": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        "command": f"python bench/{name}.py --runs {args.runs}",
+        "command": f"python {command}",
         "machine": machine(),
         "figures": dict(figures),
-        "bounds": dict(bounds),
+        **({"bounds": dict(bounds)} if bounds is not None else {}),
     }
-    path = args.out / f"{name}.json"
+    path = out / f"{name}.json"
     path.write_text(json.dumps(body, indent=1, ensure_ascii=False) + "\n")
-    print(f"written to {path.relative_to(ROOT) if path.is_relative_to(ROOT) else path}")
-    return 1 if missed else 0
+    print(f"written to {path.relative_to(ROOT) if path.is_relative_to(ROOT) else path}", file=sys.stderr)
 
 
 def scratch() -> tempfile.TemporaryDirectory[str]:

@@ -7,7 +7,6 @@ answer is lost and whenever the client is killed, no second pod is rented, and n
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import signal
 import sys
@@ -15,12 +14,11 @@ import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from measure import ROOT, machine
+from measure import write_down
 
 from tests import needs
 from tests.e2e.person import until
@@ -178,14 +176,7 @@ def keep(told: list[Told], bad: int, lag_s: int) -> None:
         "client violations": sum(one.violations for one in told),
     }
     figures |= {f"{one.case}: {one.state} after, s": one.seconds for one in told}
-    body = {
-        "date": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        "command": f"python bench/runpod_lag.py --lag {lag_s}",
-        "machine": machine(),
-        "figures": figures,
-        "bounds": BOUNDS,
-    }
-    (ROOT / "bench" / "results" / "runpod_lag.json").write_text(json.dumps(body, indent=1) + "\n")
+    write_down("runpod_lag", f"bench/runpod_lag.py --lag {lag_s}", figures, BOUNDS)
 
 
 if __name__ == "__main__":

@@ -6,16 +6,14 @@ A seed that breaks a promise is named; the same number shows the same run again,
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import sys
-from datetime import UTC, datetime
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from measure import machine  # noqa: E402 - it stands beside this file
+from measure import write_down  # noqa: E402 - it stands beside this file
 
 from tests.sim.campaign import run  # noqa: E402 - the path above leads there
 from tests.sim.report import Report, campaign  # noqa: E402 - the path above leads there
@@ -58,14 +56,7 @@ def save(report: Report, args: argparse.Namespace) -> None:
         "ends": dict(sorted(report.states.items())),
         "faults met": dict(sorted(report.met.items())),
     }
-    body = {
-        "date": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        "command": f"python bench/sim.py --seeds {args.seeds} --from {args.first} --save",
-        "machine": machine(),
-        "figures": figures,
-    }
-    path = ROOT / "bench" / "results" / "sim.json"
-    path.write_text(json.dumps(body, indent=1) + "\n")
+    write_down("sim", f"bench/sim.py --seeds {args.seeds} --from {args.first} --save", figures)
 
 
 if __name__ == "__main__":

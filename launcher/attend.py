@@ -141,7 +141,7 @@ class Telling:
 def running(place: Place, program: Program) -> Running | None:
     """The program as it runs there already."""
     state = _state(place.host, program.name)
-    if state is None or state["state"] != "ready" or not _answers(place.host, int(state["port"])):
+    if state is None or state["state"] != "ready" or not answers(place.host, int(state["port"])):
         return None
     return Running(int(state["port"]), str(state["secret"]), True)
 
@@ -168,7 +168,7 @@ def begun(place: Place, program: Program, telling: Telling, tick: Tick, *, port:
             told = True
         if state["state"] == "making":
             log += _show(place.host, f"{FOLDER}/{program.name}.log", log, telling.line)
-        elif state["state"] == "ready" and _answers(place.host, int(state["port"])):
+        elif state["state"] == "ready" and answers(place.host, int(state["port"])):
             return Running(int(state["port"]), str(state["secret"]), state["id"] != id)
         elif state["state"] in ("failed", "ended"):
             raise refused(program.name, str(state.get("said")))
@@ -229,7 +229,8 @@ def _state(host: Host, name: str) -> dict[str, Any] | None:
     return said if listens and said["secret"].isalnum() and said["secret"].isascii() else None
 
 
-def _answers(host: Host, port: int) -> bool:
+def answers(host: Host, port: int) -> bool:
+    """Whether something listens there."""
     try:
         host.connect(port).close()
     except HostError:

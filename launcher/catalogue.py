@@ -221,7 +221,6 @@ class Book:
             gpu=price.gpu,
             gpu_count=count,
             vram_gb=self.gpus[price.gpu].vram_gb,
-            spot=False,
             usd_per_hour=compute + disk,
             price_source=price.source + _elsewhere(terms, need),
             price_as_of=price.as_of,

@@ -43,15 +43,15 @@ class Offer:
     id: str  # "runpod:RTX 4090:secure:any", "local", "docker"
     target: str  # what the user wrote after --on: local, docker, ssh:NAME, runpod, aws
     provider: str
-    region: str | None
-    instance_type: str | None
-    gpu: str | None
-    gpu_count: int
-    vram_gb: Decimal | None
-    spot: bool
     usd_per_hour: Decimal  # compute + disks + address: what the meter runs at
     price_source: str
-    price_as_of: datetime | None
+    price_as_of: datetime | None = None
+    region: str | None = None
+    instance_type: str | None = None
+    gpu: str | None = None
+    gpu_count: int = 0
+    vram_gb: Decimal | None = None
+    spot: bool = False
     storage_usd_per_day: Decimal = Decimal(0)  # what waiting results cost once the machine is stopped
     boot_s: int = 0  # typical time from create to reachable
     bills: bool = False

@@ -281,7 +281,7 @@ def _finished(name: str | None, port: int, tick: Callable[[], None], shown: Call
         program = attend.tensorboard(str(folder))
         there = attend.begun(me, program, _telling("tensorboard", "this machine"), tick, port=port)
         shown(label, "tensorboard", there.port, program.page.format(secret=there.secret), there.port)
-        while _answers(me.host, there.port):
+        while attend.answers(me.host, there.port):
             until = time.monotonic() + ASK_S
             while time.monotonic() < until:
                 tick()
@@ -302,14 +302,6 @@ def _version(name: str | None) -> tuple[str, Path]:
         return v.name, v.path
     assert view.state.version is not None and view.state.version_path is not None
     return view.state.version, Path(view.state.version_path)
-
-
-def _answers(host: Host, port: int) -> bool:
-    try:
-        host.connect(port).close()
-    except HostError:
-        return False
-    return True
 
 
 def _own_folder(boards: Path) -> Path:

@@ -11,8 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
+from ruamel.yaml import YAML
+
 from launcher.agent.envs import Order, make
 from launcher.agent.reqset import Wanted, read
+from trainers.kit.arguments import Arguments
 
 ROOT = Path(__file__).resolve().parents[2]
 ENVS = ROOT / "build" / "test-envs"
@@ -39,6 +43,29 @@ class Trainer:
 
     def python(self) -> str:
         return str(environment(read(self.folder / "requirements.txt", None)))
+
+    def says_the_same_as(self, flags: Arguments) -> None:
+        """What the recipe tells the launcher of the arguments is what the trainer itself takes."""
+        recipe = YAML(typ="safe").load((self.folder / "trainer.yaml").read_text())
+        for name, wanted in recipe["args"].items():
+            dashed = f"--{name.replace('_', '-')}"
+
+            def read(*words: str, name: str = name) -> Any:
+                return vars(flags.read([*words]))[name]
+
+            default, kind = wanted.get("default"), wanted["type"]
+            assert read() == default
+            assert default is None or type(read()).__name__ == ("str" if kind == "choice" else kind)
+            for choice in wanted.get("choices", ()):
+                assert read(dashed, choice) == choice
+            for bound, beyond in (("min", -1), ("max", 1)):
+                if bound in wanted:
+                    assert read(dashed, str(wanted[bound])) == wanted[bound]
+                    with pytest.raises(SystemExit):
+                        flags.read([dashed, str(wanted[bound] + beyond)])
+        for path in recipe["push"]:
+            assert (ROOT / path).exists()
+        assert recipe["seed"] == self.expected["seed"]
 
     def begins(self, python: str, *argv: str, **environ: str) -> subprocess.Popen[str]:
         return subprocess.Popen(

@@ -128,17 +128,6 @@ class DockerPerson(Person):
         facts: dict[str, Any] = self.docker.inspect_image(self.image)  # type: ignore[no-untyped-call]  # no stub
         return str(facts["Id"])
 
-    def waits_for(self, name: str, kind: str) -> dict[str, Any]:
-        """The first fact of that kind in the run's journal."""
-
-        def seen() -> list[dict[str, Any]]:
-            with suppress(FileNotFoundError):
-                return [fact for fact in self.facts(name) if fact["kind"] == kind]
-            return []
-
-        found: list[dict[str, Any]] = until(seen, f"{name}: {kind}")
-        return found[0]
-
     def has_gone(self, container: str) -> None:
         """The engine no longer knows it: whoever removed it."""
         until(lambda: container not in self.all_containers(), f"{container} is still there")

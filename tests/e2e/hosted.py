@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from launcher.ssh.errors import fingerprint
 from tests.conftest import Outcome, run_command
 from tests.e2e.containers import STEPS
-from tests.e2e.person import COMMAND, Person, until
+from tests.e2e.person import COMMAND, Person
 from tests.hosts.boxes import HOME, Box
 
 RUNS = f"{HOME}/.launcher/runs"
@@ -39,17 +38,6 @@ class HostedPerson(Person):
         )
         assert begun.code == 0, begun.stderr
         return str(begun.json()["instance"])
-
-    def waits_for(self, name: str, kind: str) -> dict[str, Any]:
-        """The first fact of that kind in the run's journal."""
-
-        def seen() -> list[dict[str, Any]]:
-            with suppress(FileNotFoundError):
-                return [fact for fact in self.facts(name) if fact["kind"] == kind]
-            return []
-
-        found: list[dict[str, Any]] = until(seen, f"{name}: {kind}")
-        return found[0]
 
     def leaves_nothing(self, box: Box) -> None:
         """Neither processes, here or there, nor folders of runs."""

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from tests.conftest import Outcome, run_command, scrubbed
 from tests.cores import speed
@@ -80,6 +80,8 @@ def until(seen: Callable[[], Any], what: str, patience_s: float = PATIENCE_S) ->
 
 @dataclass
 class Person:
+    patience_s: ClassVar[float] = PATIENCE_S
+
     root: Path
     extra: dict[str, str] = field(default_factory=dict)
     begun: list[subprocess.Popen[str]] = field(default_factory=list)
@@ -163,6 +165,17 @@ class Person:
     def facts(self, name: str) -> list[dict[str, Any]]:
         lines = (self.run_folder(name) / "journal.jsonl").read_bytes().split(b"\n")[:-1]
         return [json.loads(line[line.index(b"{") :]) for line in lines]
+
+    def waits_for(self, name: str, kind: str, times: int = 1) -> dict[str, Any]:
+        """The fact of that kind in the run's journal, once it is there so many times: the last of those."""
+
+        def seen() -> list[dict[str, Any]]:
+            with suppress(FileNotFoundError):
+                return [fact for fact in self.facts(name) if fact["kind"] == kind][times - 1 :]
+            return []
+
+        found: list[dict[str, Any]] = until(seen, f"{name}: {kind}", self.patience_s)
+        return found[0]
 
     def ps(self) -> dict[str, dict[str, Any]]:
         return {row["run"]: row for row in self.types("ps", "--json").json()}

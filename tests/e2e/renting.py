@@ -5,9 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 from launcher.dockerapi import connect
 from tests.conftest import Outcome, run_command
@@ -41,6 +39,8 @@ IMAGE = "any/image:1"
 
 
 class RentingPerson(Person):
+    patience_s = 60.0
+
     def __init__(self, root: Path, emulation: Emulation) -> None:
         super().__init__(root, {**SHORT, **emulation.environ()})
         self.emulation = emulation
@@ -84,22 +84,18 @@ class RentingPerson(Person):
     def lets_go(self, pod: Pod) -> None:
         inside(pod, "touch", "/tmp/go")
 
-    def waits_for(self, name: str, kind: str, times: int = 1) -> dict[str, Any]:
-        """The fact of that kind in the run's journal, once it is there so many times."""
-
-        def seen() -> list[dict[str, Any]]:
-            with suppress(FileNotFoundError):
-                found = [fact for fact in self.facts(name) if fact["kind"] == kind]
-                return found if len(found) >= times else []
-            return []
-
-        found: list[dict[str, Any]] = until(seen, f"{name}: {kind}", 60)
-        return found[-1]
-
     def kills_engine(self, name: str) -> None:
         pid = self.engine(name)
         os.kill(pid, signal.SIGKILL)
         until(lambda: pid not in self.processes(), f"the engine of {name} is still there")
+
+    def cleans_up(self) -> None:
+        """A pod that a failed test left, too."""
+        super().cleans_up()
+        for pod in self.pods():
+            if pod.status is not Status.TERMINATED:
+                with self.cloud.lock:
+                    self.cloud.terminate(pod)
 
     # --- what must hold ----------------------------------------------------------------------
 

@@ -127,45 +127,42 @@ def in_container(person: DockerPerson, name: str) -> tuple[str, Path]:
     return container, person.project / "models" / f".partial.{name}"
 
 
+def becomes_a_version(person: Person, name: str, inode: int) -> None:
+    """Of the very file that had come before the end, and the last form of the one that changed since."""
+    ended = person.types("watch", name)
+    assert ended.code == 0, ended.stdout + ended.stderr
+    (version,) = person.types("models", "--json").json()
+    folder = person.project / "models" / version["version"]
+    assert (folder / "early.bin").stat().st_ino == inode
+    assert (folder / "again.bin").read_bytes() == BLOCK * 2 + b"the last form"
+    assert person.types("models", "verify", version["version"]).code == 0
+
+
 @pytest.mark.need("docker")
 def test_from_a_container_too(docker_person: DockerPerson) -> None:
     person = docker_person
     container, partial = in_container(person, "early-there")
     early = arrives(partial, "early.bin", 50 * MB)
     arrives(partial, "again.bin", 3 * MB)
-    before = early.stat()
+    inode = early.stat().st_ino
     person.lets_go(container)
-    assert person.types("watch", "early-there").code == 0
-    (version,) = person.types("models", "--json").json()
-    folder = person.project / "models" / version["version"]
-    assert (folder / "early.bin").stat().st_ino == before.st_ino
-    assert (folder / "again.bin").read_bytes() == BLOCK * 2 + b"the last form"
-    assert person.types("models", "verify", version["version"]).code == 0
+    becomes_a_version(person, "early-there", inode)
 
 
 @pytest.mark.need("docker")
-def test_from_an_own_host_over_ssh_too(tmp_path: Path) -> None:
-    person = HostedPerson(tmp_path)
+def test_from_an_own_host_over_ssh_too(holder: HostedPerson) -> None:
+    person = holder
     prepares(person)
     with sshd_container("openssh") as box:
-        try:
-            person.knows("lab", box)
-            flags = ("-d", "--name", "far")
-            begun = person.hosted("ssh:lab", "python3", "train.py", "/tmp/go", flags=flags)
-            assert begun.code == 0, begun.stderr
-            partial = person.project / "models" / ".partial.far"
-            before = arrives(partial, "early.bin", 50 * MB).stat()
-            arrives(partial, "again.bin", 3 * MB)
-            lets_go(box)
-            ended = person.types("watch", "far")
-            assert ended.code == 0, ended.stdout + ended.stderr
-            (version,) = person.types("models", "--json").json()
-            folder = person.project / "models" / version["version"]
-            assert (folder / "early.bin").stat().st_ino == before.st_ino
-            assert (folder / "again.bin").read_bytes() == BLOCK * 2 + b"the last form"
-            assert person.types("models", "verify", version["version"]).code == 0
-        finally:
-            person.cleans_up()
+        person.knows("lab", box)
+        flags = ("-d", "--name", "far")
+        begun = person.hosted("ssh:lab", "python3", "train.py", "/tmp/go", flags=flags)
+        assert begun.code == 0, begun.stderr
+        partial = person.project / "models" / ".partial.far"
+        inode = arrives(partial, "early.bin", 50 * MB).stat().st_ino
+        arrives(partial, "again.bin", 3 * MB)
+        lets_go(box)
+        becomes_a_version(person, "far", inode)
 
 
 @pytest.mark.need("docker")

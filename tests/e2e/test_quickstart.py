@@ -9,7 +9,6 @@ import time
 from pathlib import Path
 
 import pytest
-from ruamel.yaml import YAML
 
 from tests.e2e.alone import ROOT, Trainer, held, measured
 from trainers.quickstart.command import arguments
@@ -30,21 +29,7 @@ def test_the_bundled_table_is_what_its_generator_makes() -> None:
 
 
 def test_the_recipe_and_the_command_line_say_the_same() -> None:
-    recipe = YAML(typ="safe").load((QUICKSTART.folder / "trainer.yaml").read_text())
-    flags = arguments()
-    for name, wanted in recipe["args"].items():
-        dashed = f"--{name.replace('_', '-')}"
-        given = vars(flags.read([]))[name]
-        assert given == wanted["default"]
-        assert type(given).__name__ == wanted["type"]
-        for bound, beyond in (("min", -1), ("max", 1)):
-            at = str(wanted[bound])
-            assert vars(flags.read([dashed, at]))[name] == wanted[bound]
-            with pytest.raises(SystemExit):
-                flags.read([dashed, str(wanted[bound] + beyond)])
-    for path in recipe["push"]:
-        assert (ROOT / path).exists()
-    assert recipe["seed"] == EXPECTED["seed"]
+    QUICKSTART.says_the_same_as(arguments())
 
 
 @pytest.mark.parametrize(

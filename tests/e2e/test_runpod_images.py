@@ -16,7 +16,7 @@ import requests
 from launcher.dockerapi import connect
 from tests.conftest import Outcome
 from tests.e2e.renting import GPU, IMAGE, RentingPerson
-from tests.emulators.runpod.emulation import Emulation, with_pods
+from tests.emulators.runpod.emulation import Emulation
 from tests.engines.registry import Registry, registry
 from tests.hosts.image import image
 
@@ -30,19 +30,6 @@ out = pathlib.Path(os.environ["LAUNCHER_OUTPUT"])
 """
 
 
-@pytest.fixture(scope="module")
-def emulation() -> Iterator[Emulation]:
-    with with_pods() as one:
-        yield one
-
-
-@pytest.fixture
-def person(tmp_path: Path, emulation: Emulation) -> Iterator[RentingPerson]:
-    person = RentingPerson(tmp_path, emulation)
-    yield person
-    person.cleans_up()
-
-
 @pytest.fixture
 def private(tmp_path: Path) -> Iterator[Registry]:
     folder = tmp_path / "registry"
@@ -51,14 +38,14 @@ def private(tmp_path: Path) -> Iterator[Registry]:
         yield one
 
 
-def rents(person: RentingPerson, *flags: str) -> Outcome:
+def rents(renter: RentingPerson, *flags: str) -> Outcome:
     line = ("run", "mini", "--on", "runpod", "--gpu", GPU, "--max-cost", "1", "--yes", "--json")
-    return person.types(*line, *flags, timeout=100)
+    return renter.types(*line, *flags, timeout=100)
 
 
-def docker(person: RentingPerson, *words: str, stdin: str = "") -> None:
-    """As somebody types it; the logins that it notes lie with the person."""
-    argv = ["docker", "--config", str(person.root / "docker"), *words]
+def docker(renter: RentingPerson, *words: str, stdin: str = "") -> None:
+    """As somebody types it; the logins that it notes lie with the renter."""
+    argv = ["docker", "--config", str(renter.root / "docker"), *words]
     done = subprocess.run(argv, input=stdin, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
 
@@ -86,63 +73,63 @@ def kept_login(emulation: Emulation, one: Registry) -> str:
 
 @pytest.mark.need("registry")
 def test_an_image_of_ones_own_registry_is_booted_by_its_digest(
-    person: RentingPerson, emulation: Emulation, private: Registry
+    renter: RentingPerson, emulation: Emulation, private: Registry
 ) -> None:
     """Called as `--on docker` would call it, pushed, gone from here; then it comes from that registry alone,
     for whoever has its login."""
-    person.trainer()
-    person.writes("trainers/mini/train.py", TRAIN)
-    person.writes("images/cpu/Dockerfile", OWN_IMAGE)
-    person.writes("images/public.json", json.dumps({"image": image("openssh"), "as_of": "2026-11-29"}))
+    renter.trainer()
+    renter.writes("trainers/mini/train.py", TRAIN)
+    renter.writes("images/cpu/Dockerfile", OWN_IMAGE)
+    renter.writes("images/public.json", json.dumps({"image": image("openssh"), "as_of": "2026-11-29"}))
     ours = f"{private.address}/me"
-    person.extra |= {"LAUNCHER_BASE_IMAGE": image("openssh"), "LAUNCHER_IMAGE_REGISTRY": ours}
-    [local] = re.findall(r"launcher/cpu:\w+", person.types("plan", "mini", "--on", "docker").stdout)
+    renter.extra |= {"LAUNCHER_BASE_IMAGE": image("openssh"), "LAUNCHER_IMAGE_REGISTRY": ours}
+    [local] = re.findall(r"launcher/cpu:\w+", renter.types("plan", "mini", "--on", "docker").stdout)
     docker(
-        *(person, "build", "-q", "-t", local, "--build-arg", f"BASE_IMAGE={image('openssh')}"),
-        str(person.project / "images" / "cpu"),
+        *(renter, "build", "-q", "-t", local, "--build-arg", f"BASE_IMAGE={image('openssh')}"),
+        str(renter.project / "images" / "cpu"),
     )
     away = f"{ours}/{local.removeprefix('launcher/')}"
-    assert away in person.types("plan", "mini", "--on", "runpod", "--gpu", GPU, "--max-cost", "1").stdout
+    assert away in renter.types("plan", "mini", "--on", "runpod", "--gpu", GPU, "--max-cost", "1").stdout
 
-    docker(person, "login", "-u", private.user, "--password-stdin", private.address, stdin=private.password)
-    docker(person, "tag", local, away)
-    docker(person, "push", "-q", away)
-    docker(person, "rmi", local, away)
+    docker(renter, "login", "-u", private.user, "--password-stdin", private.address, stdin=private.password)
+    docker(renter, "tag", local, away)
+    docker(renter, "push", "-q", away)
+    docker(renter, "rmi", local, away)
     assert not is_here(away)
-    shut_out = rents(person)
+    shut_out = rents(renter)
     assert shut_out.code == 5, shut_out.stderr
     assert shut_out.stderr.count("cannot be pulled, or not without a login (--registry-login)") == 1
     assert not is_here(away)
 
-    done = rents(person, "--registry-login", kept_login(emulation, private))
+    done = rents(renter, "--registry-login", kept_login(emulation, private))
     assert done.code == 0, done.stderr
     assert Path(done.json()["artifacts"], "booted").read_text() == "of our own\n"
     held = json.loads(Path(done.json()["artifacts"], "manifest.json").read_text())
     assert held["runtime"]["image"] == away
-    assert [pod.asked["image"] for pod in person.pods()] == [away] * 2
-    docker(person, "rmi", "-f", away)
-    person.owes_nothing()
+    assert [pod.asked["image"] for pod in renter.pods()] == [away] * 2
+    docker(renter, "rmi", "-f", away)
+    renter.owes_nothing()
 
 
 def test_a_template_names_the_image_and_brings_its_variables(
-    person: RentingPerson, emulation: Emulation
+    renter: RentingPerson, emulation: Emulation
 ) -> None:
     """What starts is ours all the same."""
-    person.trainer()
-    person.writes(
+    renter.trainer()
+    renter.writes(
         "trainers/mini/train.py",
         "import os, pathlib\n"
         "pathlib.Path(os.environ['LAUNCHER_OUTPUT'], 'seen').write_text(os.environ['COLOUR'])\n",
     )
     kept = {"image": IMAGE, "args": "sleep infinity", "env": {"COLOUR": "blue"}, "ports": ["8888/http"]}
     emulation.cloud.templates["tpl1"] = kept
-    done = rents(person, "--template", "tpl1")
+    done = rents(renter, "--template", "tpl1")
     assert done.code == 0, done.stderr
     assert Path(done.json()["artifacts"], "seen").read_text() == "blue"
-    [pod] = person.pods()
+    [pod] = renter.pods()
     assert (pod.asked["image"], pod.asked["ports"]) == (IMAGE, ["22/tcp"])
     assert pod.asked["args"] != kept["args"]
-    lost = rents(person, "--template", "tpl2")
+    lost = rents(renter, "--template", "tpl2")
     assert lost.code == 5 and "template not found" in lost.stderr, lost.stderr
-    assert len(person.pods()) == 1
-    person.owes_nothing()
+    assert len(renter.pods()) == 1
+    renter.owes_nothing()

@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from tests.e2e.hosted import HostedPerson, left_in
+from tests.e2e.hosted import HostedPerson
 from tests.e2e.noisy import RUN, followed, noisy
-from tests.hosts.boxes import Box, sshd_container
+from tests.hosts.boxes import Box
 from tests.hosts.breaking import NOTICED_S, Breaker, awaited
 
 pytestmark = [pytest.mark.need("docker"), pytest.mark.slow]
@@ -22,40 +20,20 @@ pytestmark = [pytest.mark.need("docker"), pytest.mark.slow]
 SEED, BREAKS = 20, 12  # a hundred: bench/disconnects.py
 
 
-@pytest.fixture
-def person(tmp_path: Path) -> Iterator[HostedPerson]:
-    someone = HostedPerson(tmp_path)
-    yield someone
-    someone.cleans_up()
-
-
-@pytest.fixture(scope="module")
-def shared() -> Iterator[Box]:
-    with sshd_container("openssh") as box:
-        yield box
-
-
-@pytest.fixture
-def box(shared: Box) -> Iterator[Box]:
-    shared.sh("rm -f /tmp/go")
-    yield shared
-    assert left_in(shared) == []
-
-
-def test_a_log_over_a_line_that_breaks_again_and_again_is_whole(person: HostedPerson, box: Box) -> None:
-    with box.relay() as relay, noisy(person, box, relay) as run:
+def test_a_log_over_a_line_that_breaks_again_and_again_is_whole(holder: HostedPerson, box: Box) -> None:
+    with box.relay() as relay, noisy(holder, box, relay) as run:
         breaker = Breaker(relay, run.heard, random.Random(SEED))
-        with followed(person) as seen:
+        with followed(holder) as seen:
             breaker.strikes(BREAKS)
             ended = run.ends()
         lines = run.must_be_whole(ended, seen.read_bytes())
         print(f"{BREAKS} breaks {dict(breaker.struck)}, {lines} lines, slowest {breaker.slowest_s}")
-        assert len([fact for fact in person.facts(RUN) if fact["kind"] == "created"]) == 1
-        person.leaves_nothing(box)
+        assert len([fact for fact in holder.facts(RUN) if fact["kind"] == "created"]) == 1
+        holder.leaves_nothing(box)
 
 
-def test_a_line_that_fell_silent_is_noticed_and_the_view_says_so(person: HostedPerson, box: Box) -> None:
-    with box.relay() as relay, noisy(person, box, relay) as run, person.terminal("watch", RUN) as screen:
+def test_a_line_that_fell_silent_is_noticed_and_the_view_says_so(holder: HostedPerson, box: Box) -> None:
+    with box.relay() as relay, noisy(holder, box, relay) as run, holder.terminal("watch", RUN) as screen:
         screen.sees("step 0")
         before, began = relay.connections, time.monotonic()
         relay.fall_silent()
@@ -65,4 +43,4 @@ def test_a_line_that_fell_silent_is_noticed_and_the_view_says_so(person: HostedP
         run.hears_more()
         run.must_be_whole(run.ends())
         assert screen.ends() == 0
-        person.leaves_nothing(box)
+        holder.leaves_nothing(box)

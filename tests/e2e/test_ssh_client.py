@@ -34,14 +34,12 @@ def box() -> Iterator[Box]:
 
 
 @pytest.fixture
-def run(tmp_path: Path, box: Box) -> Iterator[Serving]:
-    person = HostedPerson(tmp_path)
-    person.knows("box", box)
+def run(holder: HostedPerson, box: Box) -> Iterator[Serving]:
+    holder.knows("box", box)
     box.sh("rm -f /tmp/go")
-    yield serving(person, "fox")
+    yield serving(holder, "fox")
     lets_go(box)
-    until(lambda: person.state("fox") in ("done", "stopped", "interrupted", "waiting"), "its end")
-    person.cleans_up()
+    until(lambda: holder.state("fox") in ("done", "stopped", "interrupted", "waiting"), "its end")
 
 
 def ends(run: Serving, box: Box) -> None:

@@ -72,19 +72,18 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture
-def person(tmp_path: Path, machine: Path) -> Iterator[HostedPerson]:
-    someone = HostedPerson(tmp_path)
+def person(holder: HostedPerson, machine: Path) -> Iterator[HostedPerson]:
     key = " ".join((machine / "host.pub").read_text().split()[:2])
     way = (
         f"{getpass.getuser()}@127.0.0.1:{(machine / 'port').read_text()}",
         "--key",
         str(machine / "client"),
     )
-    added = someone.types("host", "add", "lab", *way, "--fingerprint", fingerprint(key))
+    added = holder.types("host", "add", "lab", *way, "--fingerprint", fingerprint(key))
     assert added.code == 0, added.stderr
-    yield someone
-    someone.cleans_up()
-    for name in containers(someone):
+    yield holder
+    holder.cleans_up()
+    for name in containers(holder):
         subprocess.run(["docker", "rm", "-f", name], capture_output=True)
 
 

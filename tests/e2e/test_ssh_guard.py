@@ -49,11 +49,10 @@ def box() -> Iterator[Box]:
 
 
 @pytest.fixture
-def person(tmp_path: Path, box: Box) -> Iterator[HostedPerson]:
-    someone = HostedPerson(tmp_path)
-    someone.writes("deaf.py", DEAF)
-    yield someone
-    someone.cleans_up()
+def person(holder: HostedPerson, box: Box) -> Iterator[HostedPerson]:
+    holder.writes("deaf.py", DEAF)
+    yield holder
+    holder.cleans_up()
     box.sh("pkill -KILL -f '[d]eaf-'; true")
 
 

@@ -17,11 +17,9 @@ from tests.hosts.boxes import Box, Gpu, sshd_container
 
 
 @pytest.fixture
-def person(tmp_path: Path) -> Iterator[HostedPerson]:
-    someone = HostedPerson(tmp_path)
-    (tmp_path / "home" / ".ssh").mkdir(mode=0o700)
-    yield someone
-    someone.cleans_up()
+def person(holder: HostedPerson) -> HostedPerson:
+    (holder.root / "home" / ".ssh").mkdir(mode=0o700)
+    return holder
 
 
 @pytest.fixture(scope="module")
@@ -30,12 +28,6 @@ def shared() -> Iterator[Box]:
         "openssh", gpus=[Gpu("NVIDIA GeForce RTX 4090"), Gpu("NVIDIA GeForce RTX 4090")]
     ) as box:
         yield box
-
-
-@pytest.fixture
-def box(shared: Box) -> Iterator[Box]:
-    yield shared
-    shared.sh("rm -f /tmp/go")
 
 
 def there(box: Box) -> tuple[str, str, str]:

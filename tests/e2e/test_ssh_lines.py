@@ -9,11 +9,10 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
-from tests.e2e.hosted import HostedPerson, left_in, lets_go
+from tests.e2e.hosted import HostedPerson, lets_go
 from tests.e2e.noisy import RUN, noisy
 from tests.e2e.person import until
 from tests.hosts.boxes import Box, sshd_container
@@ -22,13 +21,6 @@ pytestmark = [pytest.mark.need("docker"), pytest.mark.slow]
 
 SEED = 20
 PS_S = 5.5
-
-
-@pytest.fixture
-def person(tmp_path: Path) -> Iterator[HostedPerson]:
-    someone = HostedPerson(tmp_path)
-    yield someone
-    someone.cleans_up()
 
 
 @pytest.fixture(scope="module")
@@ -40,35 +32,28 @@ def shared() -> Iterator[Box]:
         yield box
 
 
-@pytest.fixture
-def box(shared: Box) -> Iterator[Box]:
-    shared.sh("rm -f /tmp/go")
-    yield shared
-    assert left_in(shared) == []
-
-
-def test_ps_asks_a_silent_host_no_longer_than_a_person_waits(person: HostedPerson, box: Box) -> None:
-    with box.relay() as relay, noisy(person, box, relay) as run:
+def test_ps_asks_a_silent_host_no_longer_than_a_person_waits(holder: HostedPerson, box: Box) -> None:
+    with box.relay() as relay, noisy(holder, box, relay) as run:
         relay.half_open()
         for engine in ("living", "killed"):
             if engine == "killed":
-                os.kill(person.engine(RUN), signal.SIGKILL)
+                os.kill(holder.engine(RUN), signal.SIGKILL)
             began = time.monotonic()
-            said = person.types("ps")
+            said = holder.types("ps")
             took = time.monotonic() - began
             assert "could not ask ssh:far what runs there" in said.stdout, said.stdout
             assert took < PS_S, f"{took:.1f} s with a {engine} engine"
             print(f"ps with a silent host, {engine} engine: {took:.1f} s")
         relay.half_open(False)
         lets_go(box)
-        run.must_be_whole(person.types("resume", RUN, "--json", timeout=120))
-        person.leaves_nothing(box)
+        run.must_be_whole(holder.types("resume", RUN, "--json", timeout=120))
+        holder.leaves_nothing(box)
 
 
 @contextmanager
-def asleep(person: HostedPerson, name: str) -> Iterator[None]:
+def asleep(holder: HostedPerson, name: str) -> Iterator[None]:
     """What a laptop that was closed does to the engine on it."""
-    pid = person.engine(name)
+    pid = holder.engine(name)
     os.kill(pid, signal.SIGSTOP)
     try:
         yield
@@ -76,30 +61,30 @@ def asleep(person: HostedPerson, name: str) -> Iterator[None]:
         os.kill(pid, signal.SIGCONT)
 
 
-def test_a_laptop_that_slept_goes_on_where_it_was(person: HostedPerson, box: Box) -> None:
+def test_a_laptop_that_slept_goes_on_where_it_was(holder: HostedPerson, box: Box) -> None:
     """For longer than the host keeps a connection that does not answer."""
-    with box.relay() as relay, noisy(person, box, relay) as run:
-        with asleep(person, RUN):
+    with box.relay() as relay, noisy(holder, box, relay) as run:
+        with asleep(holder, RUN):
             until(lambda: not box.sh("pgrep -f '^sshd: dev'; true").split(), "the host drops it")
         run.hears_more()
         run.must_be_whole(run.ends())
-        person.leaves_nothing(box)
+        holder.leaves_nothing(box)
 
 
-def test_a_laptop_that_slept_past_the_boot_limit_asks_for_another(person: HostedPerson, box: Box) -> None:
+def test_a_laptop_that_slept_past_the_boot_limit_asks_for_another(holder: HostedPerson, box: Box) -> None:
     """While it sent the project: nobody renewed the machine's lease of life, so that ended itself."""
-    person.writes("says.py", "print('says', flush=True)\n")
-    (person.project / "large").write_bytes(random.Random(SEED).randbytes(2 << 20))
+    holder.writes("says.py", "print('says', flush=True)\n")
+    (holder.project / "large").write_bytes(random.Random(SEED).randbytes(2 << 20))
     with box.relay(bytes_per_s=200e3) as relay:
-        person.knows("far", replace(box, route=box.through(relay)))
+        holder.knows("far", replace(box, route=box.through(relay)))
         words = ("run", "--project", ".", "--on", "ssh:far", "--name", "slept", "--json")
-        begun = person.begins(*words, "--", "python3", "says.py", LAUNCHER_BOOT_LIMIT="3s")
-        person.waits_for("slept", "connected")
-        with asleep(person, "slept"):
+        begun = holder.begins(*words, "--", "python3", "says.py", LAUNCHER_BOOT_LIMIT="3s")
+        holder.waits_for("slept", "connected")
+        with asleep(holder, "slept"):
             until(lambda: not box.sh("pgrep -u dev -f agent.pyz; true").split(), "the agent leaves")
         for line in relay.lines.values():
             line.bytes_per_s = None
         _, told = begun.communicate(timeout=60)
     assert begun.returncode == 0, told
-    assert len([fact for fact in person.facts("slept") if fact["kind"] == "created"]) == 2
-    person.leaves_nothing(box)
+    assert len([fact for fact in holder.facts("slept") if fact["kind"] == "created"]) == 2
+    holder.leaves_nothing(box)

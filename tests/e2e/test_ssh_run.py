@@ -27,13 +27,6 @@ print("it says", *sys.argv[1:], flush=True)
 """
 
 
-@pytest.fixture
-def someone(tmp_path: Path) -> Iterator[HostedPerson]:
-    person = HostedPerson(tmp_path)
-    yield person
-    person.cleans_up()
-
-
 @pytest.fixture(scope="module")
 def shared() -> Iterator[Box]:
     with sshd_container("openssh", gpus=[Gpu()]) as box:
@@ -41,15 +34,9 @@ def shared() -> Iterator[Box]:
 
 
 @pytest.fixture
-def box(shared: Box) -> Iterator[Box]:
-    yield shared
-    shared.sh("rm -f /tmp/go")
-
-
-@pytest.fixture
-def person(someone: HostedPerson, box: Box) -> HostedPerson:
-    someone.knows("box", box)
-    return someone
+def person(holder: HostedPerson, box: Box) -> HostedPerson:
+    holder.knows("box", box)
+    return holder
 
 
 def kill(pid: int) -> None:
@@ -96,27 +83,27 @@ def test_an_environment_is_made_there_once_and_shared_by_runs(person: HostedPers
     person.leaves_nothing(box)
 
 
-def test_a_host_that_makes_no_environments_says_how_to_mend_it(someone: HostedPerson) -> None:
+def test_a_host_that_makes_no_environments_says_how_to_mend_it(holder: HostedPerson) -> None:
     with sshd_container("openssh") as box:
         box.sh(
             "rm -rf /usr/lib/python3*/ensurepip /usr/lib/python3*/venv /usr/lib/python3/dist-packages/pip*"
         )
-        added = someone.knows("bare", box)
+        added = holder.knows("bare", box)
         assert "install python3-venv, or uv" in added.stdout
-        someone.writes("requirements.txt", "iniconfig\n")
-        done = someone.hosted("ssh:bare", "python", "-c", "1")
+        holder.writes("requirements.txt", "iniconfig\n")
+        done = holder.hosted("ssh:bare", "python", "-c", "1")
         assert done.code != 0 and "python3-venv" in done.stderr and "uv" in done.stderr, done.stderr
-        someone.leaves_nothing(box)
+        holder.leaves_nothing(box)
 
 
-def test_a_newer_python_beside_an_old_one_is_used(someone: HostedPerson) -> None:
+def test_a_newer_python_beside_an_old_one_is_used(holder: HostedPerson) -> None:
     with sshd_container("openssh") as box:
         box.ages_python((3, 7, 3))
-        someone.knows("old", box)
-        someone.writes("says.py", SAYS)
-        done = someone.hosted("ssh:old", "python", "says.py", "by", "3.11")
+        holder.knows("old", box)
+        holder.writes("says.py", SAYS)
+        done = holder.hosted("ssh:old", "python", "says.py", "by", "3.11")
         assert (done.code, done.json()["state"]) == (0, "done"), done.stderr
-        someone.leaves_nothing(box)
+        holder.leaves_nothing(box)
 
 
 # --- people and engines that go away ----------------------------------------------------------------
@@ -206,54 +193,54 @@ def test_two_runs_that_race_for_one_gpu(person: HostedPerson, box: Box) -> None:
     person.leaves_nothing(box)
 
 
-def test_a_host_that_is_down_is_named_and_ps_stays_quick(someone: HostedPerson) -> None:
+def test_a_host_that_is_down_is_named_and_ps_stays_quick(holder: HostedPerson) -> None:
     with sshd_container("openssh") as box:
-        someone.knows("gone", box)
-        someone.steps("left", "ssh:gone")
-        kill(someone.engine("left"))
+        holder.knows("gone", box)
+        holder.steps("left", "ssh:gone")
+        kill(holder.engine("left"))
     began = time.monotonic()
-    said = someone.types("ps")
+    said = holder.types("ps")
     print(f"ps with a host that is down: {time.monotonic() - began:.2f} s")
     assert "could not ask ssh:gone what runs there" in said.stdout, said.stdout
     assert time.monotonic() - began < 6
-    assert "ssh:gone could not be asked" in someone.types("doctor").stdout
-    refused = someone.hosted("ssh:gone", "true")
+    assert "ssh:gone could not be asked" in holder.types("doctor").stdout
+    refused = holder.hosted("ssh:gone", "true")
     assert refused.code == 6 and "ssh:gone cannot be reached" in refused.stderr, refused.stderr
     with sshd_container("openssh") as other:
-        someone.knows("other", other)
-        someone.writes("says.py", SAYS)
-        done = someone.hosted("ssh:any", "python3", "says.py")
+        holder.knows("other", other)
+        holder.writes("says.py", SAYS)
+        done = holder.hosted("ssh:any", "python3", "says.py")
         assert (done.code, done.json()["target"]) == (0, "ssh:other"), done.stderr
 
 
-def test_another_key_than_before_is_a_hard_stop(someone: HostedPerson) -> None:
+def test_another_key_than_before_is_a_hard_stop(holder: HostedPerson) -> None:
     with sshd_container("openssh") as box:
-        someone.knows("box", box)
+        holder.knows("box", box)
     with sshd_container("openssh") as impostor:
-        record = someone.home / "hosts" / "box.json"
+        record = holder.home / "hosts" / "box.json"
         held = json.loads(record.read_text())
         held["route"]["port"] = impostor.route.port
         record.write_text(json.dumps(held))
-        refused = someone.hosted("ssh:box", "true")
+        refused = holder.hosted("ssh:box", "true")
         assert refused.code == 6 and "SHA256:" in refused.stderr, refused.stderr
         assert "host-key-changed" in refused.stderr
         assert left_in(impostor) == []
 
 
-def test_a_clock_that_is_a_day_off_changes_nothing(someone: HostedPerson) -> None:
+def test_a_clock_that_is_a_day_off_changes_nothing(holder: HostedPerson) -> None:
     with sshd_container("openssh", clock_s=24 * 3600) as box:
-        assert "24h ahead of ours" in someone.knows("tomorrow", box).stdout
-        someone.writes("says.py", SAYS)
-        done = someone.hosted("ssh:tomorrow", "python3", "says.py", "in time")
+        assert "24h ahead of ours" in holder.knows("tomorrow", box).stdout
+        holder.writes("says.py", SAYS)
+        done = holder.hosted("ssh:tomorrow", "python3", "says.py", "in time")
         assert (done.code, done.json()["state"]) == (0, "done"), done.stderr
         assert 0 <= done.json()["seconds"] < 60
-        someone.leaves_nothing(box)
+        holder.leaves_nothing(box)
 
 
-def test_a_full_disk_there_is_said(someone: HostedPerson) -> None:
+def test_a_full_disk_there_is_said(holder: HostedPerson) -> None:
     with sshd_container("openssh", home_mb=2) as box:
-        someone.knows("small", box)
-        (someone.project / "large").write_bytes(os.urandom(4 << 20))
-        done = someone.hosted("ssh:small", "true")
+        holder.knows("small", box)
+        (holder.project / "large").write_bytes(os.urandom(4 << 20))
+        done = holder.hosted("ssh:small", "true")
         assert done.code != 0 and "full" in done.stderr, done.stderr
-        someone.leaves_nothing(box)
+        holder.leaves_nothing(box)

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ruamel.yaml import YAML
 
 from tests.conftest import Cli
 from tests.e2e.alone import ENVS, ROOT, Trainer, held, measured, passed
@@ -30,22 +29,7 @@ pytestmark = pytest.mark.timeout(300)  # the first one that asks for the environ
 
 
 def test_the_recipe_and_the_command_line_say_the_same() -> None:
-    recipe = YAML(typ="safe").load((STACKING.folder / "trainer.yaml").read_text())
-    flags = arguments()
-    for name, wanted in recipe["args"].items():
-        dashed = f"--{name.replace('_', '-')}"
-        assert vars(flags.read([]))[name] == wanted.get("default")
-        for choice in wanted.get("choices", ()):
-            assert vars(flags.read([dashed, choice]))[name] == choice
-        for bound, beyond in (("min", -1), ("max", 1)):
-            if bound not in wanted:
-                continue
-            assert vars(flags.read([dashed, str(wanted[bound])]))[name] == wanted[bound]
-            with pytest.raises(SystemExit):
-                flags.read([dashed, str(wanted[bound] + beyond)])
-    for path in recipe["push"]:
-        assert (ROOT / path).exists()
-    assert recipe["seed"] == EXPECTED["seed"]
+    STACKING.says_the_same_as(arguments())
 
 
 @pytest.mark.parametrize(

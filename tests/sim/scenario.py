@@ -65,15 +65,8 @@ def _choice(i: int, target: str) -> Choice:
         id=f"{target}:{i}",
         target=target,
         provider=target,
-        region=None,
-        instance_type=None,
-        gpu=None,
-        gpu_count=0,
-        vram_gb=None,
-        spot=False,
         usd_per_hour=Decimal(RATES[target]),
         price_source="simulated",
-        price_as_of=None,
         bills=TRAITS[target].bills,
     )
     return Choice(offer, Runtime(RuntimeKind.IMAGE, None, "simulated"), _ESTIMATE)

@@ -45,12 +45,8 @@ class Machine:
             raise self.fault
         if not self.ok:
             return ()
-        free = Decimal(0)
-        count = 1 if self.gpu else 0
-        offer = Offer(
-            "here", "here", "here", None, None, self.gpu, count, None, False, free, "this machine", None
-        )
-        return (replace(offer, no_gpu=self.no_gpu),)
+        offer = Offer("here", "here", "here", Decimal(0), "this machine", no_gpu=self.no_gpu)
+        return (replace(offer, gpu=self.gpu, gpu_count=1 if self.gpu else 0),)
 
     def create(self, order: Order) -> Resource:
         raise AssertionError("a plan creates nothing")
@@ -87,9 +83,8 @@ class Market(Machine):
         return tuple(one for one in found if not wishes or one.gpu in wishes)
 
     def _offer(self, gpu: str, usd: Decimal) -> Offer:
-        id, vram = f"runpod:{gpu}:secure:any", Decimal(24)
-        live = Offer(id, "runpod", "runpod", None, f"id of {gpu}", gpu, 1, vram, False, usd, "live", NOW)
-        return replace(live, bills=True)
+        live = Offer(f"runpod:{gpu}:secure:any", "runpod", "runpod", usd, "live", NOW, bills=True)
+        return replace(live, instance_type=f"id of {gpu}", gpu=gpu, gpu_count=1, vram_gb=Decimal(24))
 
 
 def small_place(tmp_path: Path) -> Path:

@@ -35,7 +35,7 @@ with open(os.environ["TELL"], "w") as tell:
 signal.pause()
 """
 ENDS = datetime(2031, 3, 4, 12, 0, tzinfo=UTC)
-OFFER = Offer("local", "local", "local", None, None, None, 0, None, False, Decimal(0), "a test", None)
+OFFER = Offer("local", "local", "local", Decimal(0), "a test")
 
 Begin = Callable[..., tuple[Order, Any]]
 

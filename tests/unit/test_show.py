@@ -34,7 +34,7 @@ class Terminal(io.StringIO):
 def decision(*targets: str, bounds: bool = True) -> Decision:
     book = catalogue.load()
     need = Need(gpus=("RTX 4090",))
-    free = Offer("here", "here", "here", None, None, None, 0, None, False, Decimal(0), "this machine", None)
+    free = Offer("here", "here", "here", Decimal(0), "this machine")
     env = Runtime(RuntimeKind.ENV, None, "your own environment")
     image = Runtime(RuntimeKind.IMAGE, "1", "the machine is the image", "x:1", prepare_s=120)
     ways = tuple(Way(offer, image, 60) for offer in book.offers(need, "runpod", NOW))
