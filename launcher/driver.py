@@ -85,22 +85,25 @@ def spawn(folder: RunFolder, environ: Mapping[str, str]) -> None:
 
 def secret_values(refs: tuple[SecretRef, ...], environ: Mapping[str, str]) -> dict[str, str]:
     """Looked up at the last moment; the values live in memory and in one 0600 file on the host."""
-    found: dict[str, str] = {}
-    for ref in refs:
+    return {ref.name: _secret_value(ref, environ) for ref in refs}
+
+
+def _secret_value(ref: SecretRef, environ: Mapping[str, str]) -> str:
+    place = f"${ref.place}" if ref.source == "env" else ref.place
+    try:
         if ref.source == "env":
-            if ref.place not in environ:
-                raise usage(
-                    "secret-missing", f"the secret {ref.name} is to come from ${ref.place}, which is not set"
-                )
-            found[ref.name] = environ[ref.place]
-        else:
-            try:
-                found[ref.name] = Path(ref.place).expanduser().read_text().rstrip("\n")
-            except OSError as e:
-                raise usage(
-                    "secret-missing", f"the secret {ref.name} is to come from {ref.place}: {e.strerror}"
-                ) from e
-    return found
+            return environ[ref.place]
+        value = Path(ref.place).expanduser().read_text(encoding="utf-8").rstrip("\n")
+        if "\0" not in value:
+            return value
+        why = "it holds a zero byte, which no environment variable can"
+    except KeyError:
+        why = "it is not set"
+    except UnicodeDecodeError:
+        why = "it is no UTF-8 text, and a secret reaches the trainer as an environment variable"
+    except OSError as e:
+        why = str(e.strerror)
+    raise usage("secret-missing", f"the secret {ref.name} is to come from {place}: {why}")
 
 
 def real_world(home: Home, folder: RunFolder, environ: Mapping[str, str]) -> World:

@@ -53,8 +53,8 @@ def usage(
 
 
 class ProviderError(Exception):
-    """The closed set of what a provider's adapter may raise. `created` tells what is known of the effect:
-    only False ("surely not created") allows asking again without looking first."""
+    """The closed set of what a provider's adapter may raise. `surely_no_effect`: nothing was made or ended,
+    so it may be asked again without looking first."""
 
     exit = Exit.PROVIDER
 

@@ -235,7 +235,7 @@ class Route:
 
 @dataclass(frozen=True)
 class Access:
-    """How a host is reached; only remote.open(access, keys) turns it into a Host."""
+    """How a host is reached; only remote.open_host turns it into a Host."""
 
     kind: Literal["process", "container", "ssh"]
     address: str  # folder | container id | host:port

@@ -31,6 +31,8 @@ class Asked(threading.Thread, Generic[T]):
             self.fault = None
         except (ProviderError, LauncherError, ImportError) as fault:
             self.fault = fault
+        except OSError as why:  # this machine's own files and processes were in the way
+            self.fault = Unreachable(f"{self._of} could not be asked: {why}")
         except MISREAD as fault:  # what a stranger answered ends no thread with a traceback
             self.fault = misread(self._of, fault)
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_CEILING, Decimal
+from typing import TypeVar
 
 import click
 
@@ -19,6 +21,7 @@ from launcher.report.lines import money as shown
 from launcher.report.view import RunView
 from launcher.values import duration, money, written_duration
 
+T = TypeVar("T")
 ANSWERED_IN = timedelta(minutes=1)  # while a person reads the question the meter runs
 
 
@@ -40,11 +43,8 @@ def command(run: str | None, by: str | None, max_cost: str | None, as_json: bool
     sleeps = view.attempt is not None and view.attempt.asleep  # to start it again may need a higher ceiling
     if not view.engine_alive and not (sleeps and by is None):
         raise usage("not-running", f"{view.plan.run} does not run", hint=f"resume {view.plan.run}")
-    try:
-        add_s = duration(by, low=1) if by is not None else 0
-        ceiling = money(max_cost, low=0) if max_cost is not None else None
-    except ValueError as e:
-        raise usage("bad-setting", f"{e}") from None
+    add_s = _meant("--by", duration, by, 1) if by is not None else 0
+    ceiling = _meant("--max-cost", money, max_cost, 0) if max_cost is not None else None
     before = view.state
     if ceiling is None:
         ceiling = _higher(view, add_s, by)
@@ -70,6 +70,13 @@ def command(run: str | None, by: str | None, max_cost: str | None, as_json: bool
             f"{view.plan.run}: {written_duration(more)} more"
             + (f", ends by {clock(a.d, datetime.now(UTC))}" if a is not None and a.open else "")
         )
+
+
+def _meant(flag: str, read: Callable[[object, int], T], written: str, low: int) -> T:
+    try:
+        return read(written, low)
+    except ValueError as e:
+        raise usage("bad-setting", f"{flag} {e}", hint="extend --help") from None
 
 
 def _higher(view: RunView, add_s: int, by: str | None) -> Decimal | None:

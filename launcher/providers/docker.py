@@ -57,7 +57,7 @@ class DockerProvider:
         try:
             info = self._info()
         except ProviderError as why:
-            fix = _START if isinstance(why, Unreachable) else _GROUP
+            fix = _START if isinstance(why, Unreachable) else _GROUP if isinstance(why, AuthRefused) else None
             return (Check("docker engine", ok=False, detail=why.reason, fix=fix),)
         engine = Check("docker engine", ok=True, detail=f"{info['ServerVersion']}, {info['Driver']}")
         device = forms.gpu_request(info)

@@ -37,10 +37,9 @@ class LocalProvider:
 
     def check(self) -> tuple[Check, ...]:
         names, lack = _gpus()
-        free_gb = shutil.disk_usage(Path.home()).free / 1e9
         gpu = ", ".join(names) or f"{lack or 'not known'}; trainers use the CPU"
         return (
-            Check("processes of this machine", True, f"{os.cpu_count()} cores, {free_gb:.0f} GB free"),
+            Check("processes of this machine", True, f"{os.cpu_count()} cores"),
             Check("GPU of this machine", True, gpu),
         )
 

@@ -204,6 +204,15 @@ def test_extend_beyond_a_day_is_refused_with_status_8(working: tuple[Person, Pat
     assert done.code == 8 and "7 days" in done.stderr and person.state("work-one") == "running"
 
 
+@pytest.mark.parametrize(("flag", "value"), [("--by", "soon"), ("--max-cost", "two")])
+def test_extend_by_what_cannot_be_meant_names_the_flag(
+    working: tuple[Person, Path], flag: str, value: str
+) -> None:
+    person, _ = working
+    done = person.types("extend", "work-one", "--by", "1m", flag, value)
+    assert done.code == 2 and "bad-setting" in done.stderr and f"{flag} needs" in done.stderr
+
+
 def test_extend_of_what_does_not_run_is_refused(person: Person) -> None:
     person.own("true", flags=("--name", "over"))
     assert person.types("extend", "over", "--by", "1h").code == 2

@@ -82,3 +82,10 @@ def test_a_secret_written_into_the_command_line_is_never_repeated(person: Person
 def test_a_missing_secret_is_said_before_anything_runs(person: Person, where: str) -> None:
     done = person.own("true", flags=("--secret", f"TOKEN={where}"))
     assert done.code == 2 and "secret-missing" in done.stderr and person.ps() == {}
+
+
+def test_a_secret_that_is_no_text_is_said_before_anything_runs(person: Person) -> None:
+    (person.project / "key.bin").write_bytes(b"\x00\xff\xfe")
+    done = person.own("true", flags=("--secret", "TOKEN=file:key.bin"))
+    assert done.code == 2 and "secret-missing" in done.stderr and "UTF-8" in done.stderr
+    assert person.ps() == {}

@@ -256,3 +256,10 @@ def test_it_offers_itself_for_nothing_with_the_gpu_it_has(
     checks = provider.check()
     assert all(check.ok for check in checks)
     assert any((gpu or "trainers use the CPU") in check.detail for check in checks)
+
+
+def test_a_user_without_a_home_folder_is_told_of_this_machine_all_the_same(
+    provider: LocalProvider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "nowhere"))
+    assert [check.ok for check in provider.check()] == [True, True]
