@@ -121,6 +121,7 @@ class Place:
     mark: str = ""  # by it the agent finds what it has to end
     lives_with: int | None = None  # a process there: when it is gone, the program goes
     ends_at: float | None = None  # where that process cannot be seen
+    where: str = "the run's machine"  # as a person is told
 
 
 @dataclass(frozen=True)
@@ -160,7 +161,7 @@ def begun(place: Place, program: Program, telling: Telling, tick: Tick, *, port:
         state = _state(place.host, program.name)
         if state is None or (state == before and state["state"] not in UNDER_WAY):
             if time.monotonic() > quiet:
-                raise refused(program.name, "nothing was heard of it")
+                raise _refused(place, program.name, "nothing was heard of it")
             time.sleep(LOOK_S)
             continue
         if state["makes"] and not told:
@@ -171,24 +172,23 @@ def begun(place: Place, program: Program, telling: Telling, tick: Tick, *, port:
         elif state["state"] == "ready" and answers(place.host, int(state["port"])):
             return Running(int(state["port"]), str(state["secret"]), state["id"] != id)
         elif state["state"] in ("failed", "ended"):
-            raise refused(program.name, str(state.get("said")))
+            raise _refused(place, program.name, str(state.get("said")))
         time.sleep(LOOK_S)
-    raise refused(program.name, f"it was not there after {PATIENCE_S / 60:.0f} min")
+    raise _refused(place, program.name, f"it was not there after {PATIENCE_S / 60:.0f} min")
 
 
-def refused(name: str, why: str) -> LauncherError:
-    return LauncherError(
-        "program-not-started",
-        f"{name} could not be started on the run's machine: {why}",
-        exit=Exit.PROVIDER,
-        billed="as before: see status",
-    )
+def gone(place: Place, name: str) -> LauncherError:
+    """A program that ended while it was looked at, with what is known of its end."""
+    state = _state(place.host, name) or {}
+    return _no_program(f"{name} on {place.where} is gone: {state.get('said') or 'it has ended'}")
 
 
-def last_words(host: Host, name: str) -> str:
-    """What is known of a program that is gone."""
-    state = _state(host, name) or {}
-    return str(state.get("said") or "it has ended")
+def _refused(place: Place, name: str, why: str) -> LauncherError:
+    return _no_program(f"{name} could not be started on {place.where}: {why}")
+
+
+def _no_program(told: str) -> LauncherError:
+    return LauncherError("program-not-started", told, exit=Exit.PROVIDER, billed="as before: see status")
 
 
 def _start(place: Place, program: Program, port: int) -> str:

@@ -126,7 +126,7 @@ def _beside(m: Machine, what: str, port: int, tick: Callable[[], None], shown: C
             _looked(host, far)
         else:
             place, program = _place(m, host), _program(m, what)
-            there = attend.begun(place, program, _telling(what, "the run's machine"), _until(m, tick))
+            there = attend.begun(place, program, _telling(what, place.where), _until(m, tick))
             far, path = there.port, program.page.format(secret=there.secret)
             if there.reused:
                 print(f"{what} runs there already and is used again", file=sys.stderr)
@@ -163,7 +163,7 @@ def _look(
             continue
         asked = time.monotonic()
         if attend.running(place, program) is None and not _ends_too(m, tick):
-            raise attend.refused(program.name, attend.last_words(place.host, program.name))
+            raise attend.gone(place, program.name)
 
 
 def _ends_too(m: Machine, tick: Callable[[], None]) -> bool:
@@ -277,9 +277,10 @@ def _finished(name: str | None, port: int, tick: Callable[[], None], shown: Call
             cwd=str(folder),
             env={},
             lives_with=os.getpid(),
+            where="this machine",
         )
         program = attend.tensorboard(str(folder))
-        there = attend.begun(me, program, _telling("tensorboard", "this machine"), tick, port=port)
+        there = attend.begun(me, program, _telling("tensorboard", me.where), tick, port=port)
         shown(label, "tensorboard", there.port, program.page.format(secret=there.secret), there.port)
         while attend.answers(me.host, there.port):
             until = time.monotonic() + ASK_S

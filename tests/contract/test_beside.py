@@ -57,4 +57,4 @@ def test_a_program_beside_a_run(host: Host, spot: str) -> None:
         with pytest.raises(OSError, match="403"):
             urlopen(f"http://127.0.0.1:{tunnel.port}/guess/", timeout=30)
     eventually(lambda: attend.running(place, program) is None)
-    assert attend.last_words(host, spot) == "the run has ended"
+    assert str(attend.gone(place, spot)).endswith(" is gone: the run has ended")

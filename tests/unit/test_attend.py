@@ -132,7 +132,7 @@ def test_it_carries_the_mark_and_goes_with_the_agent(
     partner.wait()
     eventually(lambda: not marked(place.mark))
     assert attend.running(place, SERVER) is None
-    assert attend.last_words(place.host, "server") == "the run has ended"
+    assert str(attend.gone(place, "server")) == "server on the run's machine is gone: the run has ended"
     with pytest.raises(OSError, match="refused"):
         asked(running)
 
@@ -150,8 +150,10 @@ def test_after_a_kill_of_all_of_it_a_new_one_is_begun(place: attend.Place) -> No
 def test_a_program_that_ends_is_told_with_its_own_last_words(place: attend.Place) -> None:
     code = "import os; print('reading'); raise SystemExit('no such log: ' + os.environ['WORD'])"
     failing = replace(SERVER, argv=("@PYTHON@", "-c", code))
-    with pytest.raises(LauncherError, match=r"no such log: …$") as told:
-        begun(place, failing)
+    with pytest.raises(
+        LauncherError, match=r"could not be started on this machine: .*no such log: …$"
+    ) as told:
+        begun(replace(place, where="this machine"), failing)
     assert told.value.code == "program-not-started"
     assert asked(begun(place)) == "fox-abcd"  # and what failed stands in nobody's way
 
