@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path, PurePosixPath
 
-from launcher.codec import foreign_json
+from launcher.codec import foreign_json, to_the_second
 from launcher.errors import Corrupt
 from launcher.files import Files
 from launcher.models import Json, Plan
@@ -114,7 +114,7 @@ def finish(
 
 def point_latest(files: Files, versions: Versions, name: str, run: str | None, at: datetime) -> None:
     """`run`: None where a trainer made the version without one."""
-    body = {"version": name, "run": run, "at": at.strftime("%Y-%m-%dT%H:%M:%SZ")}
+    body = {"version": name, "run": run, "at": to_the_second(at)}
     files.write(versions.latest, (json.dumps(body) + "\n").encode(), 0o644)
 
 

@@ -24,6 +24,11 @@ def iso(at: datetime) -> str:
     return at.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
+def to_the_second(at: datetime) -> str:
+    """As labels and documents say it, for people and for programs of others."""
+    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
 def parse_iso(text: str) -> datetime:
     """A moment; a time of day without its zone is none, and raises ValueError like any other text."""
     at = datetime.fromisoformat(text.replace("Z", "+00:00"))

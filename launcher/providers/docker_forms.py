@@ -11,6 +11,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from launcher.codec import to_the_second
 from launcher.models import Access, Json, Order, Resource, ResourceState
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ def _labels(order: Order) -> dict[str, str]:
         "launcher.run": order.run,
         "launcher.token": order.token,
         "launcher.owner": order.owner,
-        "launcher.ends_at": _text(order.ends_at),
+        "launcher.ends_at": to_the_second(order.ends_at),
         "launcher.attempt": str(order.attempt),
         "launcher.target": order.offer.target,
         "launcher.image": order.runtime.image or "",
@@ -104,7 +105,7 @@ def _environment(order: Order) -> dict[str, str]:
         "LAUNCHER_INSTANCE": order.token,
         "LAUNCHER_RUN": order.run,
         "LAUNCHER_OWNER": order.owner,
-        "LAUNCHER_ENDS_AT": _text(order.ends_at),
+        "LAUNCHER_ENDS_AT": to_the_second(order.ends_at),
         "LAUNCHER_ENDS_IN": str(order.ends_in_s),
         "LAUNCHER_BOOT_LIMIT": str(order.boot_limit_s),
         "LAUNCHER_HOLD": str(order.hold_s),
@@ -161,10 +162,6 @@ def _access(name: str, labels: dict[str, str]) -> Access:
         volume=volume_name(name),
         image=labels.get("launcher.image") or None,
     )
-
-
-def _text(at: datetime) -> str:
-    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _time(text: str | None) -> datetime | None:

@@ -14,10 +14,11 @@ import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 
+from launcher.codec import to_the_second
 from launcher.errors import BadOrder, Gone
 from launcher.models import Access, Need, Offer, Order, Resource, ResourceState, Traits
 from launcher.providers.base import Check
@@ -124,7 +125,7 @@ def _labels(order: Order) -> dict[str, str]:
         LABEL: order.token,
         "LAUNCHER_RUN": order.run,
         "LAUNCHER_OWNER": order.owner,
-        "LAUNCHER_ENDS_AT": order.ends_at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "LAUNCHER_ENDS_AT": to_the_second(order.ends_at),
         "LAUNCHER_SPOOL": order.folder,
     }
 

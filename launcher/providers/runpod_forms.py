@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from decimal import ROUND_CEILING, Decimal
 from typing import Any
 
+from launcher.codec import to_the_second
 from launcher.errors import BadOrder, VendorBug
 from launcher.models import Access, Json, Order, Resource, ResourceState, Route
 from launcher.providers.runpod_guard import start_command
@@ -101,7 +102,7 @@ def environment(order: Order, root: str) -> dict[str, str]:
         "LAUNCHER_RUN": order.run,
         "LAUNCHER_OWNER": order.owner,
         "LAUNCHER_TARGET": order.offer.target,
-        "LAUNCHER_ENDS_AT": order.ends_at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "LAUNCHER_ENDS_AT": to_the_second(order.ends_at),
         "LAUNCHER_ENDS_IN": str(order.ends_in_s),
         "LAUNCHER_BOOT_LIMIT": str(order.boot_limit_s),
         "LAUNCHER_HOLD": str(order.hold_s),

@@ -6,7 +6,7 @@ from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 
-from launcher.codec import foreign_json, parse_iso
+from launcher.codec import foreign_json, parse_iso, to_the_second
 from launcher.models import Json
 from launcher.report import lines, moving
 from launcher.report.view import RunView
@@ -15,7 +15,7 @@ from launcher.telemetry import Sample
 
 
 def time(at: datetime | None) -> str | None:
-    return at.strftime("%Y-%m-%dT%H:%M:%SZ") if at is not None else None
+    return to_the_second(at) if at is not None else None
 
 
 def when(written: str | None) -> datetime | None:
