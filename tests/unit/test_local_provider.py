@@ -205,6 +205,28 @@ def test_an_instance_that_ended_by_itself_is_gone(provider: LocalProvider, tmp_p
     assert provider.console(order.token) == ""
 
 
+# Its first thread ends before its last: in between it has no environment any more and cannot be waited for.
+ENDS_SLOWLY = """
+import ctypes, os, threading, time
+threading.Thread(target=lambda: (time.sleep(0.5), os._exit(0))).start()
+open(os.environ["TELL"], "w").write(str(os.getpid()))
+ctypes.CDLL(None).pthread_exit(None)
+"""
+
+
+def test_one_that_is_at_its_end_when_it_is_no_more_listed_leaves_nothing_behind(
+    provider: LocalProvider, tmp_path: Path
+) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    order = an_order(tmp_path, ENDS_SLOWLY, TELL=str(pipe))
+    provider.create(order)
+    pid = int(pipe.read_text())
+    while provider.list(order.run):
+        pass
+    assert not psutil.pid_exists(pid)
+
+
 def test_the_console_is_what_the_guard_wrote(provider: LocalProvider, begin: Begin) -> None:
     order, _ = begin()
     assert provider.console(order.token) == f"boot {order.token}"
