@@ -134,6 +134,29 @@ def test_a_demanded_gpu_that_does_not_compute_is_an_error(
         choose(flag, required, environ, fails, print)
 
 
+@pytest.mark.parametrize(
+    ("flag", "required", "environ", "must"),
+    [
+        ("cuda", False, {}, True),
+        (None, True, {}, True),
+        (None, False, {"LAUNCHER_REQUIRE_GPU": "1"}, True),
+        (None, False, {"DEVICE": "cuda"}, True),
+        (None, False, {"USE_GPU": "1"}, False),
+        (None, False, {}, False),
+    ],
+)
+def test_a_device_knows_whether_it_was_demanded(
+    flag: str | None, required: bool, environ: dict[str, str], must: bool
+) -> None:
+    assert choose(flag, required, environ, works, print).must is must
+
+
+def test_a_wish_is_called_as_whoever_wished_it_called_it() -> None:
+    assert choose("cpu", False, {}, works, print, called="use_gpu").source == "use_gpu"
+    with pytest.raises(DeviceRefused, match=r"^use_gpu cuda: no GPU can be used: "):
+        choose("cuda", False, {}, fails, print, called="use_gpu")
+
+
 @pytest.mark.parametrize("environ", [{"DEVICE": "tpu"}, {"USE_GPU": "maybe"}])
 def test_an_unknown_wish_is_refused(environ: dict[str, str]) -> None:
     with pytest.raises(DeviceRefused, match="expected"):
@@ -148,6 +171,16 @@ def test_a_trainer_without_gpu_code_warns_only_where_one_was_wished_for() -> Non
     assert len(warnings) == 1
     with pytest.raises(DeviceRefused, match="CPU alone"):
         choose("cuda", False, {}, None, print)
+
+
+# the bundled ones
+
+
+@pytest.mark.parametrize("trainer", ["quickstart", "stacking"])
+def test_who_asks_for_help_is_shown_the_usage_first(trainer: str) -> None:
+    asked = [sys.executable, "-m", f"trainers.{trainer}", "--help"]
+    done = subprocess.run(asked, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0 and done.stdout.startswith("usage: ")
 
 
 # session

@@ -29,6 +29,7 @@ class Device:
     name: str  # as the probe reports it, "cpu" otherwise
     wish: str  # "auto" | "cpu" | "cuda"
     source: str  # "--device" | a variable's name | "default"
+    must: bool = False  # a GPU was demanded: whoever computes on it may not fall back later either
 
 
 def choose(
@@ -37,22 +38,24 @@ def choose(
     environ: Mapping[str, str],
     probe: Callable[[], str] | None,
     warn: Callable[[str], None],
+    called: str = "--device",
 ) -> Device:
     """`probe` computes something small on the GPU and returns its name, or raises NoGpu. None is a trainer
-    that has no code for a GPU: where nobody wished for one there is nothing to warn of."""
+    that has no code for a GPU: where nobody wished for one there is nothing to warn of. `called`: the flag's
+    name, for messages."""
     if environ.get("USE_GPU", "").lower() in OFF:
         return Device("cpu", "cpu", "cpu", "USE_GPU")
-    wish, source = _wish(flag, environ)
+    wish, source = _wish(flag, environ, called)
     require_gpu = require_gpu or environ.get("LAUNCHER_REQUIRE_GPU", "").lower() in ON
+    named = wish == "cuda" and source in (called, "DEVICE")
     indifferent = wish == "cpu" or (probe is None and wish == "auto")
     if indifferent and not require_gpu:
         return Device("cpu", "cpu", wish, source)
     try:
         if probe is None:
             raise NoGpu("this trainer computes on the CPU alone")
-        return Device("cuda", probe(), wish, source)
+        return Device("cuda", probe(), wish, source, require_gpu or named)
     except NoGpu as no:
-        named = wish == "cuda" and source in ("--device", "DEVICE")
         if require_gpu or named:
             asked = "--require-gpu" if require_gpu else f"{source} cuda"
             raise DeviceRefused(f"{asked}: no GPU can be used: {no}") from no
@@ -60,8 +63,8 @@ def choose(
         return Device("cpu", "cpu", wish, source)
 
 
-def _wish(flag: str | None, environ: Mapping[str, str]) -> tuple[str, str]:
-    for source, value in (("--device", flag), ("DEVICE", environ.get("DEVICE"))):
+def _wish(flag: str | None, environ: Mapping[str, str], called: str) -> tuple[str, str]:
+    for source, value in ((called, flag), ("DEVICE", environ.get("DEVICE"))):
         if value:
             return _named(value, source), source
     for source in ("RETRAINING_USE_GPU", "USE_GPU"):

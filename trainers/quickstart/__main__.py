@@ -4,7 +4,8 @@ import sys
 
 
 def main() -> int:
-    print(f"quickstart: boosted trees, python {sys.version.split()[0]}", flush=True)
+    if not {"-h", "--help"} & set(sys.argv[1:]):
+        print(f"quickstart: boosted trees, python {sys.version.split()[0]}", flush=True)
     from trainers.quickstart.command import run
 
     return run(sys.argv[1:])

@@ -4,7 +4,8 @@ import sys
 
 
 def main() -> int:
-    print(f"stacking: boosters, forest and ridge, python {sys.version.split()[0]}", flush=True)
+    if not {"-h", "--help"} & set(sys.argv[1:]):
+        print(f"stacking: boosters, forest and ridge, python {sys.version.split()[0]}", flush=True)
     if sys.argv[1:2] == ["bench"]:
         from trainers.stacking import compare
 

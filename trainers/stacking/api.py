@@ -77,7 +77,7 @@ def train_versioned_model(
     beside = final.with_name(f".{name}.partial")
     log = Log()
     flag = {None: None, True: "cuda", False: "cpu"}[use_gpu]
-    places = devices.decide(flag, bool(use_gpu), os.environ, log.say)
+    places = devices.decide(flag, False, os.environ, log.say, called="use_gpu")
     chosen = replace(settings or Settings(), tasks=TASKS if task == "all" else (task,))
     place = Place(beside / "out", beside / "checkpoints", None, None, chosen.seed)
     with (

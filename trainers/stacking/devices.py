@@ -24,7 +24,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from trainers.kit.device import ON, Device, NoGpu, choose
+from trainers.kit.device import Device, NoGpu, choose
 from trainers.kit.files import write_json
 from trainers.stacking import opencl
 
@@ -63,7 +63,6 @@ class Places:
     xgboost: str
     why: str
     lightgbm: LightGbm
-    must: bool = False  # falling back is not allowed
 
     def line(self) -> str:
         """What is said once, before anything is trained."""
@@ -78,7 +77,11 @@ class Places:
 
 
 def decide(
-    flag: str | None, require_gpu: bool, environ: Mapping[str, str], warn: Callable[[str], None]
+    flag: str | None,
+    require_gpu: bool,
+    environ: Mapping[str, str],
+    warn: Callable[[str], None],
+    called: str = "--device",
 ) -> Places:
     """The kit's one rule with our own look; raises DeviceRefused."""
     found: Seen | None = None
@@ -90,16 +93,11 @@ def decide(
             raise NoGpu(found.why)
         return found.gpus[0] if found.gpus else found.xgboost
 
-    device = choose(flag, require_gpu, environ, probe, warn)
-    must = (
-        require_gpu
-        or environ.get("LAUNCHER_REQUIRE_GPU", "").lower() in ON
-        or (device.wish == "cuda" and device.source in ("--device", "DEVICE"))
-    )
+    device = choose(flag, require_gpu, environ, probe, warn, called)
     if found is None:
         wished = f"{device.source} says so"
         return Places(device, "cpu", wished, LightGbm(why=wished))
-    return Places(device, found.xgboost, found.why, found.lightgbm, must)
+    return Places(device, found.xgboost, found.why, found.lightgbm)
 
 
 def look(environ: Mapping[str, str]) -> Seen:

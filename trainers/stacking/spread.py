@@ -10,6 +10,9 @@ from __future__ import annotations
 
 import logging
 import os
+import re
+import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -30,6 +33,7 @@ from trainers.stacking.settings import Settings, cores, is_class, lacking_for_wo
 from trainers.stacking.table import Array
 
 READY_S = 30
+RANK = re.compile(rb"\[[\d:]+\] Task \[xgboost\S+ got rank \d+")
 
 
 class NoWorkers(Exception):
@@ -48,7 +52,9 @@ def connected(workers: int, scheduler: str | None) -> Iterator[Any]:
         yield None
         return
     client = _client(workers, scheduler)
-    _quiet(client, ours=scheduler is None)
+    hush()
+    if scheduler is None:
+        _quiet(client)
     try:
         yield client
     finally:
@@ -58,12 +64,32 @@ def connected(workers: int, scheduler: str | None) -> Iterator[Any]:
             cluster.close()
 
 
-def _quiet(client: Any, ours: bool) -> None:
-    """LightGBM tells on every worker's own standard output of each port it opens, for every fit."""
-    hush()
-    if ours:
-        for worker, nowhere in client.run(os.open, os.devnull, os.O_WRONLY).items():
-            client.run(os.dup2, nowhere, 1, workers=[worker])
+def _quiet(client: Any) -> None:
+    """Of every fit each worker tells what is nothing to a reader: LightGBM each port it opens, on its own
+    standard output, and XGBoost which number it has, on the other stream, whatever verbosity it is given."""
+    _led(client, os.devnull, 1)
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "told")
+        os.mkfifo(path, 0o600)
+        reading = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # else it waited here for who writes
+        _led(client, path, 2)
+    os.set_blocking(reading, True)
+    threading.Thread(target=_without_ranks, args=(reading,), daemon=True).start()
+
+
+def _led(client: Any, path: str, stream: int) -> None:
+    for worker, opened in client.run(os.open, path, os.O_WRONLY).items():
+        client.run(os.dup2, opened, stream, workers=[worker])
+
+
+def _without_ranks(reading: int) -> None:
+    """Until the last worker has ended. All else it says is passed on; from here, so that nothing is lost
+    when it dies."""
+    with open(reading, "rb") as lines:
+        for line in lines:
+            told = RANK.sub(b"", line)
+            if told == line or told.strip():
+                os.write(2, told)
 
 
 def _client(workers: int, scheduler: str | None) -> Any:

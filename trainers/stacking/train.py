@@ -303,7 +303,7 @@ def checked(course: Course, unit: Unit, made: Done) -> Places:
     places = course.places
     if unit.learner != "xgboost" or not places.on_gpu or made.device.startswith("cuda"):
         return places
-    if places.must:
+    if places.device.must:
         raise DeviceRefused(f"XGBoost was told {places.xgboost} and computed on the {made.device}")
     course.say(
         f"warning: XGBoost was told {places.xgboost} and computed on the {made.device}; going on there"
