@@ -85,11 +85,11 @@ def finish(
 def card(view: RunView, state: State, now: datetime) -> list[tuple[str, str]]:
     """Time, the device really used, dollars, the version folder, and what may be done next."""
     seconds, manifest = view.seconds(now), documents.manifest(view)
-    device = manifest.get("device")
+    device = lines.device_used(manifest.get("device"))
     metrics = [f"{k} {v:.4g}" for k, v in versions.metrics(manifest).items()]
     rows = [
         ("time", lines.duration(seconds) if seconds is not None else "the trainer did not start"),
-        ("device", f"{device_words(device)} on {view.offer.target}" if device else ""),
+        ("device", f"{device} on {view.offer.target}" if device else ""),
         ("cost", lines.money(view.usd(now))),
         ("billed", lines.billed(view) or ""),
         ("metrics", " · ".join(metrics)),
@@ -115,14 +115,6 @@ def _latest(view: RunView) -> str:
     duel = judging.duel(documents.manifest(view), artifacts.read_manifest(Disk(), place, champion))
     beaten = duel.verdict is judging.Verdict.NOT_BETTER
     return f"stays {champion}: {', '.join(duel.lines)}" if beaten else ""
-
-
-def device_words(device: object) -> str:
-    """The trainer's own word for what it really used."""
-    if not isinstance(device, dict):
-        return str(device)
-    used, name = device.get("used"), device.get("name")
-    return f"{used} ({name})" if name and name != used else str(used)
 
 
 def _before_the_end(view: RunView, state: State) -> str:

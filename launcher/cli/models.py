@@ -14,7 +14,6 @@ import click
 
 from launcher import artifacts, judging
 from launcher.cli import show
-from launcher.cli.ending import device_words
 from launcher.cli.here import home, json_option, project
 from launcher.cli.live import harmless
 from launcher.errors import Exit, LauncherError, usage
@@ -22,7 +21,7 @@ from launcher.files import Disk
 from launcher.judging import Verdict
 from launcher.models import Json
 from launcher.report import versions
-from launcher.report.lines import duration, money
+from launcher.report.lines import device_used, duration, money
 from launcher.report.versions import Version
 from launcher.store import Versions
 
@@ -60,7 +59,7 @@ def list_(as_json: bool) -> None:
             v.name + (" (latest)" if v.latest else ""),
             str(v.manifest.get("run") or "-"),
             str(v.manifest.get("state")),
-            device_words(v.manifest.get("device")) if v.manifest.get("device") else "-",
+            device_used(v.manifest.get("device")) or "-",
             duration(float(v.manifest.get("seconds") or 0)),
             money(float(v.manifest.get("usd") or 0)),
             " ".join(f"{k}={x:.4g}" for k, x in v.metrics.items()),

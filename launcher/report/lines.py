@@ -18,6 +18,16 @@ def money(usd: Decimal | float) -> str:
     return f"${usd:.2f}" if usd == 0 or usd >= Decimal("0.01") else f"${usd:.4f}"
 
 
+def device_used(told: object) -> str:
+    """The trainer's own word for what it really used; empty where it said none."""
+    if not isinstance(told, dict):
+        return str(told or "")
+    used, name = told.get("used"), told.get("name")
+    if used is None:
+        return ""
+    return f"{used} ({name})" if name and name != used else str(used)
+
+
 def duration(seconds: float) -> str:
     whole = round(seconds)
     if whole < 60:

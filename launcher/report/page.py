@@ -16,7 +16,7 @@ from launcher import telemetry
 from launcher.errors import usage
 from launcher.files import Disk
 from launcher.models import Choice, Json
-from launcher.report import panels
+from launcher.report import lines, panels
 from launcher.report.content import Content, read
 from launcher.report.lines import duration, money
 from launcher.report.markup import NAME, more, number, section, table, terms, text
@@ -105,12 +105,7 @@ def _used(manifest: Json) -> str | None:
 
 
 def _device(manifest: Json) -> str:
-    device = manifest.get("device")
-    name = device.get("name") if isinstance(device, dict) else None
-    used = _used(manifest)
-    if used is None:
-        return "device not told"
-    return f"{used} ({name})" if name and name != used else used
+    return lines.device_used(manifest.get("device")) or "device not told"
 
 
 def ending(content: Content) -> str:
