@@ -74,9 +74,8 @@ def plan_for(
         code=jobs.code_of(Path(what.job.folder)),
     )
     decision = plan.make(ask, house.now)
-    compared = (
-        () if for_run else decision.others
-    )  # a run is warned of what it would pay, a plan of all it shows
+    # A run is warned of what it would pay, a plan of all it shows.
+    compared = () if for_run else decision.others
     old = _old((*decision.plan.choices, *compared), house.now)
     more = (*settings.warnings, *book.warnings, *_missing_paths(ask, what), *_not_asked(ask), *old)
     return replace(decision, warnings=(*decision.warnings, *more))

@@ -35,9 +35,7 @@ class EnvError(Exception):
 class Wanted:
     source: Path | None  # the file that says it; None: nothing but what a setup command brings
     locked: bool  # a uv.lock, which only uv can install
-    lines: tuple[
-        str, ...
-    ]  # for the installer, with paths made absolute (as URLs where a space would split them)
+    lines: tuple[str, ...]  # for the installer; paths made absolute (as URLs where a space would split them)
     identity: tuple[str, ...]  # the same set gives the same text, wherever it lies
 
 

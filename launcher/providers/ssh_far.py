@@ -192,7 +192,7 @@ def _has_begun(token: str) -> bool:
 
 
 def _begin(ask: Json, devices: list[str] | None, sockets: list[int]) -> None:
-    folder, fresh = (os.path.join(runs_folder(), name) for name in (ask["token"], ".new-" + ask["token"]))
+    folder = os.path.join(runs_folder(), ask["token"])
     labels = {
         LABEL: ask["token"],
         "LAUNCHER_RUN": ask["run"],
@@ -205,14 +205,7 @@ def _begin(ask: Json, devices: list[str] | None, sockets: list[int]) -> None:
     argv = [sys.executable, "-I", "-c", ask["boot_guard"], ask["token"]]
     if image:
         argv = container_command(ask, folder, devices, [*labels, *ask["env"]])
-    if not os.path.isdir(folder):
-        shutil.rmtree(fresh, ignore_errors=True)
-        os.mkdir(fresh, 0o700)
-        with open(os.path.join(fresh, LABELS_FILE), "w") as file:
-            json.dump({**labels, "container": container_name(ask) if image else None}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.rename(fresh, folder)
+    _record(folder, {**labels, "container": container_name(ask) if image else None})
     env = {**environment(), **labels, **ask["env"]}
     if devices is not None:
         env["CUDA_VISIBLE_DEVICES"] = ",".join(devices)
@@ -236,6 +229,20 @@ def _begin(ask: Json, devices: list[str] | None, sockets: list[int]) -> None:
     while child.poll() is None and LABEL.encode() not in _environ(child.pid):
         os.sched_yield()  # it has become itself, and in a moment the kernel shows its labels
     child.returncode = 0  # the next listing buries it, or init does when we leave
+
+
+def _record(folder: str, labels: Json) -> None:
+    """The folder comes with its labels in it, at once; one of a call before stays as it is."""
+    if os.path.isdir(folder):
+        return
+    fresh = os.path.join(os.path.dirname(folder), ".new-" + os.path.basename(folder))
+    shutil.rmtree(fresh, ignore_errors=True)
+    os.mkdir(fresh, 0o700)
+    with open(os.path.join(fresh, LABELS_FILE), "w") as file:
+        json.dump(labels, file)
+        file.flush()
+        os.fsync(file.fileno())
+    os.rename(fresh, folder)
 
 
 def _environ(pid: int) -> bytes:

@@ -103,10 +103,8 @@ class Wrapped:
     def _understood(self, verb: str, call: Callable[[], T]) -> T:
         try:
             return call()
-        except MISREAD as e:
-            self._log(
-                f"{self.name}.{verb}", "".join(traceback.format_exception(e))
-            )  # it may be our own fault
+        except MISREAD as e:  # which may be our own fault: the log has all of it
+            self._log(f"{self.name}.{verb}", "".join(traceback.format_exception(e)))
             raise misread(self.name, e) from e
 
     def _ask(self, verb: str, call: Callable[[], T]) -> T:

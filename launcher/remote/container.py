@@ -12,7 +12,7 @@ import importlib.resources
 import posixpath
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -137,8 +137,7 @@ class ContainerHost:
 
     def _into_volume(self) -> Channel:
         """A courier in a helper container over what the container left; it ends with the connection."""
-        from docker.errors import APIError, NotFound
-        from docker.types import LogConfig
+        from docker.errors import NotFound
 
         client, access = self._connected(), self._access
         if access.volume is None or access.image is None:
@@ -156,42 +155,42 @@ class ContainerHost:
             entrypoint=[""],
             stdin_open=True,
             labels={**labels, "launcher.kind": "volume-reader"},
-            host_config=client.create_host_config(
-                auto_remove=True,
-                mounts=[_mount(self.root, access.volume)],
-                network_mode="none",
-                read_only=True,
-                cap_drop=["ALL"],
-                cap_add=["DAC_READ_SEARCH"],
-                security_opt=["no-new-privileges:true"],
-                log_config=LogConfig(type="none"),  # or each byte read would be kept as a log
-            ),
+            host_config=_reads_only(client, _mount(self.root, access.volume)),
         )
-
-        def remove() -> None:
-            # Its stdin has ended, so it goes by itself as well; asking only makes it quick.
-            with suppress(NoAnswer, NotFound):
-                try:
-                    with answered():
-                        client.remove_container(name, force=True)
-                except APIError as why:
-                    if why.status_code != 409:  # 409: its own removal is under way
-                        raise
-
-        streams = {"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1}
-        socket = client.attach_socket(name, params=streams)
-        try:
+        with ExitStack() as let_go:
+            let_go.callback(_remove, client, name)
+            socket = client.attach_socket(name, params={"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1})
+            let_go.callback(socket.close)
             client.start(name)
-        except APIError:
-            socket.close()
-            remove()
-            raise
+            return Channel(_wire(socket), let_go.pop_all().close, _ENDED)
 
-        def let_go() -> None:
-            socket.close()
-            remove()
 
-        return Channel(_wire(socket), let_go, _ENDED)
+def _reads_only(client: APIClient, mount: Any) -> Any:
+    from docker.types import LogConfig
+
+    return client.create_host_config(
+        auto_remove=True,
+        mounts=[mount],
+        network_mode="none",
+        read_only=True,
+        cap_drop=["ALL"],
+        cap_add=["DAC_READ_SEARCH"],
+        security_opt=["no-new-privileges:true"],
+        log_config=LogConfig(type="none"),  # or each byte read would be kept as a log
+    )
+
+
+def _remove(client: APIClient, name: str) -> None:
+    """Its stdin has ended, so it goes by itself as well; asking only makes it quick."""
+    from docker.errors import APIError, NotFound
+
+    with suppress(NoAnswer, NotFound):
+        try:
+            with answered():
+                client.remove_container(name, force=True)
+        except APIError as why:
+            if why.status_code != 409:  # 409: its own removal is under way
+                raise
 
 
 def _courier(root: str, token: str) -> list[str]:

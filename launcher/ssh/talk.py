@@ -15,9 +15,7 @@ if TYPE_CHECKING:
     from paramiko import Channel
 
 PIECE = 256 << 10
-AT_ONCE = (
-    32 << 10
-)  # so little goes out without waiting, once the host has granted room (OpenSSH does it late)
+AT_ONCE = 32 << 10  # goes out without waiting, once the host has granted room (OpenSSH does it late)
 
 
 class News(threading.Event):

@@ -115,9 +115,7 @@ def _prepared(w: World, a: Attempt, line: Link) -> str | None:
             line.send("prepare", argv=_prepare_argv(w, a, line), cwd=f"project/{a.pushed}", env={})
             w.memory[f"prepare:{a.n}"] = True
         event = _await(w, a, line, "prepared", "sealed")
-    if (
-        event is None or event["ev"] == "sealed"
-    ):  # nothing is started any more: it seals what an earlier boot left
+    if event is None or event["ev"] == "sealed":  # it starts nothing any more: an earlier boot left results
         return None
     line.sync(("setup.log",))
     if event["exit_code"] != 0:

@@ -30,9 +30,7 @@ from trainers.stacking import opencl
 
 PATIENCE_S = 90
 NO_OPENCL = "no OpenCL device"
-NOISE = re.compile(
-    r"^\[[\d:]+\] (WARNING: )?\S+:\d+: "
-)  # when and in which of its files XGBoost says something
+NOISE = re.compile(r"^\[[\d:]+\] (WARNING: )?\S+:\d+: ")  # when and where in its files XGBoost says something
 BOOT = Path("/proc/sys/kernel/random/boot_id")
 ICD_LIBRARY = "libnvidia-opencl.so.1"
 MATTERS = ("CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES", "OCL_ICD_FILENAMES", "OCL_ICD_VENDORS")
