@@ -330,7 +330,9 @@ def _content(file: Sending) -> tuple[int, str]:
 
 @functools.cache
 def script() -> str:
-    """The far side without its comments: dropbear takes no command above 9,000 bytes."""
+    """The far side without its comments and whatever only readers need: dropbear takes no command above
+    9,000 bytes."""
     text = importlib.resources.files("launcher.remote").joinpath("treesync.sh").read_text("utf-8")
     lines = (re.sub(r"(^|\s)# .*", "", part.strip()) for part in text.splitlines())
-    return "\n".join(part for part in lines if part and part != "#")
+    short = "\n".join(part for part in lines if part and part != "#")
+    return re.sub(r"; (?=[a-z}])", ";", re.sub(r" (\|\||&&|\||;;) ?", r"\1", short))

@@ -1,7 +1,8 @@
 # The far side of a push: keeps the trees it was sent, and makes a run its own copy of one. For any POSIX sh.
 #
 # <base>/<kind>/<key>/  g.<want>  a generation: tree/, list.gz (what it holds), stamp (how it looked when made),
-#                                 spare/ (a copy that the next run takes by a rename instead of waiting for one)
+#                                 spare/ (a copy that the next run takes by a rename instead of waiting for one),
+#                                 stamping (who makes the stamp, until it is there)
 #                       s.<want>.<pid>.<token>  what arrives; becomes a generation by one rename
 #                       c.<pid>  a spare that was taken before it was known what is wanted
 #                       x.*  what nobody needs any more
@@ -40,16 +41,30 @@ listing() { # one line or more for each thing below $1, with all that a change t
   esac
 }
 digest() { (listing "$1") 2>/dev/null | sort | sha256sum; }
-like() { [ -f "$2/stamp" ] && [ "$(cat "$2/stamp")" = "$way $(digest "$1")" ]; } # tree, its generation
+like() { # tree, its generation
+  while [ ! -f "$2/stamp" ] && [ -f "$2/stamping" ] && alive "$(cat "$2/stamping")" "$key"; do
+    sleep 0.1 2>/dev/null || sleep 1
+  done
+  [ -f "$2/stamp" ] && [ "$(cat "$2/stamp")" = "$way $(digest "$1")" ]
+}
+stamp() { # while nobody waits for it any more
+  cd "$k/$gen" && echo "$way $(digest tree)" >stamp.part && mv stamp.part stamp
+  rm -f stamping
+}
 intact() { like "$1/tree" "$1"; }
 
 sizes() { # of the files below $1: "12 ./name" and NUL
   cd "$1" || return 1
   case $way in
     printf) find . -type f -printf '%s %p\0' ;;
-    stat) find . -type f -exec stat -c '%s %n' {} + | tr '\n' '\0' ;;
-    *) find . -type f -exec wc -c {} + | tr '\n' '\0' ;;
+    stat) find . -type f -exec stat -c '%s %n' {} + | tr \\n \\0 ;;
+    *) find . -type f -exec wc -c {} + | tr \\n \\0 ;;
   esac
+}
+
+had() { # of what arrived before a cut
+  (sizes "$1/tree")
+  [ ! -d "$1/beside" ] || (sizes "$1/beside/tree")
 }
 
 newest() { # generations, the youngest first
@@ -116,9 +131,14 @@ spare() {
   $low cp -RPp $(share) tree spare.$$ && [ ! -e spare ] && mv spare.$$ spare
 }
 finish() {
+  (
+    exec </dev/null >/dev/null 2>&1
+    [ -z "$fresh" ] || stamp
+    tidy
+    spare
+  ) &
+  [ -z "$fresh" ] || echo $! >"$gen/stamping"
   say "done"
-  exec </dev/null >/dev/null 2>&1
-  (tidy; spare) &
   exit 0
 }
 
@@ -126,7 +146,8 @@ for tool in tar gzip find sort sha256sum xargs; do
   command -v $tool >/dev/null 2>&1 || die "there is no $tool on the host"
 done
 [ -d "$base" ] || { mkdir -p "$base" && chmod 700 "$base"; } || die "$base cannot be made"
-k=$base/$kind/$key low='' copying='' twinning='' old='' fit='' looked=''
+k=$base/$kind/$key
+unset low fresh early copying twinning old fit looked
 mkdir -p "$k" && cd "$k" && [ -w . ] || die "$k cannot be written"
 if find . -prune -printf '' 2>/dev/null; then way='printf'
 elif stat -c %f . >/dev/null 2>&1; then way='stat'
@@ -138,6 +159,12 @@ if [ $# -lt 6 ]; then
     if mv "$g/spare" c.$$ 2>/dev/null && like c.$$ "$g"; then fit=$g; fi
     intact "$g" </dev/null >/dev/null 2>&1 &
     looking=$! looked=$g
+    break
+  done
+  for left in s.*; do
+    [ -d "$left" ] || continue
+    had "$left" </dev/null >"$left/early" 2>/dev/null &
+    listing=$! early=$left
     break
   done
   { IFS= read -r want && IFS= read -r token && IFS= read -r to; } || {
@@ -177,11 +204,12 @@ uncopy() {
   rm -rf "$part"
 }
 full() { uncopy; rm -rf "${k:?}/$s"; die "$*"; } # nothing of it stays, the space may be needed
+uncopied() { full "the run's copy could not be made"; }
 lost() { uncopy; exit 4; }                   # the former tree, and what arrived, stay as they are
 
 sound() { # as intact, where that was not found out already
   if [ "$looked" != "$1" ]; then intact "$1"; else
-    looked=''
+    looked=
     wait "$looking"
   fi
 }
@@ -193,7 +221,7 @@ if [ -d "$gen" ]; then
     show
     finish
   fi
-  fit=''
+  fit=
   rm -rf "$part"
   copy "$gen"
   if sound "$gen"; then
@@ -221,11 +249,12 @@ for left in s."$want".*; do
   fi
   mv "$left" "$s" 2>/dev/null && break
 done
-beside='' # the run's copy of a first tree: written as that comes, and kept like it when it breaks off
+[ -d "$s" ] && [ "$early" = "$left" ] && wait $listing || early=
+beside= # the run's copy of a first tree: written as that comes, and kept like it when it breaks off
 if [ "$kind" = trees ] && [ -z "$old" ]; then beside=$s/beside; else rm -rf "$s/beside"; fi
 mkdir -p "$s/tree" ${beside:+"$beside/tree"} || die "$k cannot be written"
 rm -rf "$s/new" "$s/list.gz" "$s/del" "$s/blobs" "$s/twice"
-{ (sizes "$s/tree"); [ -z "$beside" ] || (sizes "$beside/tree"); } | gzip -1 >"$s/have" || die "$k cannot be written"
+if [ -n "$early" ]; then cat "$s/early"; else had "$s"; fi | gzip -1 >"$s/have" || die "$k cannot be written"
 
 listed=0
 if [ -n "$old" ]; then listed=$(wc -c <"$old/list.gz"); fi
@@ -261,15 +290,15 @@ why=$(receive 2>&1) && [ -f "$s/list.gz" ] || {
 }
 
 if [ -n "$beside" ]; then
-  mv "$beside" "$part" || full "the run's copy could not be made"
+  mv "$beside" "$part" || uncopied
 elif [ "$kind" = trees ]; then
   { wait "$copying" && drop "$part/tree" "$k/$s/del" && own "$s/tree/." "$part/tree/"; } ||
-    full "the run's copy could not be made"
+    uncopied
 fi
 if [ -s "$s/blobs" ]; then
   blobs "$s/tree" "$k/$s/blobs" "" || full "a big file could not be put in its place"
   if [ "$kind" = trees ]; then
-    blobs "$part/tree" "$k/$s/blobs" copy || full "the run's copy could not be made"
+    blobs "$part/tree" "$k/$s/blobs" copy || uncopied
   fi
 fi
 if [ -n "$old" ]; then
@@ -277,9 +306,8 @@ if [ -n "$old" ]; then
   { drop "$s/new" "$k/$s/del" && merge "$s/tree" "$s/new"; } || full "the new files could not be put in"
   { mv "$s/tree" "x.sent.$$" && mv "$s/new" "$s/tree"; } || full "the new tree could not be put in its place"
 fi
-printf '%s %s\n' "$way" "$(digest "$s/tree")" >"$s/stamp" || full "No space left on device"
-rm -rf "$s/del" "$s/blobs" "$s/have" "$s/twice"
-if [ ! -e "$gen" ]; then mv "$s" "$gen" || full "the new tree could not be shown"; fi
-if [ -e "$s" ]; then mv "$s" "x.$s"; fi
+rm -rf "$s/del" "$s/blobs" "$s/have" "$s/twice" "$s/early"
+if [ ! -e "$gen" ]; then fresh=yes && mv "$s" "$gen" || full "the new tree could not be shown"; fi
+[ ! -e "$s" ] || mv "$s" "x.$s"
 show "$gen/tree"
 finish

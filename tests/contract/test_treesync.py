@@ -203,7 +203,8 @@ def test_fifty_cuts_and_then_it_is_whole(place: Place, relay: Relay) -> None:
     assert cuts >= 25
 
 
-def test_what_arrived_before_a_cut_is_not_sent_again(place: Place, relay: Relay) -> None:
+@pytest.mark.parametrize("ahead", [False, True], ids=["asked", "looked-at-ahead"])
+def test_what_arrived_before_a_cut_is_not_sent_again(place: Place, relay: Relay, ahead: bool) -> None:
     """It is there twice by then, as what is kept and as the run's; only what is whole in both will do."""
     shape = noisy(size=200_000, count=60)
     to = f"{place.base}/runs/r/project/d"
@@ -215,8 +216,11 @@ def test_what_arrived_before_a_cut_is_not_sent_again(place: Place, relay: Relay)
     own = f"{place.base}/trees/k/s.*/beside/tree/d0"
     damaged = place.sh(f"cd {own} && set -- f* && rm $1 && : >$2 && echo $1 $2").split()
     connection = through(relay, place)
+    begun = treesync.Begun(connection, place.base, "k") if ahead else None
+    if ahead:
+        place.comes("s.*/early")
     before = relay.carried["up"]
-    place.push(shape, over=connection, to=to)
+    place.push(shape, over=connection, to=to, begun=begun)
     again = relay.carried["up"] - before
     connection.close()
     assert len(damaged) == 2 and again < 12_000_000 * 0.7
