@@ -1,35 +1,33 @@
 """A terminal that moves: log lines flow by above a few lines that are drawn again in place.
 
-Standard library only. When the stream is no terminal the moving lines become one plain line a minute.
+When the stream is no terminal the moving lines become one plain line a minute.
 """
 
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import sys
 import time
 from collections.abc import Sequence
 from typing import TextIO
 
+from launcher.escapes import ESCAPES
+
 PLAIN_EVERY_S = 60.0
 MAX_LINE = 64 * 1024
-_ANSI = re.compile(
-    r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[PX^_][^\x1b]*(?:\x1b\\)?|[@-Z\\-_])"
-)
 _BIDI = dict.fromkeys((*range(8234, 8239), *range(8294, 8298), 8206, 8207))
 
 
 def harmless(text: str) -> str:
     """A line from elsewhere, unable to move the cursor, rename the window or reorder what is read."""
-    text = _ANSI.sub("", text[:MAX_LINE]).translate(_BIDI)
+    text = ESCAPES.sub("", text[:MAX_LINE]).translate(_BIDI)
     return "".join(c if c == "\t" or (c >= " " and not "\x7f" <= c < "\xa0") else "·" for c in text)
 
 
 def _cut(line: str, width: int) -> str:
     """Colours take no room; a line that is too wide loses them with its end."""
-    bare = _ANSI.sub("", line)
+    bare = ESCAPES.sub("", line)
     return line if len(bare) <= width else bare[:width]
 
 

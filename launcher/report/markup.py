@@ -6,18 +6,18 @@ Everything else of the page is markup of our own; what comes from outside goes t
 from __future__ import annotations
 
 import html
-import re
 from collections.abc import Iterable, Sequence
+
+from launcher.escapes import ESCAPES
 
 LONGEST = 400  # bytes of one value on the page; logs have a bound of their own
 NAME = 120
-_ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])")
 _KEPT = frozenset("\t\n\u00a0")
 
 
 def text(value: object, longest: int = LONGEST) -> str:
     """Escaped, of bounded length, without what moves a terminal or turns the order of reading."""
-    said = _ANSI.sub("", str(value)[: longest * 4])
+    said = ESCAPES.sub("", str(value)[: longest * 4])
     plain = "".join(c if c.isprintable() or c in _KEPT else "·" for c in said)
     whole = html.escape(plain)
     return whole if len(whole.encode()) <= longest else _cut(plain, longest)

@@ -15,6 +15,7 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "launcher.errors",
             "launcher.values",
             "launcher.hostwords",
+            "launcher.escapes",
             "launcher.keys",
             "launcher.codec",
             "launcher.events",

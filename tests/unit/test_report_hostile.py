@@ -33,8 +33,8 @@ def test_hostile_words_stay_text(tmp_path: Path) -> None:
 
 
 def test_a_log_moves_no_cursor_and_turns_no_words(tmp_path: Path) -> None:
-    log = "\x1b[31mred\x1b[0m\x00 \u202edetrever\n 10%\r 50%\r100%\r\n\ud83d".encode("utf-8", "surrogatepass")
-    text = Made(tmp_path, log=log).page()
+    log = "\x1bPq#0\x1b\\\x1b[31mred\x1b[0m\x00 \u202edetrever\n 10%\r 50%\r100%\r\n\ud83d"
+    text = Made(tmp_path, log=log.encode("utf-8", "surrogatepass")).page()
     lines = text.split("<pre>")[1].split("</pre>")[0].split("\n")
     assert lines[:2] == ["red· ·detrever", "100%"]
     assert len(lines) == 3 and set(lines[2]) == {"\ufffd"}
