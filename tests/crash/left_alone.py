@@ -6,7 +6,7 @@ import time
 from datetime import UTC, datetime, timedelta
 
 from launcher.codec import parse_iso
-from tests.crash.life import BOOT_LIMIT_S, Left, Life
+from tests.crash.life import Left, Life
 from tests.emulators.runpod.pods import Pod, Status
 
 OVERRUN_S = 60
@@ -46,8 +46,10 @@ def _fetched(life: Life, undisturbed: Left) -> list[str]:
 def _ends(life: Life, killed: datetime) -> datetime:
     """Training: its deadline. Before: the boot limit, which a living client may just have renewed."""
     started = life.facts("started")
-    end = parse_iso(str(started[-1]["deadline"])) if started else killed + timedelta(seconds=BOOT_LIMIT_S)
-    return end + timedelta(seconds=OVERRUN_S)
+    if started:
+        return parse_iso(str(started[-1]["deadline"])) + timedelta(seconds=OVERRUN_S)
+    assert life.boot_limit_s is not None
+    return killed + timedelta(seconds=life.boot_limit_s + OVERRUN_S)
 
 
 def _bills_a_gpu(life: Life) -> list[Pod]:

@@ -55,7 +55,7 @@ def test_a_run_on_an_own_host_killed_at_boundaries_is_resumed_to_the_same_end(tm
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 @pytest.mark.need("docker")
 def test_a_rented_run_killed_at_boundaries_is_resumed_or_ends_by_itself(tmp_path: Path) -> None:
     """One half is resumed to the same end; of the other, left alone, no GPU bills past its end of life, and
