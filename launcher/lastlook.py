@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import cast
 
 from launcher import runstate, together
-from launcher.errors import HostError, NoFile
+from launcher.errors import Gone, HostError, NoFile
 from launcher.files import Disk
 from launcher.models import Access, Fact, Resource, ResourceState, State
 from launcher.providers import registry
@@ -32,7 +32,7 @@ BOOKS_S = 3.0
 
 def look(view: RunView, now: datetime) -> bool:
     """Whether the machine answered, where there is one to be asked."""
-    if view.shown(now) is not State.INTERRUPTED or _sleeps(view, now) or _far_machine(view) is None:
+    if view.shown(now) is not State.INTERRUPTED or _rests(view, now) or _far_machine(view) is None:
         return True
     asked = [sys.executable, "-I", "-m", "launcher.lastlook", str(view.folder.root)]
     quiet = subprocess.DEVNULL
@@ -43,9 +43,9 @@ def look(view: RunView, now: datetime) -> bool:
     return done.returncode == 0
 
 
-def _sleeps(view: RunView, now: datetime) -> bool:
-    """Whether its provider says that it was stopped with what may be results: the order to start is enough
-    for that. The view folds it as a fact; nobody writes it down."""
+def _rests(view: RunView, now: datetime) -> bool:
+    """Whether its provider says that it is gone, or that it was stopped with what may be results: the order
+    to start is enough for that. The view folds the latter as a fact; nobody writes it down."""
     a = view.attempt
     if a is None or not a.open or a.instance is None or not view.state.unseen(a):
         return False
@@ -53,6 +53,8 @@ def _sleeps(view: RunView, now: datetime) -> bool:
     if not view.offer.bills or registry.is_place(name):
         return False
     resource = together.ask({name: partial(_seen, name, a)}, LOOK_S)[name]
+    if isinstance(resource, Gone):
+        return True
     if not isinstance(resource, Resource) or resource.state is not ResourceState.STOPPED:
         return False
     told = {"attempt": a.n, "kept": True, "asleep": True, "storage_usd_per_hour": str(resource.usd_per_hour)}

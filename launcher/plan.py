@@ -275,7 +275,13 @@ def _notes(asked: Sequence[Target], plan: Plan) -> Iterator[tuple[str, str]]:
         ways = [choice.offer for choice in plan.choices if choice.offer.target == target.name]
         storage = max((offer.storage_usd_per_day for offer in ways), default=Decimal(0))
         cost = f" at ${usd(storage)} a day" if storage else ""
-        if target.keeps_output:
+        volume = plan.need.network_volume
+        if target.bills and volume is not None:
+            yield (
+                "results",
+                f"{target.name}: results that were not pulled stay on the network volume {volume}",
+            )
+        elif target.keeps_output:
             yield "results", f"{target.name}: results wait there{cost} until they are pulled"
         else:
             yield "results", f"{target.name}: results that were not pulled are lost when the machine ends"

@@ -71,16 +71,19 @@ def _hosts(views: list[RunView]) -> list[str]:
 
 
 def _is_missing(view: RunView, there: dict[str, object], now: datetime) -> bool:
-    """It may bill and nobody looks for a proof; whoever was asked now lists nothing of it."""
-    listed, a = there.get(view.offer.provider), view.attempt
-    if a is None or view.engine_alive or view.shown(now) is not State.MAYBE_BILLING:
+    """It may bill and nobody looks for a proof, or its engine died; whoever was asked now lists nothing of
+    it, and it is no new one that a list may still hide."""
+    listed, a, state = there.get(view.offer.provider), view.attempt, view.shown(now)
+    doubtful = state is State.MAYBE_BILLING or (state is State.INTERRUPTED and view.offer.bills)
+    if a is None or not a.open or view.engine_alive or not doubtful or not (a.met or view.state.halted):
         return False
     return isinstance(listed, tuple) and all(one.id != a.instance and one.token != a.token for one in listed)
 
 
 def _missing(view: RunView) -> str:
     run, target = view.plan.run, view.offer.target
-    return f"{run}: {target} lists nothing of it now; to have that proved: {prog()} resume {run}"
+    what = "to have that proved" if view.state.halted is not None else "its engine died; go on"
+    return f"{run}: {target} lists nothing of it now; {what}: {prog()} resume {run}"
 
 
 def _asked(lines: list[Line], hosts: list[str], now: datetime) -> tuple[list[Line], dict[str, object]]:

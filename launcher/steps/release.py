@@ -24,6 +24,7 @@ from launcher.world import World
 SLOWEST_S = 60.0
 DEAF = 3  # questions in a row that a provider left open: then the machine itself is told
 IN_VAIN = 5  # times that a provider took an order to stop a machine, and it computes on
+LEFT = "left-on-volume"  # where results lie that nobody fetched
 AWAKE = "stays-awake"  # what was noticed of a machine that was to be stopped
 
 
@@ -68,6 +69,7 @@ def release(w: World) -> None:
         rescue.rescue(w, a, provider)  # then this step begins anew
         return
     _tidy(w, a, provider)
+    _tell_left(w, a)
     kept = provider.traits.keeps_output and not sight.pauses(provider) and w.state.wants_pull
     until = since or w.clock.now()
     until = until if lived else min(until, sight.billed_until(provider, w, a))
@@ -167,6 +169,15 @@ def _seen(w: World, a: Attempt, provider: Provider) -> tuple[Resource, ...]:
             with suppress(ProviderError):  # the list's own fault is what is told
                 provider.terminate(a.instance)
         raise
+
+
+def _tell_left(w: World, a: Attempt) -> None:
+    """Storage of the user's own outlives a machine, and no other of ours looks there."""
+    volume = w.plan.need.network_volume
+    if volume is not None and a.access is not None and _holds(w, w.attempt()):
+        where = f"on the network volume {volume}, in {a.access.root} where it is mounted"
+        told = f"what {a.instance} held and nobody fetched stays {where}; `pull` does not look there"
+        _note(w, a, "noticed", code=LEFT, message=told)
 
 
 def _unlisted(provider: Provider, a: Attempt) -> tuple[Resource, ...]:

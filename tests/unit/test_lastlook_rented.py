@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -63,6 +64,15 @@ def test_one_that_was_stopped_waits_with_its_results_and_says_what_it_costs(
     assert lastlook.look(view, now)
     assert view.shown(now) is State.WAITING and view.folder.journal.read_bytes() == written
     assert "on a stopped machine ($0.07/day of storage)" in (lines.attention(view, now, "launcher") or "")
+
+
+def test_one_that_is_gone_has_answered_by_its_provider(emulation: Emulation, tmp_path: Path) -> None:
+    """Nobody could not be asked; and there is no machine to be knocked at for seconds."""
+    view, now = seen(tmp_path, started(emulation)), datetime.now(UTC)
+    emulation.cloud.terminate(next(iter(emulation.cloud.pods.values())))
+    begun = time.monotonic()
+    assert lastlook.look(view, now) and view.shown(now) is State.INTERRUPTED
+    assert time.monotonic() - begun < 3
 
 
 def test_of_a_run_that_is_over_the_books_are_asked_again(emulation: Emulation, tmp_path: Path) -> None:

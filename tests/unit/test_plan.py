@@ -346,6 +346,9 @@ def test_where_results_wait_what_can_be_lost_and_who_ends_it_is_said() -> None:
         ("results", "cloud: results wait there at $0.07 a day until they are pulled"),
         lost,
     )
+    volume = replace(ask("cloud"), need=replace(ask("cloud").need, network_volume="v1"))
+    [results, *_] = make(volume, NOW).notes
+    assert results == ("results", "cloud: results that were not pulled stay on the network volume v1")
     lossy = replace(SKY, keeps_output=False, layers=("one", "another"))
     assert make(ask("sky", offered=(lossy,)), NOW).notes == (
         ("results", "sky: results that were not pulled are lost when the machine ends"),

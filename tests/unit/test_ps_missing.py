@@ -47,6 +47,17 @@ def test_one_that_is_listed_no_more_is_said_to_be_missing(halted: Story, emulati
     assert last.startswith("nothing runs; not proved to have ended: quickstart-abcd (asked runpod ")
 
 
+def test_of_one_whose_engine_died_it_is_said_too(
+    emulation: Emulation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LAUNCHER_HOME", str(tmp_path / "home"))
+    told(Home(tmp_path / "home").run("quickstart-abcd"), started(emulation))
+    emulation.cloud.terminate(next(iter(emulation.cloud.pods.values())))
+    line, last = says()
+    assert line.startswith("quickstart-abcd: runpod lists nothing of it now; its engine died; go on: ")
+    assert last.startswith("nothing runs; not proved to have ended: quickstart-abcd (asked runpod ")
+
+
 def test_one_that_nobody_could_ask_about_may_bill(
     halted: Story, emulation: Emulation, monkeypatch: pytest.MonkeyPatch
 ) -> None:

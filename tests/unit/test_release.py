@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -13,7 +14,9 @@ from launcher import engine
 from launcher.errors import AuthRefused, BadOrder, Gone, ProviderError, Unreachable, VendorBug
 from launcher.models import Fact, ResourceState, State
 from launcher.providers import runpod_forms
+from launcher.runstate import RunState
 from launcher.steps.release import AWAKE
+from launcher.world import World
 from tests.sim.house import RUN, House
 
 
@@ -47,7 +50,12 @@ def ask(house: House, id: str, **request: object) -> None:
 
 def drive(house: House, no: Mapping[str, ProviderError | None], heard: Callable[[Fact], None]) -> Any:
     """`heard`: each fact, as soon as it stands."""
-    world = house.open(0.0)
+    return drive_world(house.open(0.0), no, heard)
+
+
+def drive_world(
+    world: World, no: Mapping[str, ProviderError | None], heard: Callable[[Fact], None]
+) -> RunState:
     provider = Refusing(world.provider(0), no)
     world.provider = lambda _: provider
     record = world.record
@@ -183,3 +191,27 @@ def test_a_machine_whose_provider_does_not_hear_us_is_told_itself(error: Provide
     if state.halted is not None:
         assert state.halted.why == "the key is no more; the machine itself was told to end"
     assert (state.halted is not None) is isinstance(error, AuthRefused)
+
+
+@pytest.mark.parametrize("now", [False, True])
+def test_results_that_stay_on_a_volume_of_the_users_own_are_told_of(now: bool) -> None:
+    """Its machine cannot be stopped, its guard ends it: what was trained lies where no pull looks."""
+    house = pods()
+    house.providers["pods"].rented = lambda *_: None
+    told: list[Fact] = []
+
+    def ears(fact: Fact) -> None:
+        told.append(fact)
+        if fact.kind == "start-asked":
+            ask(house, "r1", verb="stop", now=now)
+            house.machines[0].pausing = False
+            house.machines[0].end("terminated")
+
+    world = house.open(0.0)
+    world.plan = replace(world.plan, need=replace(world.plan.need, network_volume="vol1"))
+    state = drive_world(world, {}, ears)
+    [a] = state.attempts
+    assert a.gone_at is not None and not a.kept and a.access is not None
+    words = [str(f.data["message"]) for f in told if f.kind == "noticed"]
+    assert len(words) == (0 if now else 1), "what was given up is not looked for"
+    assert all("network volume vol1" in text and a.access.root in text for text in words)

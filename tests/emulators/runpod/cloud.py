@@ -24,6 +24,7 @@ Json = dict[str, Any]
 OUTBID_GRACE_S = 5.0
 STOP_GRACE_S = 5.0
 MOST_ENV = 50
+PINNED = "A pod with a network volume cannot be stopped, only terminated."
 UNFIT = (
     "error starting container: OCI runtime create failed: nvidia-container-cli: requirement error: "
     "unsatisfied condition: cuda>=12.8, please update your driver"
@@ -179,6 +180,8 @@ class Cloud:
     def act(self, pod: Pod, action: str) -> None:
         if action not in ACTIONS[pod.status]:
             raise Refused(409, f"action {action!r} is not valid for status {pod.status.value}")
+        if action == "stop" and not self.stops(pod):
+            raise Refused(400, PINNED)
         if action == "terminate":
             self.terminate(pod)
         elif action == "stop":
@@ -191,6 +194,9 @@ class Cloud:
             self._end_boot(pod, STOP_GRACE_S)
             self._set(pod, Status.STARTING)
             self._boot(pod)
+
+    def stops(self, pod: Pod) -> bool:
+        return self.conditions.stops_with_volume or not pod.asked.get("mounts", {}).get("network")
 
     def terminate(self, pod: Pod) -> None:
         self._end_boot(pod, STOP_GRACE_S)

@@ -88,6 +88,7 @@ class Conditions:
     spot: Literal["removed", "gone", "offered"] = "removed"  # no such field, HTTP 410, or as it once was
     pod_key_may: frozenset[str] = frozenset({"stop", "terminate"})
     pod_key_on_rest: bool = True
+    stops_with_volume: bool = True  # a pod with a network volume; else it can only be terminated
     broken_images: set[str] = field(default_factory=set)  # they cannot be pulled
     pull_gives_up_s: float | None = None  # then such a pod is in ERROR; None = it is tried for ever
     refused_images: set[str] = field(default_factory=set)  # they are refused at create

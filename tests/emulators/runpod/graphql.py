@@ -13,7 +13,7 @@ from typing import Any
 
 from tests.emulators.runpod import checking
 from tests.emulators.runpod.catalog import Gpu
-from tests.emulators.runpod.cloud import Caller, Cloud, Refused
+from tests.emulators.runpod.cloud import PINNED, Caller, Cloud, Refused
 from tests.emulators.runpod.faults import CAPACITY
 from tests.emulators.runpod.graph_shapes import ANSWERS, INPUTS
 from tests.emulators.runpod.pods import Pod, Status
@@ -154,6 +154,8 @@ class Graph:
     def _stop(self, caller: Caller, given: Json) -> Json:
         pod = self._may(caller, "stop", given["podId"])
         if pod.alive:
+            if not self._cloud.stops(pod):
+                raise Business(PINNED)
             self._cloud.stop(pod)
         return self._pod(pod)
 
