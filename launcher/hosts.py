@@ -167,6 +167,9 @@ class HostBook:
 
 
 def unknown(name: str, known: tuple[str, ...]) -> LauncherError:
+    if name == ANY:
+        none = f"no host is known yet that '{ANY}' could mean"
+        return usage("unknown-host", none, hint="host add NAME USER@ADDRESS")
     return usage(
         "unknown-host",
         f"there is no host '{name}'{did_you_mean(name, known)}",

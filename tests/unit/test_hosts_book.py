@@ -172,6 +172,14 @@ def test_any_means_what_could_not_be_used_last(book: HostBook, tmp_path: Path) -
     )
 
 
+def test_any_of_no_hosts_names_a_line_that_adds_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No host can be called "any"."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with pytest.raises(LauncherError, match="no host is known") as told:
+        registry.meant("ssh:any", Home(tmp_path))
+    assert told.value.hint == "host add NAME USER@ADDRESS" and told.value.details == ()
+
+
 @pytest.mark.parametrize("word", ["ssh:any", "ssh:nobody", "ssh:"])
 def test_places_that_are_none(word: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
