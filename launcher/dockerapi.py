@@ -36,14 +36,15 @@ class NoAnswer(Exception):
 
 def connect(timeout_s: int) -> APIClient:
     """A client whose every call has that deadline."""
+    address = os.environ.get("DOCKER_HOST") or DEFAULT
+    if address.startswith("unix://"):  # before the SDK is loaded, 0.1 s: most have no engine
+        _knock(address.removeprefix("unix://"))
     from docker import APIClient
     from docker.errors import DockerException
     from docker.utils import kwargs_from_env
 
     said = kwargs_from_env()
-    address = said.get("base_url") or DEFAULT
-    if address.startswith("unix://"):
-        _knock(address.removeprefix("unix://"))
+    address = said.get("base_url") or address
     try:
         return APIClient(timeout=timeout_s, **said)
     except (DockerException, OSError) as why:

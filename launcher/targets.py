@@ -88,11 +88,17 @@ def offered(
     software: Software, need: Need, book: Book, house: House, asked: Sequence[str] = (), *, for_run: bool
 ) -> Iterator[Target]:
     """Every target, with what it has for this need; `asked` may name places that are met only now. A run
-    elsewhere asks no market for its prices: what the list says will do for a comparison."""
-    for name in dict.fromkeys((*house.runnable, *(n for n in asked if n not in house.priced))):
-        if for_run and name in book.terms and name not in asked:
+    elsewhere asks no market for its prices: what the list says will do for a comparison. And where the user
+    named targets that do, it does not look at what else is free."""
+    names = tuple(dict.fromkeys((*house.runnable, *(n for n in asked if n not in house.priced))))
+    meant = {n: _runnable(n, software, need, book, house, for_run) for n in names if n in asked}
+    served = for_run and any(target.ways for target in meant.values())
+    for name in names:
+        if name in meant:
+            yield meant[name]
+        elif for_run and name in book.terms:
             yield _listed(name, software, need, book, house)
-        else:
+        elif not served:
             yield _runnable(name, software, need, book, house, for_run)
     for name in house.priced:
         yield replace(_listed(name, software, need, book, house), runnable=False)

@@ -334,13 +334,14 @@ class Life:
 
     def processes(self) -> Iterator[int]:
         """By the label in their environment, or by the run's folder in their command."""
-        for process in psutil.process_iter():
-            with suppress(psutil.Error):
-                if process.status() == psutil.STATUS_ZOMBIE or process.pid == os.getpid():
-                    continue
-                labelled = process.environ().get("LAUNCHER_RUN") == self.run
-                if labelled or str(self.folder.root) in process.cmdline():
-                    yield process.pid
+        label, folder = f"LAUNCHER_RUN={self.run}".encode(), str(self.folder.root).encode()
+        for pid in filter(str.isdigit, os.listdir("/proc")):
+            with suppress(OSError):  # gone meanwhile; of a zombie there is nothing to read
+                environ, argv = (
+                    Path("/proc", pid, name).read_bytes().split(b"\0") for name in ("environ", "cmdline")
+                )
+                if int(pid) != os.getpid() and (label in environ or folder in argv):
+                    yield int(pid)
 
     def clean(self) -> None:
         for pid in self.processes():

@@ -33,7 +33,7 @@ def judge(report: Report, nested: int) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_a_local_run_killed_at_each_boundary_is_resumed_to_the_same_end(tmp_path: Path) -> None:
-    judge(Sweep(tmp_path / "sweep", Target("local")).run(), nested=10)
+    judge(Sweep(tmp_path / "sweep", Target("local", ("--on", "local"))).run(), nested=10)
 
 
 @pytest.mark.slow
