@@ -153,6 +153,20 @@ class Versions:
         """Locked by whoever compares a version with the latest one and may put it in its place."""
         return self.root / ".choosing"
 
+    def usable(self, *, to_write: bool) -> Versions:
+        """Itself, unless the folder cannot be used so: whoever trains wants to know before, not after it. One
+        that is not there yet is made in the nearest folder above."""
+        place = next(p for p in (self.root, *self.root.parents) if os.path.lexists(p))
+        wanted = os.R_OK | os.X_OK | (os.W_OK if to_write else 0)
+        if place.is_dir() and os.access(place, wanted):
+            return self
+        why = "is no folder"
+        if place.is_dir():
+            closed = to_write and os.statvfs(place).f_flag & os.ST_RDONLY
+            verb = "written to" if to_write else "read"
+            why = f"cannot be {verb}: {'Read-only file system' if closed else 'Permission denied'}"
+        raise usage("models-unusable", f"versions lie in {self.root}, and {place} {why}")
+
 
 @dataclass(frozen=True)
 class Home:

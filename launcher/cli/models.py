@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -25,6 +26,8 @@ from launcher.report.lines import device_used, duration, money
 from launcher.report.versions import Version
 from launcher.store import Versions
 
+SHOWN = {"seconds": "took", "usd": "cost", "exit_code": "status"}
+
 
 @click.group("models", invoke_without_command=True)
 @json_option
@@ -36,7 +39,7 @@ def command(ctx: click.Context, as_json: bool) -> None:
 
 
 def _versions() -> Versions:
-    return Versions(project())
+    return Versions(project()).usable(to_write=False)
 
 
 def _argument(name: str, *, required: bool) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -94,11 +97,20 @@ def show_(version: str | None, as_json: bool) -> None:
     for key, value in v.manifest.items():
         if key in ("files", "schema") or value in (None, {}, []):
             continue
-        if isinstance(value, dict):
-            value = "  ".join(f"{k}={x}" for k, x in value.items())
-        print(f"  {harmless(key):<9} {harmless(str(value))}")
+        print(f"  {harmless(SHOWN.get(key, key)):<9} {harmless(_told(key, value))}")
     for f in v.manifest["files"]:
         print(f"  {f['sha256'][:12]}  {f['size']:>10}  {harmless(f['path'])}")
+
+
+def _told(key: str, value: Any) -> str:
+    """A word of the manifest as a person says it; --json has it as it is."""
+    if key == "command":
+        return shlex.join(map(str, value))
+    if key in ("seconds", "usd"):
+        return duration(float(value)) if key == "seconds" else money(float(value))
+    if isinstance(value, dict):
+        return "  ".join(f"{k}={_text(x)}" for k, x in value.items() if x not in (None, {}, []))
+    return _text(value)
 
 
 @command.command("diff")

@@ -92,9 +92,10 @@ def carry_out(decision: Decision, said: Settings, words: Words) -> None:
 
 
 def _check_free(plan: Plan) -> None:
+    versions = Versions(Path(plan.project)).usable(to_write=True)
     if plan.version is None:
         return
-    place = Versions(Path(plan.project)).version(plan.version)
+    place = versions.version(plan.version)
     if place.exists():
         raise usage("version-taken", f"there is a version {plan.version!r} already: {place}", hint="models")
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from launcher.errors import Corrupt, Exit, HostDiskFull, HostUnreachable, NoFile
+from launcher.files import refusal
 from launcher.remote.base import Host, Sending
 from launcher.runstate import USERS, Attempt
 from launcher.steps import anew
@@ -56,7 +57,7 @@ def _gathered(w: World) -> PushSet:
     try:
         return w.push_set()
     except OSError as e:
-        raise _Unreadable(str(e)) from e
+        raise _Unreadable(refusal(e)) from e
 
 
 def _bring(w: World, line: Link, files: PushSet) -> None:

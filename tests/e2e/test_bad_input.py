@@ -250,6 +250,21 @@ def fill(place: Path) -> Path:
     return block
 
 
+def test_results_that_would_find_no_place_are_refused_before_anything_runs(
+    folder: Person, mounted: Path
+) -> None:
+    words = ("run", "--project", str(mounted), "--on", "local", "--", "true")
+    if is_disk(mounted):
+        subprocess.run(["mount", "-o", "remount,ro", str(mounted)], check=True)
+    seconds, done = quickest(folder, *words)
+    is_a_page(done, "models-unusable", f"{mounted} cannot be written to: ", 2)
+    assert seconds < AT_ONCE_S
+    block = folder.writes("models", "in the way")
+    for line in (("run", "mini"), ("models",)):
+        is_a_page(folder.types(*line), "models-unusable", f"{block} is no folder", 2)
+    assert folder.ps() == {}
+
+
 def test_a_project_disk_that_is_full_loses_no_results(folder: Person, mounted: Path) -> None:
     """The results wait where the trainer wrote them; once there is room, `pull` brings them."""
     if not is_disk(mounted):
@@ -258,8 +273,8 @@ def test_a_project_disk_that_is_full_loses_no_results(folder: Person, mounted: P
     project.mkdir()
     code = "import os; open(os.environ['LAUNCHER_OUTPUT'] + '/m', 'wb').write(b'w' * 300_000)"
     block = fill(mounted) if is_disk(mounted) else project / "models"
-    if not is_disk(mounted):
-        block.write_text("in the way")
+    if not is_disk(mounted):  # found in the way only when the results come
+        code += f"; open({str(block)!r}, 'w').write('in the way')"
     words = (
         "run",
         "--project",

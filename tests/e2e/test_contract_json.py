@@ -124,6 +124,13 @@ def test_models_show_diff_and_verify_json(done: Outcome, regular: Person) -> Non
     assert checked["ok"] is True and checked["faults"] == []
 
 
+def test_models_show_tells_a_version_in_a_person_s_words(person: Person) -> None:
+    person.own("sh", "-c", "echo made > $LAUNCHER_OUTPUT/made")
+    said = person.types("models", "show").stdout
+    assert "  command   sh -c 'echo made > $LAUNCHER_OUTPUT/made'\n" in said and "None" not in said, said
+    assert "  cost      $0.00\n" in said and re.search(r"^  took      \d+\.\d s$", said, re.MULTILINE), said
+
+
 def test_metrics_that_are_no_numbers_are_null(regular: Person) -> None:
     regular.trainer()
     done = regular.types("run", "mini", "--on", "local", "--json", AUC="nan")
