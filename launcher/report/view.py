@@ -6,7 +6,7 @@ Reading is by offset, so a view that stays open reads only what is new.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -224,16 +224,26 @@ def by_age(home: Home, damaged: Callable[[str, LauncherError], None]) -> list[Ru
     return views
 
 
+def _newest(home: Home, names: Sequence[str], project: Path) -> RunView:
+    elsewhere = None
+    for name in reversed(names):
+        with suppress(LauncherError):  # a damaged run hides no other
+            view = RunView(home.run(name))
+            if Path(view.plan.project) == project:
+                return view
+            elsewhere = elsewhere or view
+    none = f"there is no run of {project} yet"
+    if elsewhere is None:
+        raise usage("no-run", none, hint="run")
+    told = f"The newest of other folders is {elsewhere.plan.run}, of {elsewhere.plan.project}."
+    raise usage("no-run", none, hint="ps", details=(told,))
+
+
 def find(home: Home, wanted: str | None, project: Path) -> RunView:
     """By name or unique prefix; left out = the newest run of this project."""
     names = home.names()
     if wanted is None:
-        for name in reversed(names):
-            with suppress(LauncherError):  # a damaged run hides no other
-                view = RunView(home.run(name))
-                if Path(view.plan.project) == project:
-                    return view
-        raise usage("no-run", f"there is no run of {project} yet", hint="run")
+        return _newest(home, names, project)
     if wanted in names:
         return RunView(home.run(wanted))
     hits = [n for n in names if n.startswith(wanted)]

@@ -64,6 +64,13 @@ def test_without_any_run_of_this_project_it_says_so(person: Person) -> None:
     assert done.code == 2 and "no-run" in done.stderr
 
 
+def test_whoever_asks_from_another_folder_is_told_where_the_newest_run_is_from(person: Person) -> None:
+    person.own("true", flags=("--name", "over"))
+    done = person.types("status", cwd=person.root)
+    assert done.code == 2 and "no-run" in done.stderr
+    assert f"over, of {person.project}" in done.stderr and " ps\n" in done.stderr
+
+
 # --- ps ----------------------------------------------------------------------------------------------
 
 
