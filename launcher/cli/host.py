@@ -167,7 +167,7 @@ def list_(as_json: bool) -> None:
         show.json([_document(record, record.facts) for record in records])
         return
     if not records:
-        print(f"no hosts yet: {prog()} host add NAME USER@ADDRESS")
+        print(_no_hosts())
         return
     rows = [
         (
@@ -201,6 +201,8 @@ def check(name: str | None, everybody: bool, as_json: bool) -> None:
             book.seen(record.name, answer)
         if not as_json:
             _card(record, answer)
+    if not records and not as_json:
+        print(_no_hosts())
     if as_json:
         show.json([_document(record, found[record.name]) for record in records])
     faults = [fault for fault in found.values() if isinstance(fault, LauncherError)]
@@ -227,6 +229,10 @@ def remove(name: str) -> None:
 
 
 # --- how it is told ---------------------------------------------------------------------------------
+
+
+def _no_hosts() -> str:
+    return f"no hosts yet: {prog()} host add NAME USER@ADDRESS"
 
 
 def _card(record: HostRecord, answer: object) -> None:

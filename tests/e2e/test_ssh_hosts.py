@@ -77,6 +77,15 @@ def test_keys_that_cannot_be_used_are_told_before_anybody_is_asked(person: Hoste
         assert said.code == 2 and told in said.stderr, said.stderr
 
 
+@pytest.mark.parametrize("words", [("list",), ("check", "--all")])
+def test_where_no_host_is_known_the_line_that_adds_one_is_told(
+    person: HostedPerson, words: tuple[str, ...]
+) -> None:
+    said = person.types("host", *words)
+    assert said.code == 0 and "no hosts yet" in said.stdout and "host add NAME" in said.stdout
+    assert person.types("host", *words, "--json").json() == []
+
+
 def test_a_run_on_an_unknown_host_names_the_nearest(person: HostedPerson) -> None:
     said = person.types("run", "--on", "ssh:any")
     assert said.code == 2 and "host add" in said.stderr, said.stderr
