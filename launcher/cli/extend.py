@@ -16,6 +16,7 @@ from launcher.cli.here import json_option, run_argument, the_run
 from launcher.cli.prog import prog
 from launcher.cli.stop import ask_engine
 from launcher.errors import Exit, LauncherError, usage
+from launcher.models import State
 from launcher.report.lines import clock
 from launcher.report.lines import money as shown
 from launcher.report.view import RunView
@@ -41,6 +42,8 @@ def command(run: str | None, by: str | None, max_cost: str | None, as_json: bool
         told = f"{view.plan.run} costs nothing: there is no ceiling to raise"
         raise usage("nothing-bills", told, hint="extend RUN --by 30m")
     sleeps = view.attempt is not None and view.attempt.asleep  # to start it again may need a higher ceiling
+    if view.state.ended is State.DONE:
+        raise usage("not-running", f"{view.plan.run} is done", hint=f"rerun {view.plan.run}")
     if not view.engine_alive and not (sleeps and by is None):
         raise usage("not-running", f"{view.plan.run} does not run", hint=f"resume {view.plan.run}")
     add_s = _meant("--by", duration, by, 1) if by is not None else 0

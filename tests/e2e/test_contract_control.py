@@ -222,7 +222,8 @@ def test_extend_by_what_cannot_be_meant_names_the_flag(
 
 def test_extend_of_what_does_not_run_is_refused(person: Person) -> None:
     person.own("true", flags=("--name", "over"))
-    assert person.types("extend", "over", "--by", "1h").code == 2
+    done = person.types("extend", "over", "--by", "1h")
+    assert done.code == 2 and "over is done" in done.stderr and "rerun over" in done.stderr
     assert person.types("extend", "over").code == 2
 
 
