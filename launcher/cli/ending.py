@@ -85,10 +85,12 @@ def finish(
 def card(view: RunView, state: State, now: datetime) -> list[tuple[str, str]]:
     """Time, the device really used, dollars, the version folder, and what may be done next."""
     seconds, manifest = view.seconds(now), documents.manifest(view)
+    untimed = lines.untimed(view, "the trainer did not start")
+    took = lines.duration(seconds) if seconds is not None else untimed
     device = lines.device_used(manifest.get("device"))
     metrics = [f"{k} {v:.4g}" for k, v in versions.metrics(manifest).items()]
     rows = [
-        ("time", lines.duration(seconds) if seconds is not None else "the trainer did not start"),
+        ("time", took),
         ("device", f"{device} on {view.offer.target}" if device else ""),
         ("cost", lines.money(view.usd(now))),
         ("billed", lines.billed(view) or ""),

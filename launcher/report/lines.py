@@ -90,6 +90,11 @@ def end(view: RunView, now: datetime) -> list[str]:
     return [f"ends by {clock(a.d, now)}"] if a is not None and a.open else []
 
 
+def untimed(view: RunView, otherwise: str) -> str:
+    """Of a trainer whose time nobody knows; `otherwise`: it never ran."""
+    return "not known until its results are here" if view.state.started_at is not None else otherwise
+
+
 def silence(view: RunView, now: datetime) -> str | None:
     """A line that is cut stops what is seen, and nothing else."""
     silent_s = view.silent_s(now)
@@ -202,7 +207,7 @@ def board(view: RunView, now: datetime) -> list[str]:
         ("progress", " · ".join(progress(sample)) or view.last_line() or "nothing said yet"),
         ("machine", " · ".join(device(sample)) or "no sample yet"),
         ("money", " · ".join(cost(view, now))),
-        ("time", " · ".join([*took, *end(view, now)]) or "not started"),
+        ("time", " · ".join([*took, *end(view, now)]) or untimed(view, "not started")),
     ]
     if quiet := silence(view, now):
         rows.append(("line", f"{quiet}; the run goes on there"))

@@ -199,7 +199,10 @@ class RunView:
         return next((a.over for a in reversed(s.attempts) if a.over and a.receipt_at is None), None)
 
     def seconds(self, now: datetime) -> float | None:
-        """The trainer's time, over all machines."""
+        """The trainer's time, over all machines. Of one that was found asleep nobody knows when it ended."""
+        last = self.state.attempt
+        if last is not None and last.asleep and last.sealed is None:
+            return None
         total, seen = 0.0, False
         for a in self.state.attempts:
             if a.started_at is not None:

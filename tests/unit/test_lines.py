@@ -168,6 +168,9 @@ def test_a_machine_that_sleeps_says_what_it_costs(folder: RunFolder) -> None:
     assert "  stopped   rented keeps the machine's disk for $0.07/day" in lines.board(view, story.now)
     document = documents.status(view, story.now)
     assert (document["usd_per_hour"], document["storage_usd_per_day"]) == (0.003, 0.072)
+    assert documents.run(view, story.now)["seconds"] is None, "when its trainer ended nobody knows"
+    assert "  time      not known until its results are here" in lines.board(view, story.now)
+    assert ("time", "not known until its results are here") in ending.card(view, State.WAITING, story.now)
     assert ending.trouble(view, State.WAITING) is not None
     assert "$0.07/day of storage for i-1" in str(getattr(ending.trouble(view, State.WAITING), "billed", ""))
 
