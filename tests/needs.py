@@ -92,7 +92,8 @@ def start_docker() -> str | None:
 
 
 def sshd_missing() -> str | None:
-    return None if _program("sshd") and _program("ssh") else "sshd or ssh is not installed"
+    here = all(map(_program, ("sshd", "ssh", "rsync")))
+    return None if here else "sshd, ssh or rsync is not installed"
 
 
 def registry_missing() -> str | None:
@@ -149,7 +150,11 @@ def runpod_document_missing() -> str | None:
 NEEDS = {
     "docker": Need(docker_missing, start_docker, (("dockerd", "docker.io"), ("debootstrap", "debootstrap"))),
     "registry": Need(registry_missing, registry_missing, (("docker-registry", "docker-registry"),)),
-    "sshd": Need(sshd_missing, sshd_missing, (("sshd", "openssh-server"), ("ssh", "openssh-client"))),
+    "sshd": Need(
+        sshd_missing,
+        sshd_missing,
+        (("sshd", "openssh-server"), ("ssh", "openssh-client"), ("rsync", "rsync")),
+    ),
     "chromium": Need(chromium_missing, chromium_missing, (("chromium", "chromium"),)),
     "opencl": Need(
         opencl_missing, opencl_missing, ((OPENCL, "pocl-opencl-icd"), (OPENCL_LOADER, "ocl-icd-libopencl1"))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 from launcher.errors import HostUnreachable
 from launcher.remote.base import Tick
 from launcher.remote.channel import GULP, SLICE_S, TAIL, Broken, Wire
-from launcher.ssh.connection import Connection
+from launcher.ssh.connection import LEAVE_S, Connection, let_go
 from launcher.ssh.errors import as_of_a_socket
 from launcher.ssh.quoting import line
 
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 ARRIVED = "launcher-arrived "
 JUNK = 64 << 10
 FLOOD = 32 << 20
-LEAVE_S = 0.25
 
 
 class Session:
@@ -64,20 +63,14 @@ class Session:
             self._channel.shutdown(how)
 
     def close(self) -> None:
-        """Its command is let end by itself, if it does so soon. A session that is closed under a running one
-        makes dropbear (2022.83) break the whole connection a moment later: then it is done at once."""
+        """Its command is let end by itself, if it does so soon."""
         channel = self._channel
         with suppress(OSError):  # it has ended, or the connection has
             self.no_more()
         until = time.monotonic() + LEAVE_S
         while not (channel.exit_status_ready() or channel.closed) and time.monotonic() < until:
             channel.status_event.wait(LEAVE_S)
-        running = not channel.exit_status_ready()
-        with suppress(OSError), as_of_a_socket():
-            channel.close()
-        transport = channel.get_transport()
-        if running and "dropbear" in transport.remote_version:
-            transport.close()
+        let_go(channel)
 
     def words(self, data: bytes) -> bytes:
         return data  # stdout comes by itself

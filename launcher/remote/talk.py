@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from launcher.errors import HostDiskFull, HostError, HostUnreachable
 from launcher.remote.base import Tick
-from launcher.ssh.connection import Connection
+from launcher.ssh.connection import Connection, let_go
 
 if TYPE_CHECKING:
     from launcher.ssh import Channel
@@ -48,8 +48,7 @@ class Talk:
         self.close()
 
     def close(self) -> None:
-        with suppress(EOFError, OSError):  # it broke: that was told where it mattered
-            self._channel.close()
+        let_go(self._channel)
 
     @property
     def words(self) -> str:
@@ -77,7 +76,7 @@ class Talk:
             return
 
     def part(self) -> None:
-        """Wait for it to be gone: dropbear mixes up a channel closed before that with the next one."""
+        """Wait for it to be gone, a little."""
         self.hear_out()
         until = time.monotonic() + PARTING_S
         while not self._channel.closed and time.monotonic() < until:

@@ -28,7 +28,7 @@ from launcher.remote.base import Progress, Sending, Tick, Tree
 from launcher.remote.packing import Packer, content, squeezed, squeezes
 from launcher.remote.talk import SLICE_S, Ended, Talk, refusal
 from launcher.remote.treedelta import FOLDER, Records, arrived, delta, packed, record, unpacked
-from launcher.ssh.connection import Connection
+from launcher.ssh.connection import Connection, let_go
 from launcher.ssh.quoting import line
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ class Begun:
                 if not self._over:
                     self._made.append(channel)
                     return
-            _shut(channel)
+            let_go(channel)
 
     def _command(self) -> bytes:
         """With what is wanted, when that is known by now: a round trip less than telling it afterwards."""
@@ -116,7 +116,7 @@ class Begun:
             self._over = True
             unused = [self._made.pop()] if self._made else []
         for channel in unused:
-            _shut(channel)
+            let_go(channel)
 
 
 def send(
@@ -158,11 +158,6 @@ def _carrying(
 def _blobs(connection: Connection, whole: Whole, names: Iterable[bytes]) -> list[blobs.Blob]:
     near = connection.rtt_s <= NEAR_S
     return [blobs.Blob(whole.files[n], whole.sizes[n], near) for n in sorted(names)]
-
-
-def _shut(channel: Channel) -> None:
-    with suppress(OSError, EOFError):  # its connection broke: so it is shut
-        channel.close()
 
 
 def _far_side(

@@ -16,7 +16,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from launcher.errors import HostUnreachable
@@ -26,7 +26,7 @@ from launcher.ssh.errors import KeyMismatch, LoginRefused
 from launcher.ssh.login import log_in
 from launcher.ssh.pulse import Pulse
 from launcher.ssh.quoting import line
-from launcher.ssh.talk import converse
+from launcher.ssh.talk import NotRun, converse
 from launcher.ssh.waiting import left, patiently
 
 if TYPE_CHECKING:
@@ -42,6 +42,8 @@ PACKET = 256 << 10
 REKEY_AFTER = 32 << 30
 GCM_FIRST = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com")
 SWITCH_S = 0.0005  # for so long a thread that computes may hold up the line's: ten times less than usual
+AGAIN = 5
+LEAVE_S = 0.25  # for a command whose stdin has ended
 END_S = 2.0  # for its thread, when a connection is closed
 
 
@@ -73,7 +75,13 @@ class Connection:
         """One command to its end. A non-zero exit is an answer; more than `most` bytes of output is none.
         At the deadline the host hears no more of it; what it started there is the caller's matter."""
         until = time.monotonic() + timeout
-        with self.session(line(argv), timeout=timeout, tick=tick) as channel:
+        for _ in range(AGAIN - 1):
+            with (
+                suppress(NotRun),
+                self.session(line(argv), timeout=until - time.monotonic(), tick=tick) as channel,
+            ):
+                return converse(channel, stdin, until, tick, most)
+        with self.session(line(argv), timeout=until - time.monotonic(), tick=tick) as channel:
             return converse(channel, stdin, until, tick, most)
 
     @contextmanager
@@ -83,7 +91,7 @@ class Connection:
         try:
             yield channel
         finally:
-            _closed(channel)
+            let_go(channel)
 
     def open_session(
         self, command: bytes | Callable[[], bytes], *, timeout: float = 30, tick: Tick = still
@@ -95,7 +103,7 @@ class Connection:
 
         def begin() -> Channel:
             with _way():
-                channel = self._transport.open_session(timeout=left(until))
+                channel = self._opened(until)
                 channel.in_buffer = _pieces()  # nothing comes before something was asked for
                 channel.settimeout(timeout)
                 try:
@@ -106,6 +114,24 @@ class Connection:
                 return channel
 
         return patiently(begin, _closed, until, tick, "a command by ssh")
+
+    def _opened(self, until: float) -> Channel:
+        """dropbear (2022.83) closes now and then a channel that it has just opened, when another one's
+        command ends that very moment (seen once in a hundred). Mostly nothing was asked of it yet."""
+        from paramiko.ssh_exception import ChannelException, SSHException
+
+        for _ in range(AGAIN):
+            try:
+                channel = self._transport.open_session(timeout=left(until))
+            except ChannelException:
+                raise
+            except SSHException:  # it was closed before the library came to look at it
+                if not self.alive or time.monotonic() >= until:
+                    raise
+                continue
+            if not channel.closed:
+                return channel
+        raise SSHException("the host closes each channel that it opens")
 
     def open_port(self, port: int, *, timeout: float = 10, tick: Tick = still) -> Channel:
         """A way to what listens on the host's own loopback."""
@@ -164,6 +190,25 @@ def shown_key(route: Route, *, timeout: float = CONNECT_S, tick: Tick = still) -
         finally:
             if below is not None:
                 below.close()
+
+
+def let_go(channel: Channel) -> None:
+    """Nothing more is said or heard on it. Closed under a running command it makes dropbear (2022.83) break
+    the connection a moment later, or take the next channel for it: there it is left to end with its command,
+    or with the connection."""
+    if "dropbear" in channel.get_transport().remote_version and not _is_over(channel):
+        with suppress(OSError, EOFError):  # it has ended by now, or the connection has
+            channel.shutdown_write()
+        until = time.monotonic() + LEAVE_S
+        while not _is_over(channel) and time.monotonic() < until:
+            channel.status_event.wait(until - time.monotonic())
+        if not _is_over(channel):
+            return
+    _closed(channel)
+
+
+def _is_over(channel: Channel) -> bool:
+    return channel.closed or channel.exit_status_ready()
 
 
 def _greeted(route: Route, below: Connection | None, until: float) -> Line:

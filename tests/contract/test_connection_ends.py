@@ -16,7 +16,10 @@ import pytest
 
 from launcher.errors import HostUnreachable, NoFile, Stopped
 from launcher.remote import open_host
+from launcher.remote.base import Done
+from launcher.remote.talk import Talk
 from launcher.ssh.connection import Connection, connect
+from launcher.ssh.quoting import line as quoted
 from tests.hosts.boxes import HOME, OTHER_PIN, Box
 
 pytestmark = pytest.mark.need("docker")
@@ -194,3 +197,21 @@ def test_a_piece_that_was_lost_on_the_way_is_a_line_that_broke(any_sshd: Box) ->
             with pytest.raises(HostUnreachable):
                 torn.run(["true"], timeout=10, tick=lambda: relay.half_open(False))
         assert not torn.alive
+
+
+def test_commands_that_end_while_others_begin_take_none_of_those_along(any_sshd: Box) -> None:
+    """dropbear (2022.83) closes a channel that it has just opened when another one's command ends just then;
+    and one that is closed under a running command takes the next channel, or the connection, along."""
+    for _ in range(6):
+        connection = connect(any_sshd.route)
+        ending = [
+            Talk(connection, quoted(["sh", "-c", f"sleep 0.{n}{n % 3}"]), lambda: None) for n in range(1, 8)
+        ]
+        left = Talk(connection, quoted(["sh", "-c", "echo a; exec >&- 2>&-; sleep 0.5"]), lambda: None)
+        assert left.line() == b"a"
+        left.close()
+        until = time.monotonic() + 1
+        while time.monotonic() < until:
+            assert connection.run(["sh", "-c", "echo hi"]) == Done(0, b"hi\n", b"")
+        assert len(ending) == 7 and connection.alive
+        connection.close()

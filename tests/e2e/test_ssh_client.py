@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import os
+import re
+import shutil
 import signal
 import socket
 import stat
 import subprocess
+import tarfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -125,6 +129,85 @@ def test_an_editor_shares_one_connection_copies_by_sftp_and_reaches_its_server(
             assert (Path(short) / "back").read_text() == box.sh("cat /tmp/by-sftp") == "by sftp"
         finally:
             client(mine, "ssh", *shared, "-O", "exit", "fox")
+
+
+RSYNC = "/opt/rsync/rsync"  # in the box: a copy of this machine's, with the libraries that it is bound to
+
+
+def brings_rsync(box: Box) -> None:
+    here = shutil.which("rsync")
+    assert here is not None
+    libraries = re.findall(r"(/\S+) \(0x", subprocess.check_output(["ldd", here], text=True))
+    [loader] = [path for path in libraries if Path(path).name.startswith("ld-")]
+    data = io.BytesIO()
+    with tarfile.open(fileobj=data, mode="w") as archive:
+        for path in (here, *libraries):
+            archive.add(os.path.realpath(path), f"rsync/lib/{Path(path).name}")
+    assert box.engine.put_archive(box.id, "/opt", data.getvalue())
+    line = f'exec /opt/rsync/lib/{Path(loader).name} --library-path /opt/rsync/lib /opt/rsync/lib/rsync "$@"'
+    box.sh(f"printf '%s\\n' '#!/bin/sh' '{line}' >{RSYNC}; chmod 755 {RSYNC}")
+
+
+def test_rsync_goes_both_ways_by_the_runs_name(run: Serving, box: Box) -> None:
+    brings_rsync(box)
+    mine = included(run)
+    here = mine.parent / "tree"
+    (here / "sub dir").mkdir(parents=True)
+    (here / "sub dir" / "로그.txt").write_text("one")
+    by = ["rsync", "-a", "--delete", "-e", f"ssh -F {mine}", f"--rsync-path={RSYNC}"]
+
+    def goes(source: str, to: str) -> None:
+        done = subprocess.run([*by, source, to], capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stderr
+
+    goes(f"{here}/", "fox:/tmp/by-rsync/")
+    assert box.sh("cat '/tmp/by-rsync/sub dir/로그.txt'") == "one"
+    box.sh("echo two >'/tmp/by-rsync/sub dir/로그.txt'; echo new >/tmp/by-rsync/new")
+    goes("fox:/tmp/by-rsync/", f"{here}/")
+    found = {str(path.relative_to(here)): path.read_text() for path in here.rglob("*") if path.is_file()}
+    assert found == {"sub dir/로그.txt": "two\n", "new": "new\n"}
+
+
+# What VS Code does: a script on the stdin of a shell, and its server reached by a proxy of that connection.
+INSTALLS = """
+set -e
+echo "shell of $(id -un), run ${LAUNCHER_RUN:-none}"
+cat >/tmp/editor-server <<'EOS'
+a server
+EOS
+echo "port %d"
+echo ready
+"""
+
+
+def socks(proxy: int, port: int) -> bytes:
+    """A page of the far loopback, by SOCKS 5."""
+    with socket.create_connection(("127.0.0.1", proxy), timeout=30) as way:
+        way.sendall(b"\x05\x01\x00")
+        assert way.recv(2) == b"\x05\x00"
+        way.sendall(b"\x05\x01\x00\x01" + socket.inet_aton("127.0.0.1") + port.to_bytes(2, "big"))
+        assert way.recv(10)[:2] == b"\x05\x00"
+        way.sendall(b"GET / HTTP/1.0\r\n\r\n")
+        return b"".join(iter(lambda: way.recv(1 << 16), b""))
+
+
+def test_an_editor_installs_its_server_by_a_script_and_has_a_proxy(run: Serving, box: Box) -> None:
+    mine = included(run)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        proxy = free.getsockname()[1]
+    pipe = subprocess.PIPE
+    argv = ["ssh", "-F", str(mine), "-T", "-D", str(proxy), "-o", "ExitOnForwardFailure=yes", "fox", "bash"]
+    with subprocess.Popen(argv, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as shell:
+        assert shell.stdin is not None and shell.stdout is not None
+        shell.stdin.write(INSTALLS % run.port)
+        shell.stdin.flush()
+        said = list(iter(shell.stdout.readline, "ready\n"))
+        assert said == ["shell of dev, run none\n", f"port {run.port}\n"]
+        assert box.sh("cat /tmp/editor-server") == "a server\n"
+        assert socks(proxy, run.port).endswith(b"page of fox")
+        shell.stdin.write("exit 5\n")
+        shell.stdin.close()
+        assert shell.wait(30) == 5
 
 
 def test_where_the_engine_was_killed_a_later_command_tidies_up(run: Serving, box: Box) -> None:
