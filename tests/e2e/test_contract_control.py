@@ -367,10 +367,6 @@ def test_models_promote_moves_latest_only_to_what_is_sound_and_done(person: Pers
     assert json.loads(latest.read_text())["version"] == "a"
 
 
-def test_models_of_an_empty_project_says_so(person: Person) -> None:
-    assert "no versions" in person.types("models").stdout and person.types("models", "--json").json() == []
-
-
 # --- doctor ------------------------------------------------------------------------------------------
 
 

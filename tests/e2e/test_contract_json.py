@@ -131,6 +131,10 @@ def test_models_show_tells_a_version_in_a_person_s_words(person: Person) -> None
     assert "  cost      $0.00\n" in said and re.search(r"^  took      \d+\.\d s$", said, re.MULTILINE), said
 
 
+def test_models_of_an_empty_project_says_so(person: Person) -> None:
+    assert "no versions" in person.types("models").stdout and person.types("models", "--json").json() == []
+
+
 def test_metrics_that_are_no_numbers_are_null(regular: Person) -> None:
     regular.trainer()
     done = regular.types("run", "mini", "--on", "local", "--json", AUC="nan")
