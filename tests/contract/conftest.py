@@ -190,6 +190,10 @@ class Place:
         except Gone:
             return True
 
+    def clear_all(self) -> None:
+        for run in self.runs:
+            self.clear(run)
+
     def clear(self, run: str) -> None:
         """As the engine does it: round after round, until nothing of the run is listed."""
 
@@ -209,8 +213,7 @@ class Place:
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
     place = Place(PROVIDERS[request.param], tmp_path)
     yield place
-    for run in place.runs:
-        place.clear(run)
+    place.clear_all()
     place.row.in_order()
 
 

@@ -46,8 +46,7 @@ def quiet() -> None:
 def place(tmp_path: Path) -> Iterator[Place]:
     place = Place(PROVIDERS["docker"], tmp_path)
     yield place
-    for run in place.runs:
-        place.clear(run)
+    place.clear_all()
 
 
 @pytest.fixture

@@ -112,8 +112,7 @@ def place(docker_person: DockerPerson) -> Iterator[Place]:
     docker_person.types("doctor")  # and with it the data folder has an owner
     place = Place(PROVIDERS["docker"], docker_person.root)
     yield place
-    for run in place.runs:
-        place.clear(run)
+    place.clear_all()
 
 
 def owned(person: Person, order: Order) -> Order:

@@ -23,8 +23,7 @@ IMAGES = Path(__file__).parents[2] / "images"
 def place(tmp_path: Path) -> Iterator[Place]:
     place = Place(PROVIDERS["docker"], tmp_path)
     yield place
-    for run in place.runs:
-        place.clear(run)
+    place.clear_all()
 
 
 def remove(name: str) -> None:
