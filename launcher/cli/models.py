@@ -27,6 +27,7 @@ from launcher.report.versions import Version
 from launcher.store import Versions
 
 SHOWN = {"seconds": "took", "usd": "cost", "exit_code": "status"}
+CHOOSING_S = 10
 
 
 @click.group("models", invoke_without_command=True)
@@ -185,7 +186,7 @@ def promote(version: str, force: bool) -> None:
             exit=Exit.USAGE,
             hint=f"models promote {v.name} --force",
         )
-    with _choosing(place):
+    with _choosing(place, v.name):
         champion = next((one for one in versions.all_of(place) if one.latest), None)
         lines = _challenged(v, champion, force) if champion is not None and champion.name != v.name else ()
         artifacts.point_latest(Disk(), place, v.name, v.manifest.get("run"), datetime.now(UTC))
@@ -193,9 +194,18 @@ def promote(version: str, force: bool) -> None:
 
 
 @contextmanager
-def _choosing(place: Versions) -> Iterator[None]:
+def _choosing(place: Versions, name: str) -> Iterator[None]:
     """A run that ends just now may be at it."""
+    until = time.monotonic() + CHOOSING_S
     while (held := Disk().lock(place.choosing, "models promote")) is None:
+        if time.monotonic() > until:
+            raise LauncherError(
+                "latest-held",
+                f"somebody has been choosing the latest version for {CHOOSING_S} s:"
+                f" {place.choosing.read_text(errors='replace')}",
+                exit=Exit.PROVIDER,
+                hint=f"models promote {name}",
+            )
         time.sleep(0.05)  # held for one comparison; its release tells nobody
     try:
         yield

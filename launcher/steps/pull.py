@@ -27,6 +27,7 @@ from launcher.world import World
 
 HOLD_EVERY_S = 60
 CORRUPT_TRIES = 3
+CHOOSING_S = 30
 
 
 def pull(w: World) -> None:
@@ -86,8 +87,14 @@ def _bring(w: World, a: Attempt, sealed: Sealed) -> None:
 
 
 def _stand(w: World, name: str) -> None:
-    """As the latest version, unless it is beaten. Of two runs that finish together the better one stays."""
+    """As the latest version, unless it is beaten. Of two runs that finish together the better one stays. Who
+    chooses for longer than a comparison takes is not waited for: a machine may bill meanwhile."""
+    until = w.clock.now() + timedelta(seconds=CHOOSING_S)
     while (held := w.files.lock(w.versions.choosing, w.plan.run)) is None:
+        if w.clock.now() >= until:
+            told = f"another process has chosen the latest version for {CHOOSING_S} s: models promote {name}"
+            w.record("noticed", code="latest-held", message=f"{told} compares this one once that has ended")
+            return
         w.wait_quietly(0.05)
     try:
         if not _beaten(w, name):

@@ -93,6 +93,17 @@ def test_who_finishes_while_another_is_choosing_is_held_against_its_choice(regul
 
 
 @pytest.mark.usefixtures("after")
+def test_promote_waits_for_who_is_choosing_and_not_for_ever(regular: Person) -> None:
+    other = Disk().lock(Versions(regular.project).choosing, "run slow-abcd")
+    assert other is not None
+    before = latest(regular)
+    refused = regular.types("models", "promote", "better", "--force", timeout=60)
+    other.release()
+    assert refused.code == 5 and "latest-held" in refused.stderr and "run slow-abcd" in refused.stderr
+    assert "models promote better" in refused.stderr and latest(regular) == before
+
+
+@pytest.mark.usefixtures("after")
 def test_with_no_latest_there_is_nobody_to_beat(regular: Person) -> None:
     Path(regular.project, "models", "latest.json").unlink()
     assert regular.types("models", "promote", "worse").code == 0 and latest(regular) == "worse"
