@@ -28,6 +28,8 @@ from launcher.world import World
 HOLD_EVERY_S = 60
 CORRUPT_TRIES = 3
 CHOOSING_S = 30
+ENDED = "the machine ended before its results were here"
+CUT = "it was awake for its boot limit, which was too short for all of it; the next pull goes on from there"
 
 
 def pull(w: World) -> None:
@@ -56,7 +58,7 @@ def _again(w: World, a: Attempt, sealed: Sealed, error: Exception) -> bool:
         return True
     rests = provider.traits.keeps_output and not sight.pauses(provider)
     if a.open and not rests and sight.vanished(provider, w, a):
-        w.about(a, "over", why="the machine ended before its results were here", blame=False)
+        w.about(a, "over", why=CUT if a.woken else ENDED, blame=False)
         return True
     if a.open and anew.follow(w, a, provider):
         return True
