@@ -53,6 +53,7 @@ def run(token: str) -> int:
         platform=f"{sys.platform} {os.uname().machine}",
         taken=spool.taken(),
         executable=sys.executable,
+        gpus=env.get("CUDA_VISIBLE_DEVICES"),
         unsealed=spool.unsealed(),
     )
     return Agent(spool, Mind(boot), Tree(token), booted).run()

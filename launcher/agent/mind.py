@@ -258,6 +258,7 @@ class Mind:
             python=boot.python,
             executable=boot.executable,
             platform=boot.platform,
+            gpus=boot.gpus,
         )
         ends, limit = round(self.ends - now, 3), round(min(self.ends, self._boot_end) - now, 3)
         more = {"seals": True} if boot.unsealed is not None else {}

@@ -82,6 +82,7 @@ class Boot:
     platform: str = ""
     taken: int = 0  # the highest command that an earlier life of this spool took
     executable: str = ""  # the Python that runs it
+    gpus: str | None = None  # those that it was given, as CUDA_VISIBLE_DEVICES has them
     unsealed: Unsealed | None = None  # what an earlier life of this spool left to be sealed
 
 

@@ -216,7 +216,8 @@ def _instead(view: RunView, code: str) -> str:
     if code in ("account-refused", "quota-reached"):
         return "doctor"
     if code == "run-failed" and attempts and all(a.fault == NoCapacity.__name__ for a in attempts):
-        return f"rerun {name} --gpu any-24gb"
+        own = not any(view.plan.choices[a.choice].offer.bills for a in attempts)  # another model is not there
+        return "host check --all" if own else f"rerun {name} --gpu any-24gb"
     if code == "run-failed" and attempts and all(a.fault == BadOrder.__name__ for a in attempts):
         return f"rerun {name}    with what was refused said anew"
     if code == "run-failed" and attempts and all(a.instance is None for a in attempts):

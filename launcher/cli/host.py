@@ -64,22 +64,19 @@ def add(
     check_name(name)
     price = _price(usd_per_hour)
     way = meeting.route(book, name, address, keys, via, look_up=fingerprint is None)
+    flags = [*(("--key", key) for key in keys), ("--via", via), ("--usd-per-hour", usd_per_hour)]
+    line = ["host", "add", name, *([address] if address else [])]
+    line += [word for flag, value in flags if value for word in (flag, value)]
     if fingerprint is not None:
         way = meeting.with_fingerprint(way, fingerprint, name)
+        line += ["--fingerprint", fingerprint]
     elif not way.pins:
-        words = [name, *([address] if address else []), *(w for key in keys for w in ("--key", key))]
-        more = [
-            w
-            for flag, word in (("--via", via), ("--usd-per-hour", usd_per_hour))
-            if word
-            for w in (flag, word)
-        ]
-        way = _asked(way, ("host", "add", *words, *more))
+        way = _asked(way, line)
     before = book.find(name)
     if before is not None and _where(before.route) != _where(way) and not _same_host(before.route, way):
         _refuse_in_use(name)
     record = HostRecord(name, way, price, origin="host add" if address else f"alias {name}")
-    facts = _looked(record, shlex.join(("host", "add", name, _where(way))))
+    facts = _looked(record, shlex.join(line))
     book.save(replace(record, facts=facts))
     print(f"{name}: {_where(way)} is known now")
     _card(record, facts)
@@ -93,7 +90,7 @@ def _price(text: str | None) -> Decimal:
         raise usage("bad-host", f"--usd-per-hour {fault}", hint="host add --help") from None
 
 
-def _asked(way: Route, line: tuple[str, ...]) -> Route:
+def _asked(way: Route, line: list[str]) -> Route:
     """The one interactive yes; `line` is what was typed."""
     from launcher.providers import ssh_meeting as meeting
     from launcher.ssh.errors import fingerprint

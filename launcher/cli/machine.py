@@ -44,8 +44,9 @@ class Machine:
     @property
     def env(self) -> dict[str, str]:
         """What the trainer knows of its run; no secret is among it."""
-        root = self.access.root
+        root, gpus = self.access.root, self._hello.get("gpus")
         return {
+            **({"CUDA_VISIBLE_DEVICES": gpus} if isinstance(gpus, str) else {}),
             **dict(self.view.plan.job.env),
             "LAUNCHER_RUN": self.view.plan.run,
             "LAUNCHER_OUTPUT": self.output,
@@ -56,8 +57,12 @@ class Machine:
     @property
     def python(self) -> str:
         """What runs our own small programs there."""
-        hello = next((e for e in reversed(self.events()) if e["ev"] == "hello"), {})
-        return sys.executable if self.access.kind == "process" else str(hello.get("executable") or "python3")
+        far = str(self._hello.get("executable") or "python3")
+        return sys.executable if self.access.kind == "process" else far
+
+    @property
+    def _hello(self) -> Json:
+        return next((e for e in reversed(self.events()) if e["ev"] == "hello"), {})
 
     def envs(self, home: Home) -> str:
         """Where environments by digest lie there."""
@@ -74,8 +79,7 @@ class Machine:
 
     def agent(self) -> int | None:
         """Its process, as whatever runs beside it sees it."""
-        hello = next((e for e in reversed(self.events()) if e["ev"] == "hello"), {})
-        pid = hello.get("pid")
+        pid = self._hello.get("pid")
         return pid if isinstance(pid, int) else None
 
     def prepared(self) -> str | None:

@@ -44,6 +44,14 @@ out = pathlib.Path(os.environ["LAUNCHER_OUTPUT"])
 """
 
 
+SLOW = """
+import os, pathlib, time
+pathlib.Path(os.environ["LAUNCHER_OUTPUT"], "half.txt").write_text("half of it")
+print("written", flush=True)
+time.sleep(600)
+"""
+
+
 @pytest.fixture(scope="module")
 def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The folder in which that machine's home lies."""
@@ -128,6 +136,18 @@ def test_it_outlives_its_engine_and_the_program_that_holds_it(
     done = person.types("resume", "held", "--json")
     assert (done.code, done.json()["instance"]) == (0, instance), done.stderr
     assert result(done.json()["artifacts"]) == (undisturbed(tmp_path / "alone"), 0)
+    leaves_nothing(person, machine)
+
+
+def test_what_a_killed_container_held_comes_home(person: HostedPerson, machine: Path) -> None:
+    person.writes("slow.py", SLOW)
+    words = ("--name", "slow", "-d", "--image", base_image())
+    assert person.hosted("ssh:lab", "python3", "slow.py", flags=words).code == 0
+    until(lambda: "written" in person.types("logs", "slow").stdout, "it has written something")
+    (name,) = containers(person)
+    subprocess.run(["docker", "kill", name], check=True, capture_output=True)
+    assert Path(person.waits_for("slow", "rescued")["path"], "half.txt").read_text() == "half of it"
+    assert person.types("stop", "slow", "--now").code == 0
     leaves_nothing(person, machine)
 
 

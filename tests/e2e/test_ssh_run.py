@@ -147,6 +147,13 @@ def test_results_wait_there_for_a_client_that_was_away(person: HostedPerson, box
     person.leaves_nothing(box)
 
 
+def test_a_shell_there_sees_the_gpus_of_its_run_and_no_others(person: HostedPerson, box: Box) -> None:
+    person.steps("seer", "ssh:box")
+    seen = person.types("ssh", "seer", "--", "sh", "-c", "echo $CUDA_VISIBLE_DEVICES")
+    assert seen.stdout == f"{box.gpus[0].uuid}\n", seen.stderr
+    assert person.types("stop", "seer", "--now").code == 0
+
+
 def test_stop_now_leaves_nothing_there(person: HostedPerson, box: Box) -> None:
     person.steps("now", "ssh:box")
     done = person.types("stop", "now", "--now", "--json")
@@ -163,6 +170,7 @@ def test_a_busy_gpu_is_refused_by_name_and_any_takes_the_free_host(person: Hoste
         refused = person.hosted("ssh:box", "true")
         assert refused.code == 4, refused.stderr
         assert "guest (process" in refused.stderr and "18.0 GiB" in refused.stderr
+        assert "host check --all" in refused.stderr
         with sshd_container("openssh", gpus=[Gpu()]) as other, other.relay() as relay:
             person.knows("down", replace(other, route=other.through(relay)))
             relay.refuse()

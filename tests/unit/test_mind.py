@@ -28,7 +28,14 @@ def leaving(why: str) -> list[Any]:
 
 
 def test_first_words_are_hello_and_armed_with_the_limits() -> None:
-    b = Bench(boot="id:1:2", pid=1, python="3.12.1", executable="/usr/bin/python3.12", platform="linux")
+    b = Bench(
+        boot="id:1:2",
+        pid=1,
+        python="3.12.1",
+        executable="/usr/bin/python3.12",
+        platform="linux",
+        gpus="GPU-7",
+    )
     assert b.wake(0.25) == []
     hello, armed = b.events
     assert hello == {
@@ -42,6 +49,7 @@ def test_first_words_are_hello_and_armed_with_the_limits() -> None:
         "python": "3.12.1",
         "executable": "/usr/bin/python3.12",
         "platform": "linux",
+        "gpus": "GPU-7",
     }
     assert (armed["ends_in_s"], armed["boot_limit_s"], armed["layers"]) == (299.75, 49.75, ["agent"])
     assert b.mind.phase == "boot"
