@@ -28,14 +28,7 @@ def leaving(why: str) -> list[Any]:
 
 
 def test_first_words_are_hello_and_armed_with_the_limits() -> None:
-    b = Bench(
-        boot="id:1:2",
-        pid=1,
-        python="3.12.1",
-        executable="/usr/bin/python3.12",
-        platform="linux",
-        gpus="GPU-7",
-    )
+    b = Bench(boot="id:1:2", pid=1, python="3.12.1", executable="/usr/bin/py", platform="linux", gpus="GPU-7")
     assert b.wake(0.25) == []
     hello, armed = b.events
     assert hello == {
@@ -47,7 +40,7 @@ def test_first_words_are_hello_and_armed_with_the_limits() -> None:
         "boot": "id:1:2",
         "pid": 1,
         "python": "3.12.1",
-        "executable": "/usr/bin/python3.12",
+        "executable": "/usr/bin/py",
         "platform": "linux",
         "gpus": "GPU-7",
     }
