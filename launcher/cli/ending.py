@@ -77,7 +77,7 @@ def finish(
     else:
         print()
         show.card(f"{view.plan.run}: {state.value}", card(view, state, now), good=state is State.DONE)
-        for line in elsewhere(view, compare, said):
+        for line in elsewhere(view, compare, said) if state in (State.DONE, State.LIMIT) else ():
             print(line)
     raise click.exceptions.Exit(runstate.exit_status(view.state, state))
 
@@ -344,6 +344,7 @@ def elsewhere(view: RunView, compare: Choice | None, said: Words | None) -> list
     offer, usd = compare.offer, compare.estimate.usd
     as_of = f", price of {offer.price_as_of:%Y-%m}" if offer.price_as_of else ""
     low, high = (lines.money(max(Decimal("0.01"), x)) for x in (usd.low, usd.high))
+    costs = f"{low} to {high}" if compare.estimate.known else f"at most {high}"
     words = ["run", view.plan.trainer, "--on", offer.target, "--gpu", offer.gpu or "any"]
     words += ["--allow-cpu"] if _computes_on_cpu(view.plan.trainer) else []
     words += repeated(said) if said is not None else []
@@ -352,6 +353,6 @@ def elsewhere(view: RunView, compare: Choice | None, said: Words | None) -> list
     later = "   (prices only: this build cannot rent there yet)" if priced else ""
     return [
         "",
-        f"  the same on a rented {offer.gpu}: {low} to {high} ({offer.price_source}{as_of})",
+        f"  the same on a rented {offer.gpu}: {costs} ({offer.price_source}{as_of})",
         f"    {prog()} {shlex.join(words)}{later}",
     ]

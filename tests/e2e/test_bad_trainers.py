@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -21,6 +22,21 @@ def test_a_trainer_that_ends_with_an_error_shows_its_last_lines(person: Person) 
     assert page[19] == "  | it broke" and page[0] == "  | line 31" and page[20] == "error: trainer-failed"
     assert "ended with status 1" in done.stderr
     person.alone()
+
+
+def test_the_same_on_a_rented_card_is_offered_to_whoever_got_something_and_only_as_far_as_it_is_known(
+    person: Person,
+) -> None:
+    person.trainer()
+    words = ("run", "mini", "--on", "local")
+    assert re.search(r"rented RTX 4090: \$\d+\.\d\d to \$\d", person.types(*words).stdout)
+    recipe = person.project / "trainers" / "mini" / "trainer.yaml"
+    recipe.write_text(re.sub(r"hours: .*\n", "", recipe.read_text()))
+    unknown = person.types(*words, "--", "--epochs", "4").stdout
+    assert re.search(r"rented RTX 4090: at most \$\d", unknown), unknown
+    person.writes("trainers/mini/train.py", "raise SystemExit(3)\n")
+    failed = person.types(*words)
+    assert failed.code == 7 and "rented" not in failed.stdout, failed.stdout
 
 
 def test_a_trainer_that_dies_of_a_signal(person: Person) -> None:
