@@ -245,7 +245,7 @@ def attention(view: RunView, now: datetime, prog: str) -> str | None:
     end = ""
     if a is not None and a.open:
         # Nobody was asked: it may sleep by now, or be gone.
-        rate = f", {money(a.usd_per_hour)}/h while it runs," if view.offer.bills else ""
-        end = f"; its machine{rate} {'ends' if now < a.d else 'was to end'} itself by {clock(a.d, now)}"
+        rate = f"{money(a.usd_per_hour)}/h while it runs" if view.offer.bills else "$0"
+        end = f"; its machine, {rate}, {'ends' if now < a.d else 'was to end'} itself by {clock(a.d, now)}"
     why = harmless(halted.why.encode()) if halted is not None else "its engine died"
     return f"{name}: {why}{end}; go on: {prog} resume {name}"

@@ -288,7 +288,7 @@ def test_every_machine_that_would_not_is_told_of_with_its_own_reason(folder: Run
 def test_a_halted_run_says_why_and_how_it_goes_on(folder: RunFolder) -> None:
     story = begin().started()("halted", code="host-key-changed", why="lab shows another key", exit=6)
     line = lines.attention(told(folder, story), NOON, "./launch") or ""
-    assert line.startswith("quickstart-abcd: lab shows another key; its machine ends itself by ")
+    assert line.startswith("quickstart-abcd: lab shows another key; its machine, $0, ends itself by ")
     assert line.endswith("go on: ./launch resume quickstart-abcd")
 
 
