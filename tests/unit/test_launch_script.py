@@ -71,9 +71,11 @@ class Checkout:
     def env(self, **more: str) -> dict[str, str]:
         return scrubbed(self.root.parent, **{"PATH": str(self.bin), **more})
 
-    def run(self, *args: str, cwd: Path | None = None, prog: str | None = None, **env: str) -> Outcome:
+    def run(
+        self, *args: str, cwd: Path | None = None, prog: str | None = None, timeout: float = 60, **env: str
+    ) -> Outcome:
         argv = [prog or str(self.script), *args]
-        return run_command(argv, cwd or self.root, self.env(**env), stdin="", timeout=60)
+        return run_command(argv, cwd or self.root, self.env(**env), stdin="", timeout=timeout)
 
     def begin(self, *args: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
@@ -290,10 +292,11 @@ def test_the_second_start_costs_at_most_a_tenth_of_a_second(ready: Checkout) -> 
 
 @pytest.mark.slow
 @pytest.mark.need("network")
+@pytest.mark.timeout(300)
 def test_with_pip_alone_the_real_lists_install(checkout: Checkout) -> None:
     (checkout.bin / "uv").unlink()
     shutil.copy(ROOT / "pyproject.toml", checkout.root)
-    done = checkout.run("ps")
+    done = checkout.run("ps", timeout=240)  # real packages by a real line: how long is not asked here
     assert done.code == 0, done.stderr
     listing = [str(checkout.root / ".venv" / "bin" / "python"), "-I", "-m", "pip", "list", "--format=freeze"]
     installed = run_command(listing, checkout.root, checkout.env(), stdin="", timeout=60).stdout.split()
