@@ -59,8 +59,8 @@ def _bring(w: World, a: Attempt) -> None:
     host, to = w.host(a), w.versions.rescued(w.plan.run, a.n)
     if not w.files.exists(to):
         output = artifacts.output_of(w.plan, a.pushed)
-        data = _list(w, a, host, output)
-        files = artifacts.parse_sealed(data, sha256(data))
+        data = _list(w, a, host, output) if _is_there(host) else b""
+        files = artifacts.parse_sealed(data, sha256(data)) if data else ()
         if not files:
             w.about(a, "rescued", path=None, message=None)
             return
@@ -93,7 +93,19 @@ def _list(w: World, a: Attempt, host: Host, output: str) -> bytes:
         _tick(w)
     if status.strip() != b"0":
         raise HostError("no list of it could be made there")
-    return _read(host, LIST) or b""
+    data = _read(host, LIST)
+    if not data:
+        raise HostError("the list of it is empty")
+    return data
+
+
+def _is_there(host: Host) -> bool:
+    """A person may have cleared it away."""
+    try:
+        host.read("events.jsonl", 0, 1)
+    except NoFile:
+        return False
+    return True
 
 
 def _read(host: Host, path: str) -> bytes | None:

@@ -148,3 +148,16 @@ def test_what_a_killed_agent_never_sealed_comes_home_before_its_place_goes(
     told = person.types("watch", "late")
     assert Path(fact["path"]).name in told.stdout + told.stderr
     person.leaves_nothing(box)
+
+
+def test_what_somebody_cleared_away_is_not_asked_for_for_ever(person: HostedPerson, box: Box) -> None:
+    person.knows("box", box)
+    begins(person, box, "ssh:box")
+    os.kill(person.engine("late"), signal.SIGKILL)
+    hello = (person.run_folder("late") / "attempts" / "1" / "events.jsonl").read_bytes().split(b"\n")[0]
+    box.sh(f"kill -KILL {json.loads(hello)['pid']}")
+    until(lambda: not staying(box), "all of it goes", AT_ONCE_S)
+    box.sh("rm -rf /home/dev/.launcher/runs/*")
+    assert person.types("stop", "late", "--json", timeout=60).json()["state"] == "stopped"
+    person.alone()
+    box.sh("rm -rf /home/dev/.launcher/runs/*")  # a command for its agent may have made the folder anew
