@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from launcher.codec import parse_iso
-from tests.e2e.hosted import HostedPerson, left_in
+from tests.e2e.hosted import RUNS, HostedPerson, left_in
 from tests.e2e.person import until
 from tests.hosts.boxes import Box, sshd_container
 
@@ -157,7 +157,7 @@ def test_what_somebody_cleared_away_is_not_asked_for_for_ever(person: HostedPers
     hello = (person.run_folder("late") / "attempts" / "1" / "events.jsonl").read_bytes().split(b"\n")[0]
     box.sh(f"kill -KILL {json.loads(hello)['pid']}")
     until(lambda: not staying(box), "all of it goes", AT_ONCE_S)
-    box.sh("rm -rf /home/dev/.launcher/runs/*")
+    box.sh(f"rm -rf {RUNS}/*")
     assert person.types("stop", "late", "--json", timeout=60).json()["state"] == "stopped"
     person.alone()
-    box.sh("rm -rf /home/dev/.launcher/runs/*")  # a command for its agent may have made the folder anew
+    box.sh(f"rm -rf {RUNS}/*")  # a command for its agent may have made the folder anew
