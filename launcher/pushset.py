@@ -19,7 +19,7 @@ from launcher.errors import usage
 from launcher.models import Input, Job
 from launcher.remote.base import Sending, Tree
 from launcher.scans import Scans
-from launcher.selection import Thing, select, walk
+from launcher.selection import IGNORE_FILE, Thing, select, walk
 from launcher.world import PushSet
 
 MUCH = 200_000_000  # a project of source is far below; most of the time something was forgotten
@@ -73,11 +73,28 @@ def names(root: Path) -> list[str]:
 
 def outlook(job: Job) -> Outlook:
     """For a dry run: the project and the inputs, by size."""
-    chosen = select(Path(job.folder), job.push)
+    root = Path(job.folder)
+    chosen = select(root, job.push)
+    _must_be_readable(root, chosen.things)
     sizes = [(t.name, t.info.st_size) for t in chosen.things if stat.S_ISREG(t.info.st_mode)]
     sizes += [(i.path, i.size) for i in job.inputs]
     biggest = sorted(sizes, key=lambda one: (-one[1], one[0]))[:BIGGEST]
     return Outlook(len(sizes), sum(size for _, size in sizes), tuple(biggest), chosen.withheld)
+
+
+def _must_be_readable(root: Path, things: Sequence[Thing]) -> None:
+    """Known before anything is rented for it."""
+    me, closed = os.geteuid(), []
+    for name, info in things:
+        mine = info.st_uid == me and info.st_mode & stat.S_IRUSR and not stat.S_ISDIR(info.st_mode)
+        if not mine and not stat.S_ISLNK(info.st_mode):
+            wanted = os.R_OK | os.X_OK if stat.S_ISDIR(info.st_mode) else os.R_OK
+            if not os.access(root / name, wanted, effective_ids=True):
+                closed.append(name or str(root))
+    if closed:
+        told = ", ".join(closed[:3]) + (f" and {len(closed) - 3} more" if len(closed) > 3 else "")
+        advice = f"let them be read, or name them in {root / IGNORE_FILE}"
+        raise usage("project-unreadable", f"of what would be sent these may not be read: {told}; {advice}")
 
 
 def key(job: Job) -> str:

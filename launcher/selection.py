@@ -1,5 +1,6 @@
 """Which files of a folder travel: git's own list, or a walk by git's rules where there is no git; less what
-must never leave. Names only: nothing here reads what a file holds, but for the head of what may be a key.
+must never leave. Names only: nothing here reads what a file holds, but for the head of what may be a key. A
+folder that may not be looked into is named as an empty one is: whoever sends it is refused (pushset.py).
 
 A private key is known by its name or by what its first bytes say; `!name` in `.launcherignore` sends it all
 the same. What is held back is told.
@@ -16,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
+from launcher.errors import usage
+
 IGNORE_FILE = ".launcherignore"
 IGNORED_BY = ".gitignore"
 NEVER = frozenset({".git", ".venv", "__pycache__", "node_modules"})  # by name, at any depth
@@ -29,6 +32,7 @@ MAYBE = re.compile(rf"{SECRET.pattern}|.+\.(pem|key)")  # a certificate is no se
 SECRET_FOLDERS = frozenset({".ssh", ".aws", ".gnupg"})
 KEY_HEAD = b"PRIVATE KEY-----"
 HEAD = 4096
+GIT_S = 60
 KINDS = frozenset({stat.S_IFREG, stat.S_IFLNK, stat.S_IFDIR})
 
 
@@ -99,6 +103,8 @@ def select(root: Path, only: tuple[str, ...] | None = None) -> Selection:
         if not folder and last in NEVER_TOP:
             continue
         info = found[name] or os.lstat(f"{top}/{name}")
+        if stat.S_ISDIR(info.st_mode) and folders[name][0]:
+            continue
         if stat.S_IFMT(info.st_mode) not in KINDS:
             continue  # a pipe or a socket is nothing without the process behind it
         secret = secret or (MAYBE.fullmatch(last) is not None and _secret(f"{top}/{name}", last, info))
@@ -158,6 +164,9 @@ def _git(root: Path) -> Found | None:
             info = os.lstat(f"{top}/{name}")
         except (FileNotFoundError, NotADirectoryError):
             continue  # deleted but still in the index
+        except PermissionError:
+            found[name.rpartition("/")[0]] = None
+            continue
         if stat.S_ISDIR(info.st_mode) and _is_repository(root / name):
             found |= {f"{name}/{below}": its for below, its in (_git(root / name) or {}).items()}
         else:
@@ -165,16 +174,18 @@ def _git(root: Path) -> Found | None:
     return dict.fromkeys(_empty_folders(root, unknown)) | found
 
 
-def _asked(root: Path, *ways: tuple[str, ...]) -> list[list[str]] | None:
+def _asked(root: Path, *ways: tuple[str, ...], within_s: float = GIT_S) -> list[list[str]] | None:
     """Its answers to several questions, asked at once."""
     asking: list[subprocess.Popen[bytes]] = []
     try:
         for how in ways:
             argv = ["git", "-C", str(root), "ls-files", "-z", *how]
             asking.append(subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL))
-        told = [process.communicate(timeout=60)[0] for process in asking]
+        told = [process.communicate(timeout=within_s)[0] for process in asking]
     except FileNotFoundError:
         return None
+    except subprocess.TimeoutExpired:
+        raise usage("git-silent", f"git lists no files of {root}: no answer for {within_s:g} s") from None
     finally:
         for process in asking:
             with process:
@@ -197,11 +208,14 @@ def _empty_folders(root: Path, unknown: list[str]) -> Iterator[str]:
 
 
 def _hollow(folder: Path) -> Iterator[str]:
-    """Of a folder that git knows nothing in: those in it without a file, itself as "."."""
-    for here, folders, files in os.walk(folder):
+    """Of a folder that git knows nothing in: those in it without a file, itself as "."; and those that nobody
+    may look into."""
+    closed: list[OSError] = []
+    for here, folders, files in os.walk(folder, onerror=closed.append):
         folders[:] = [f for f in folders if f not in NEVER and not os.path.islink(os.path.join(here, f))]
         if not folders and not files:
             yield os.path.relpath(here, folder)
+    yield from (os.path.relpath(why.filename, folder) for why in closed)
 
 
 # --- by a walk ------------------------------------------------------------------------------------
@@ -239,6 +253,7 @@ def _below(root: str, folder: str, rules: Rules | None) -> Iterator[str]:
     try:
         entries = sorted(os.scandir(os.path.join(root, folder)), key=_name)
     except PermissionError:
+        yield folder
         return
     start = f"{folder}/" if folder else ""
     if rules is not None and any(entry.name == IGNORED_BY for entry in entries):

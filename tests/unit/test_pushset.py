@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -194,3 +197,52 @@ def test_a_dead_link_among_data_is_passed_over(project: Path, tmp_path: Path) ->
 def test_an_input_that_went_away_is_said(project: Path) -> None:
     with pytest.raises(LauncherError, match="not there any more"):
         pushset.gather(job(project, Input("A", str(project / "gone"), "d", 1)))
+
+
+@pytest.fixture
+def nobodys() -> Iterator[Path]:
+    """A project of somebody who may not read all of it; above it lies nothing that is closed."""
+    with TemporaryDirectory(dir="/tmp") as name:
+        root = Path(name)
+        root.chmod(0o755)
+        for file in ("train.py", "old/kept.py", "data/pg/base", "seen/.git-is-silent", "secret.bin"):
+            (root / file).parent.mkdir(parents=True, exist_ok=True)
+            (root / file).write_text(file)
+        yield root
+        for path in (root / "old", root / "data/pg"):
+            path.chmod(0o700)
+
+
+@contextmanager
+def somebody(root: Path) -> Iterator[None]:
+    """Root may read everything, so it becomes somebody else for a moment."""
+    if os.geteuid():
+        yield
+        return
+    for path in (root, *root.rglob("*")):
+        os.chown(path, 65534, 65534)
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+@pytest.mark.parametrize("with_git", [False, True])
+def test_what_may_not_be_read_is_told_before_anything_is_rented(
+    nobodys: Path, with_git: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
+    monkeypatch.setenv("HOME", str(nobodys))
+    with somebody(nobodys):
+        if with_git:
+            git(nobodys, "init", "-q")
+            git(nobodys, "add", "old")
+        assert pushset.outlook(job(nobodys)).files == 5
+        for path in (nobodys / "old", nobodys / "data/pg", nobodys / "secret.bin"):
+            path.chmod(0)
+        with pytest.raises(LauncherError, match=r"data/pg, old, secret\.bin; let them be read") as refused:
+            pushset.outlook(job(nobodys))
+        assert refused.value.code == "project-unreadable"
+        (nobodys / ".launcherignore").write_text("/old/\n/data/pg/\nsecret.bin\n")
+        assert pushset.outlook(job(nobodys)).files == 3

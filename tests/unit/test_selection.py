@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from launcher.selection import select, walk
+from launcher.errors import LauncherError
+from launcher.selection import _asked, select, walk
 
 PATTERNS = """*.log|build/|!build/|/a|a/*|!a/keep|!a/keep/|*|!*/|!*.py|**/c|c/**|a/**/d.py|/b/c/|#x|\\#x"""
 PATTERNS += """|x.py|!x.py|*.p[yx]|d.py |d.py\\ |keep|!keep|b|/*|!/a|?.py|a/b/|!a/b/c/x.py|**|c/|!c"""
@@ -93,3 +94,21 @@ def test_a_part_of_a_folder_obeys_the_rules_above_it(tmp_path: Path) -> None:
     made(tmp_path, "t/train.py", "t/out.log", "kit/k.py", "other/o.py")
     (tmp_path / ".gitignore").write_text("*.log\n")
     assert {t.name for t in select(tmp_path, ("t", "kit/k.py")).things} == {"t/train.py", "kit/k.py"}
+
+
+def test_a_git_that_says_nothing_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    deaf = tmp_path / "bin" / "git"
+    deaf.parent.mkdir()
+    deaf.write_text("#!/bin/sh\nexec sleep 60\n")
+    deaf.chmod(0o755)
+    monkeypatch.setenv("PATH", str(deaf.parent), prepend=os.pathsep)
+    with pytest.raises(LauncherError, match=r"no answer for 0\.2 s") as refused:
+        _asked(tmp_path, ("-c",), within_s=0.2)
+    assert refused.value.code == "git-silent"
+
+
+def test_an_empty_folder_that_the_own_list_names_as_a_folder_stays(tmp_path: Path) -> None:
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "kept").mkdir()
+    (tmp_path / ".launcherignore").write_text("/logs/\n")
+    assert [thing.name for thing in select(tmp_path).things] == [".launcherignore", "kept"]
