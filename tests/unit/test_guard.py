@@ -78,6 +78,13 @@ def test_started_replaces_the_end_but_not_beyond_what_is_paid() -> None:
     assert (late.max_time_s, late.salvage_s) == (0, 0)
 
 
+def test_a_machine_that_nobody_met_ends_by_its_boot_limit_after_it_came_up_at_the_latest_or_by_d() -> None:
+    bounds = Limits(60, 20, boot_limit_s=900, ready_within_s=600)
+    far = NOON + timedelta(hours=9)
+    assert guard.ends_unmet(NOON, bounds, far) == NOON + timedelta(seconds=1500)
+    assert guard.ends_unmet(NOON, bounds, NOON + timedelta(seconds=30)) == NOON + timedelta(seconds=30)
+
+
 def test_a_clock_that_went_backwards_bills_nothing() -> None:
     assert guard.spent(Decimal(9), NOON, NOON - timedelta(hours=1)) == 0
 
