@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -241,11 +242,17 @@ def open_home(environ: dict[str, str]) -> Home:
     """The data folder, made and checked; a folder of another layout or one that cannot be written is said."""
     place = environ.get("LAUNCHER_HOME")
     if place:
-        root = Path(place).expanduser().absolute()
+        root = Path(place).expanduser()
     else:
         import platformdirs  # 17 ms: only when the variable is not set
 
         root = Path(platformdirs.user_data_dir("launcher", appauthor=False))
+    if not root.is_absolute():
+        raise usage(
+            "home-relative",
+            f"the data folder {root} would be another one elsewhere, and what bills not be seen there",
+            hint=f"ps    with LAUNCHER_HOME={shlex.quote(str(root.absolute()))}",
+        )
     home = Home(root)
     try:
         home.runs.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -259,7 +266,7 @@ def open_home(environ: dict[str, str]) -> Home:
         raise usage(
             "home-unwritable",
             f"the data folder {root} cannot be written: {e.strerror}",
-            hint="doctor    after LAUNCHER_HOME=<a folder you own>",
+            hint="doctor    with LAUNCHER_HOME=<a folder you own>",
         ) from e
     if found != SCHEMA:
         raise usage(

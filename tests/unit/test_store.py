@@ -21,9 +21,13 @@ def test_a_new_data_folder_is_made_for_this_user_alone(tmp_path: Path) -> None:
     assert open_home({"LAUNCHER_HOME": str(home.root)}) == home
 
 
-def test_a_relative_data_folder_is_where_we_are_now(tmp_path: Path) -> None:
+def test_a_relative_data_folder_would_hide_what_bills_from_the_next_folder(tmp_path: Path) -> None:
     where = os.path.relpath(tmp_path / "home")
-    assert open_home({"LAUNCHER_HOME": where}).root.is_absolute()
+    with pytest.raises(LauncherError) as refused:
+        open_home({"LAUNCHER_HOME": where})
+    assert refused.value.code == "home-relative"
+    assert os.path.abspath(where) in os.path.normpath(str(refused.value.hint).partition("=")[2])
+    assert not (tmp_path / "home").exists()
 
 
 def test_without_the_variable_it_is_the_platforms_data_folder(tmp_path: Path) -> None:
