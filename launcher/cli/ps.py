@@ -17,7 +17,7 @@ from launcher.errors import LauncherError, ProviderError
 from launcher.models import Resource, State
 from launcher.providers import registry
 from launcher.report import documents, listing
-from launcher.report.lines import attention, clock, duration, money, storage
+from launcher.report.lines import attention, clock, duration, is_unknown, money, storage
 from launcher.report.listing import Line
 from launcher.report.view import RunView
 from launcher.store import Home
@@ -141,11 +141,15 @@ def _why(fault: Exception) -> str:
 def _last_line(views: list[RunView], missing: list[str], now: datetime, asked: list[str]) -> str:
     """By our own journals: nothing that bills can be rented without one being written first."""
     live = [v for v in views if v.attempt is not None and v.attempt.open and v.plan.run not in missing]
+    unknown = [v for v in live if v.offer.bills and is_unknown(v) and not v.engine_alive]
+    live = [v for v in live if v not in unknown]
     billing = [v for v in live if v.offer.bills]
     where = f" (asked {', '.join(asked)} {clock(now, now)})" if asked else ""
     kept = {v.plan.run: day for v in views if (day := storage(v)) is not None}
     stopped = f"; stopped machines bill {money(sum(kept.values()))}/day: {', '.join(kept)}" if kept else ""
     stopped += f"; not proved to have ended: {', '.join(missing)}" if missing else ""
+    for v in unknown:
+        stopped += f"; perhaps a machine at {money(v.offer.usd_per_hour)}/h: {v.plan.run}"
     if billing:
         rate = sum((v.attempt.usd_per_hour for v in billing if v.attempt is not None), start=0)
         names = ", ".join(v.plan.run for v in billing)

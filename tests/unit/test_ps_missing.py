@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from launcher.cli import ps
 from launcher.store import Home
 from tests.emulators.runpod.emulation import Emulation
-from tests.unit.journals.stories import Story
+from tests.unit.journals.stories import Story, begin, choice, plan
 from tests.unit.test_lastlook_rented import emulation, started
 from tests.unit.test_lines import told
 
@@ -66,3 +66,15 @@ def test_one_that_nobody_could_ask_about_may_bill(
     line, why, last = says()
     assert "may still be billing" in line and why.startswith("could not ask runpod what runs there: ")
     assert last.startswith("1 running, billing $0.69/h: quickstart-abcd")
+
+
+def test_of_one_that_may_never_have_been_made_no_rate_is_claimed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LAUNCHER_HOME", str(tmp_path / "home"))
+    story = begin(plan(choice("runpod", "0.69"))).asked()
+    story("halted", code="machine-unknown", why="no answer", exit=9)
+    told(Home(tmp_path / "home").run("quickstart-abcd"), story)
+    line, why, last = says()
+    assert "may still be billing (no answer); look again" in line and "could not ask runpod" in why
+    assert last == "nothing runs; perhaps a machine at $0.69/h: quickstart-abcd"
