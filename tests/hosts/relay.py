@@ -18,6 +18,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
+from functools import partial
 from types import TracebackType
 from typing import Any
 
@@ -82,8 +83,8 @@ class Relay:
     # --- what may happen to a line; from any thread -------------------------------------------
 
     def cut_after(self, count: int) -> None:
-        """Every connection is reset once so many more bytes, of both directions together, went through;
-        later ones are carried again."""
+        """Every connection is reset once so many more bytes, of both directions together, have come out of
+        the line at their time; later ones are carried again. What is behind them on the line is lost."""
         self._loop.call_soon_threadsafe(self._set_budget, count)
 
     def cut(self) -> None:
@@ -172,7 +173,7 @@ class Relay:
         self, number: int, name: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         """One direction until its end, which is passed on; a break ends both."""
-        way = Way(self._loop.time, writer)
+        way = Way(self._loop.time, writer, partial(self._let_through, name), self._reset_all)
         delivering = asyncio.create_task(way.deliver())
         try:
             while not delivering.done():
@@ -181,14 +182,6 @@ class Relay:
                     if not data:
                         await asyncio.Event().wait()  # not even the end is told, until the relay ends
                     continue
-                if self._budget is not None:
-                    data, self._budget = data[: self._budget], self._budget - len(data)
-                self.carried[name] += len(data)
-                if self._budget is not None and self._budget <= 0:
-                    self._budget = None
-                    way.flush(data)
-                    await self._reset_all()
-                    raise ConnectionResetError("cut as told")
                 way.put(self.lines[name].through(len(data), self._loop.time()) + self.delay_s, data)
                 if not data:
                     break
@@ -198,14 +191,30 @@ class Relay:
         finally:
             delivering.cancel()
 
+    def _let_through(self, name: str, data: bytes) -> tuple[bytes, bool]:
+        """What of it still comes out, and whether the line breaks behind that."""
+        breaks = self._budget is not None and len(data) >= self._budget
+        if self._budget is not None:
+            data, self._budget = data[: self._budget], None if breaks else self._budget - len(data)
+        self.carried[name] += len(data)
+        return data, breaks
+
 
 class Way:
     """What is under way in one direction of one connection, each piece with the moment it is due."""
 
-    def __init__(self, now: Callable[[], float], writer: asyncio.StreamWriter) -> None:
+    def __init__(
+        self,
+        now: Callable[[], float],
+        writer: asyncio.StreamWriter,
+        let_through: Callable[[bytes], tuple[bytes, bool]],
+        cut: Callable[[], Coroutine[Any, Any, None]],
+    ) -> None:
         self.held = 0
         self._now = now
         self._writer = writer
+        self._let_through = let_through
+        self._cut = cut
         self._pieces: deque[tuple[float, bytes]] = deque()
         self._news = asyncio.Event()
         self._room = asyncio.Event()
@@ -234,19 +243,16 @@ class Way:
                 if not data:
                     self._writer.write_eof()
                     return
-                self._writer.write(data)
+                out, breaks = self._let_through(data)
+                self._writer.write(out)
                 await self._writer.drain()
+                if breaks:
+                    await self._cut()
+                    raise ConnectionResetError("cut as told")
                 self.held -= len(data)
                 self._room.set()
         finally:
             self._room.set()
-
-    def flush(self, last: bytes) -> None:
-        """All of it at once: the line is about to break behind these bytes."""
-        for _, data in self._pieces:
-            self._writer.write(data)
-        self._pieces.clear()
-        self._writer.write(last)
 
 
 def _reset(writer: asyncio.StreamWriter) -> None:
