@@ -263,7 +263,7 @@ def test_the_far_side_killed_at_any_moment(place: Place) -> None:
     first, second = noisy(seed=11), noisy(seed=12)
     place.push(first)
     for n in range(8):
-        killer = threading.Timer(0.01 + 0.03 * n, lambda: place.box.sh("pkill -9 -u dev sh; true"))
+        killer = threading.Timer(0.01 + 0.03 * n, lambda: place.box.sh("pkill -9 -u dev -x sh; true"))
         killer.start()
         connection = connect(place.box.route)
         try:
