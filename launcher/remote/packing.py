@@ -26,7 +26,7 @@ SAMPLE = 64 << 10
 WORTH = 0.9
 GZIP = 31  # the window, and a gzip head and tail
 
-Files = Sequence[tuple[bytes, Sending]]
+Files = Iterable[tuple[bytes, Sending]]
 
 
 def compressor() -> Any:

@@ -44,7 +44,7 @@ def unpacked(data: bytes) -> Records:
 
 
 def delta(old: Records, new: Records) -> Delta:
-    send = frozenset(name for name, _ in new.items() - old.items())
+    send = frozenset(name for name, _ in new.items() - old.items()) if old else frozenset(new)
     gone = {name for name in send if name in old}
     if old and old.keys() != new.keys():
         kept = folders(new)

@@ -17,7 +17,7 @@ import stat
 import threading
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -34,8 +34,11 @@ from launcher.ssh.quoting import line
 if TYPE_CHECKING:
     from launcher.ssh import Channel
 
+NOTHING = 24  # bytes that a gzip makes of an empty list, and a few more
+AHEAD = 4 << 20  # of what a cut tree lacks, sent before its list is read
 NEAR_S = 0.003  # a line that short outruns the far gunzip
 MOST_LISTED = 256 << 20  # of names that a host may answer with
+HELD = re.compile(rb"(?:\A|\0)\s*(\d{1,18}) \./([^\0]+)(?=\0)")  # a file that arrived, with its size
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,10 @@ class Whole:
     def want(self) -> str:
         return hashlib.sha256(self.listed).hexdigest()[:32]
 
+    @functools.cached_property
+    def list_gz(self) -> bytes:
+        return squeezed(self.listed)
+
 
 @dataclass(frozen=True)
 class Offer:
@@ -59,7 +66,43 @@ class Offer:
 
     old: Records
     there: bool  # whether there is a former tree at all
-    have: tuple[tuple[bytes, int], ...]
+    held: bytes  # the latter as they came
+
+    @property
+    def is_cut(self) -> bool:
+        return not self.there and len(self.held) > NOTHING
+
+    def missing(self, names: Iterable[bytes], whole: Whole) -> set[bytes]:
+        places = 1 if self.there or whole.tree.data else 2  # a first tree is written twice as it comes
+        return set(names) - arrived(_sizes(_inflated(self.held)), whole.sizes, places)
+
+
+class _TakenUp:
+    """Of a first tree that a cut left in pieces: its last files surely did not arrive, since they go in their
+    order; they are on their way while it is found out what did. After a second cut these travel twice."""
+
+    def __init__(self, whole: Whole, offer: Offer) -> None:
+        self._whole, self._offer = whole, offer
+        self.at_rest = 0  # bytes that need not travel, once it is known
+
+    def __iter__(self) -> Iterator[tuple[bytes, Sending]]:
+        whole = self._whole
+        ahead = self._last()
+        yield from ((n, whole.files[n]) for n in ahead)
+        missing = self._offer.missing(whole.records, whole).difference(ahead)
+        sent = sum(whole.sizes.get(n, 0) for n in (*ahead, *missing))
+        self.at_rest = whole.tree.size - sent
+        yield from ((n, whole.files[n]) for n in sorted(missing))
+
+    def _last(self) -> list[bytes]:
+        names, room = sorted(self._whole.records), min(AHEAD, self._whole.tree.size // 8)
+        found: list[bytes] = []
+        for name in reversed(names[-len(names) // 8 :]):
+            room -= self._whole.sizes.get(name, 0)
+            if room < 0:
+                break
+            found.append(name)
+        return found
 
 
 class Begun:
@@ -136,6 +179,7 @@ def send(
         _far_side(connection, base, to, whole, tick, begun) as talk,
     ):
         try:
+            _ = whole.list_gz  # made while the host looks at what it has
             answer = _answer(talk)
             if answer[0] != "done":
                 _bring(talk, connection, large, whole, _offer(talk, answer), tick, progress)
@@ -184,42 +228,56 @@ def _bring(
     progress: Progress,
 ) -> None:
     """What the host lacks: large files first, by content, then the archive."""
+    if carrying is None and offer.is_cut:
+        rest = _TakenUp(whole, offer)
+        sample = list(whole.files.values())
+        _deliver(
+            talk,
+            connection,
+            whole,
+            rest,
+            sample,
+            lambda: rest.at_rest,
+            _tail(whole, (), frozenset()),
+            progress,
+        )
+        return
     lacks = delta(offer.old, whole.records)
-    places = 1 if offer.there or whole.tree.data else 2  # a first tree is written twice as it comes
-    missing = lacks.send - arrived(offer.have, whole.sizes, places)
+    missing = offer.missing(lacks.send, whole)
     large = frozenset(n for n in missing if whole.sizes.get(n, 0) >= blobs.LEAST)
     if large and carrying is not None:
         at_rest = whole.tree.size - sum(whole.sizes.get(n, 0) for n in missing)
         carrying.send(
             _blobs(connection, whole, large), tick, lambda done, _: progress(at_rest + done, whole.tree.size)
         )
-    _deliver(talk, connection, whole, offer, missing, lacks.drop, large, progress)
+    small = [(n, whole.files[n]) for n in sorted(missing - large)]
+    at_rest = whole.tree.size - sum(whole.sizes.get(n, 0) for n, _ in small)
+    tail = _tail(whole, lacks.drop, large)
+    _deliver(talk, connection, whole, small, [f for _, f in small], lambda: at_rest, tail, progress)
+
+
+def _tail(whole: Whole, drop: tuple[bytes, ...], large: frozenset[bytes]) -> dict[bytes, bytes]:
+    gone = b"".join(b"./%s\0" % n for n in drop)
+    return {b"del": gone, b"blobs": _links(whole, large), b"list.gz": whole.list_gz}
 
 
 def _deliver(
     talk: Talk,
     connection: Connection,
     whole: Whole,
-    offer: Offer,
-    missing: frozenset[bytes] | set[bytes],
-    drop: tuple[bytes, ...],
-    large: frozenset[bytes],
+    files: Iterable[tuple[bytes, Sending]],
+    sample: Sequence[Sending],
+    at_rest: Callable[[], int],
+    tail: Mapping[bytes, bytes],
     progress: Progress,
 ) -> None:
     """The archive, and the far side's word that all of it is in place."""
-    small = [(n, whole.files[n]) for n in sorted(missing - large)]
-    at_rest = whole.tree.size - sum(whole.sizes.get(n, 0) for n, _ in small)
-    form = "gz" if connection.rtt_s > NEAR_S and squeezes([f for _, f in small]) else "raw"
-    tail = {
-        b"del": b"".join(b"./%s\0" % n for n in drop),
-        b"blobs": _links(whole, large),
-        b"list.gz": squeezed(whole.listed),
-    }
+    form = "gz" if connection.rtt_s > NEAR_S and squeezes(sample) else "raw"
     talk.send(f"{form}\n".encode())
-    with Packer(small, tail, compress=form == "gz") as packer:
+    with Packer(files, tail, compress=form == "gz") as packer:
         for piece in packer.pieces(talk.tick):
             talk.send(piece)
-            progress(at_rest + packer.read, whole.tree.size)
+            progress(at_rest() + packer.read, whole.tree.size)
     talk.end()
     if _answer(talk)[0] != "done":
         raise HostError("the host's answer is none of ours")
@@ -256,9 +314,9 @@ def _offer(talk: Talk, answer: list[str]) -> Offer:
         raise HostError("the host's answer is none of ours") from e
     if max(sizes) > MOST_LISTED:
         raise HostError("the host lists more than can be meant")
-    records, arrived_there = _inflated(talk.exactly(sizes[0])), _inflated(talk.exactly(sizes[1]))
+    records, held = _inflated(talk.exactly(sizes[0])), talk.exactly(sizes[1])
     try:
-        return Offer(unpacked(records), old != "-", _sizes(arrived_there))
+        return Offer(unpacked(records), old != "-", held)
     except ValueError as e:
         raise HostError(f"the host's list cannot be read: {e}") from e
 
@@ -277,12 +335,7 @@ def _inflated(data: bytes) -> bytes:
 
 
 def _sizes(data: bytes) -> tuple[tuple[bytes, int], ...]:
-    found = []
-    for part in data.split(b"\0"):
-        size, _, name = part.lstrip().partition(b" ")
-        if size.isdigit() and name.startswith(b"./"):
-            found.append((name[2:], int(size)))
-    return tuple(found)
+    return tuple([(name, int(size)) for size, name in HELD.findall(data)])
 
 
 def _sorted(talk: Talk, why: Ended) -> HostError:
