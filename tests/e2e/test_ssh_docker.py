@@ -48,7 +48,7 @@ SLOW = """
 import os, pathlib, time
 pathlib.Path(os.environ["LAUNCHER_OUTPUT"], "half.txt").write_text("half of it")
 print("written", flush=True)
-time.sleep(600)
+time.sleep(600)  # at its work: the test kills it
 """
 
 

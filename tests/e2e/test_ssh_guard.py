@@ -117,7 +117,7 @@ pathlib.Path("/tmp/was-here").touch()
 (out / "sub").mkdir(parents=True)
 (out / "sub" / "hours.txt").write_text("of work")
 print("written", flush=True)
-time.sleep(600)
+time.sleep(600)  # at its work: the test kills it
 """
 
 

@@ -208,7 +208,10 @@ def test_an_instance_that_ended_by_itself_is_gone(provider: LocalProvider, tmp_p
 # Its first thread ends before its last: in between it has no environment any more and cannot be waited for.
 ENDS_SLOWLY = """
 import ctypes, os, threading, time
-threading.Thread(target=lambda: (time.sleep(0.5), os._exit(0))).start()
+def last():
+    time.sleep(0.5)  # longer than one look takes: the listing falls in between
+    os._exit(0)
+threading.Thread(target=last).start()
 open(os.environ["TELL"], "w").write(str(os.getpid()))
 ctypes.CDLL(None).pthread_exit(None)
 """
