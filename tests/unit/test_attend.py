@@ -148,7 +148,7 @@ def test_after_a_kill_of_all_of_it_a_new_one_is_begun(place: attend.Place) -> No
 
 
 def test_a_program_that_ends_is_told_with_its_own_last_words(place: attend.Place) -> None:
-    code = "import os; print('reading'); raise SystemExit('no such log: ' + os.environ['WORD'])"
+    code = "import os; print('reading', flush=True); raise SystemExit('no such log: ' + os.environ['WORD'])"
     failing = replace(SERVER, argv=("@PYTHON@", "-c", code))
     with pytest.raises(
         LauncherError, match=r"could not be started on this machine: .*no such log: …$"
