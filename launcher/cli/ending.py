@@ -152,10 +152,11 @@ def trouble(view: RunView, state: State) -> LauncherError | None:
     details = (refused,) if refused and refused not in sentence else ()
     if state is State.FAILED and view.state.sealed is None:
         details = (*details, *lines.other_refusals(view))
-    if view.state.halted is not None:
-        key = "It wants another key first: doctor says how. "
-        first = key if view.state.halted.exit == Exit.KEYS else ""
-        details = (*details, f"{first}Then: {prog()} resume {view.plan.run}")
+    check = _check(view)
+    if view.state.halted is not None and view.state.halted.exit == Exit.KEYS:
+        details = (*details, "It wants another key first: doctor says how.")
+    if view.state.halted is not None and check is not None:
+        details = (*details, f"Then: {prog()} resume {view.plan.run}")
     if code in ("quota-reached", "account-refused") and view.state.checkpoints:
         again = f"{prog()} resume {view.plan.run}"
         details = (*details, f"Once that is mended, {again} goes on from its newest checkpoint.")
@@ -164,7 +165,7 @@ def trouble(view: RunView, state: State) -> LauncherError | None:
         sentence,
         exit=runstate.exit_status(view.state, state),
         details=details,
-        hint=_check(view) or _next(view, state) or _instead(view, code),
+        hint=check or _next(view, state) or _instead(view, code),
         billed=_billed(view),
     )
 

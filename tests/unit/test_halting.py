@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from launcher import engine
+from launcher.cli import ending
 from launcher.errors import AuthRefused, Exit, KeyChanged, ProviderError, Unreachable
 from launcher.models import State, Traits
 from launcher.runstate import exit_status, may_try_again, next_step, shown
 from launcher.steps.halting import KEY_PATIENCE_S, PATIENCE_S
+from launcher.store import RunFolder
 from tests.sim.house import House
 from tests.unit.journals.stories import begin, choice, plan
+from tests.unit.test_lines import told
 
 OWN = Traits(boots="machine", bills=False, token_idempotent=True, keeps_output=True, overrun_s=15)
 ALONE = 9  # a house whose one machine is free and keeps its output
@@ -115,6 +119,24 @@ def test_only_a_host_of_ones_own_with_another_key_is_not_passed_over(rate: str, 
         "not-created", attempt=1, reason="k", blame=True, exit=6, code="KeyChanged"
     )
     assert may_try_again(story.state) is goes_on
+
+
+@pytest.mark.parametrize(
+    ("target", "code", "exit", "hint"),
+    [
+        ("ssh:lab", "host-key-changed", 6, "host check lab"),
+        ("rented", "key-refused", 3, "resume quickstart-abcd"),
+        ("rented", "output-stays", 5, "resume quickstart-abcd"),
+    ],
+)
+def test_the_page_says_once_how_it_goes_on(
+    tmp_path: Path, target: str, code: str, exit: int, hint: str
+) -> None:
+    story = begin(plan(choice(target, "0"))).started()("halted", code=code, why="no", exit=exit)
+    page = ending.trouble(told(RunFolder(tmp_path / "quickstart-abcd"), story), State.INTERRUPTED)
+    assert page is not None and page.hint == hint
+    assert " ".join((page.message, *page.details, hint)).count("resume quickstart-abcd") == 1, page.details
+    assert any("another key first" in one for one in page.details) is (exit == 3)
 
 
 RENTS = 3  # a house whose first machine bills
