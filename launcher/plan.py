@@ -130,10 +130,11 @@ def _cheapest(ways: Sequence[tuple[Target, Way]]) -> list[tuple[Target, Way]]:
 
 
 def _comparison(ask: Ask, asked: Sequence[Target]) -> tuple[tuple[Choice, ...], tuple[Refusal, ...]]:
+    """What else there is; why a target that nobody named has nothing is told where none was named."""
     rest = [target for target in ask.offered if target not in asked]
     ways, refused = _affordable_per_hour(rest, ask.need)
     choices = _ordered(_choice(ask, way, _with_time(ask, _default_time_s(ask, [way]))) for _, way in ways)
-    return choices, refused
+    return choices, () if ask.targets else refused
 
 
 # --- limits --------------------------------------------------------------------------------------
@@ -270,29 +271,33 @@ def _in_seconds(hours: Decimal) -> int:
 
 
 def _notes(asked: Sequence[Target], plan: Plan) -> Iterator[tuple[str, str]]:
-    """Until when results wait and what that costs, what can be lost, and who ends what bills."""
-    for target in asked:
-        ways = [choice.offer for choice in plan.choices if choice.offer.target == target.name]
-        storage = max((offer.storage_usd_per_day for offer in ways), default=Decimal(0))
-        cost = f" at ${usd(storage)} a day" if storage else ""
-        volume = plan.need.network_volume
-        if target.bills and volume is not None:
-            yield (
-                "results",
-                f"{target.name}: results that were not pulled stay on the network volume {volume}",
-            )
-        elif target.keeps_output:
-            yield "results", f"{target.name}: results wait there{cost} until they are pulled"
-        else:
-            yield "results", f"{target.name}: results that were not pulled are lost when the machine ends"
-        if target.bills and ways:
-            every = written_duration(plan.limits.checkpoint_every_s)
-            yield (
-                "lost",
-                f"with a lost machine goes what came after the last fetched checkpoint (every {every})",
-            )
-        if target.layers and ways:
+    """Of the targets that may be tried: until when results wait and what that costs, what can be lost, and
+    who ends what bills."""
+    told: dict[str, list[str]] = {}
+    tried = {choice.offer.target for choice in plan.choices}
+    targets = [target for target in asked if target.name in tried]
+    for target in targets:
+        told.setdefault(_unfetched(target, plan), []).append(target.name)
+    for what, names in told.items():
+        yield "pull", f"{', '.join(names)}: {what}"
+    if any(target.bills for target in targets):
+        every = written_duration(plan.limits.checkpoint_every_s)
+        yield "lost", f"with a lost machine goes what came after the last fetched checkpoint (every {every})"
+    for target in targets:
+        if target.layers:
             yield "guard", f"it is ended by {', else '.join(target.layers)}; doctor finds what is left"
+
+
+def _unfetched(target: Target, plan: Plan) -> str:
+    volume = plan.need.network_volume
+    if target.bills and volume is not None:
+        return f"results that were not pulled stay on the network volume {volume}"
+    if not target.keeps_output:
+        return "results that were not pulled are lost when the machine ends"
+    ways = (choice.offer for choice in plan.choices if choice.offer.target == target.name)
+    storage = max((offer.storage_usd_per_day for offer in ways), default=Decimal(0))
+    cost = f" at ${usd(storage)} a day" if storage else ""
+    return f"results wait there{cost} until they are pulled"
 
 
 def _passed_over(ask: Ask, asked: Sequence[Target], plan: Plan) -> Iterator[str]:

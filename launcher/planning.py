@@ -74,8 +74,8 @@ def plan_for(
         code=jobs.code_of(Path(what.job.folder)),
     )
     decision = plan.make(ask, house.now)
-    # A run is warned of what it would pay, a plan of all it shows.
-    compared = () if for_run else decision.others
+    # A run is warned of what it would pay, a plan of all it shows; where targets were named, of those.
+    compared = () if for_run else [one for one in decision.others if _is_meant(one.offer.target, ask)]
     old = _old((*decision.plan.choices, *compared), house.now)
     more = (*settings.warnings, *book.warnings, *_missing_paths(ask, what), *_not_asked(ask), *old)
     return replace(decision, warnings=(*decision.warnings, *more))
@@ -239,9 +239,15 @@ def _missing_paths(ask: Ask, what: What) -> Iterator[str]:
 def _not_asked(ask: Ask) -> Iterator[str]:
     """A market that has a key and did not answer: whose prices are shown instead."""
     for target in ask.offered:
+        if not _is_meant(target.name, ask):
+            continue
         if target.ways and target.fault is not None and target.fault.code != "no-key":
             source = target.ways[0].offer.price_source
             yield f"{target.fault.message}; the prices of {target.name} are from {source} instead"
+
+
+def _is_meant(target: str, ask: Ask) -> bool:
+    return not ask.targets or target in ask.targets
 
 
 def _old(choices: Sequence[Choice], now: datetime) -> Iterator[str]:

@@ -284,7 +284,7 @@ def hours(amount: Decimal) -> str:
 def _chosen(decision: Decision, first: Choice) -> None:
     made, limits = decision.plan, decision.plan.limits
     print(_bold(f"{made.run}: {made.label} on {first.offer.target}", sys.stdout))
-    print(f"  software   {first.runtime.why}{f' ({first.runtime.image})' if first.runtime.image else ''}")
+    print(f"  software    {first.runtime.why}{f' ({first.runtime.image})' if first.runtime.image else ''}")
     for line in first.estimate.lines:
         if line.hours.high or line.usd.high:
             time = spread(line.hours, hours) if line.hours.high else ""

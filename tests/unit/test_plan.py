@@ -340,18 +340,23 @@ def test_the_plan_keeps_what_was_asked() -> None:
 
 
 def test_where_results_wait_what_can_be_lost_and_who_ends_it_is_said() -> None:
-    assert make(ask("here"), NOW).notes == (("results", "here: results wait there until they are pulled"),)
+    waits = "results wait there until they are pulled"
+    assert make(ask("here"), NOW).notes == (("pull", f"here: {waits}"),)
+    assert make(ask("box", "here"), NOW).notes == (("pull", f"box, here: {waits}"),), "once for both"
+    later = replace(CLOUD, runnable=False)
+    passed = make(ask("here", "cloud", offered=(HERE, later)), NOW)
+    assert passed.notes == (("pull", f"here: {waits}"),), "what is not tried keeps nothing"
     lost = ("lost", "with a lost machine goes what came after the last fetched checkpoint (every 5m)")
     assert make(ask("cloud"), NOW).notes == (
-        ("results", "cloud: results wait there at $0.07 a day until they are pulled"),
+        ("pull", "cloud: results wait there at $0.07 a day until they are pulled"),
         lost,
     )
     volume = replace(ask("cloud"), need=replace(ask("cloud").need, network_volume="v1"))
-    [results, *_] = make(volume, NOW).notes
-    assert results == ("results", "cloud: results that were not pulled stay on the network volume v1")
+    [kept, *_] = make(volume, NOW).notes
+    assert kept == ("pull", "cloud: results that were not pulled stay on the network volume v1")
     lossy = replace(SKY, keeps_output=False, layers=("one", "another"))
     assert make(ask("sky", offered=(lossy,)), NOW).notes == (
-        ("results", "sky: results that were not pulled are lost when the machine ends"),
+        ("pull", "sky: results that were not pulled are lost when the machine ends"),
         lost,
         ("guard", "it is ended by one, else another; doctor finds what is left"),
     )

@@ -15,7 +15,7 @@ import pytest
 
 from launcher.errors import Exit, LauncherError, Unreachable
 from launcher.models import RuntimeKind, Traits
-from tests.unit.planned import Machine, decided, project, refused, small_place
+from tests.unit.planned import Machine, Market, decided, project, refused, small_place
 
 
 @pytest.fixture
@@ -228,6 +228,21 @@ def test_a_run_looks_at_what_else_is_free_only_where_the_named_targets_do_not_do
     shown = decided(place, on=("here",), market=beside(), for_run=False)
     for decision in (shown, decided(place, market=beside())):
         assert "RTX 4090" in {choice.offer.gpu for choice in decision.others if not choice.offer.bills}
+
+
+def test_where_targets_are_named_the_others_are_shown_and_nothing_is_said_of_them(place: Path) -> None:
+    away = Machine(fault=Unreachable("no answer"))
+    free, named = (
+        decided(place, provider=away, for_run=False, on=on, gpu=("RTX 4090",), max_cost="9")
+        for on in ((), ("runpod",))
+    )
+    assert [one.offer for one in free.plan.refused if one.offer == "here"] == ["here"]
+    assert named.plan.refused == ()
+    silent = Market(fault=Unreachable("no answer"))
+    beside = decided(place, for_run=False, on=("here",), market=silent)
+    assert {choice.offer.target for choice in beside.others} == {"runpod", "aws"}
+    assert beside.warnings == (), "nor who is silent, nor how old its prices are"
+    assert [text.split()[3] for text in named.warnings if "days old" in text] == ["runpod"]
 
 
 def test_a_target_that_is_only_priced_shows_prices_and_cannot_run(place: Path) -> None:
