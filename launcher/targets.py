@@ -43,6 +43,7 @@ class House:
     # What a word means that stands for places of the user's own; None = it is no such word. Raises for a
     # place that nobody knows.
     meant: Callable[[str], tuple[str, ...] | None] = lambda word: None
+    named: tuple[str, ...] = ()  # how such words are formed
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ def known(names: Sequence[str], house: House) -> tuple[str, ...]:
     for name in names:
         places = None if name in house.runnable else house.meant(name)
         if places is None and (fault := stranger(name, house)) is not None:
-            words = ", ".join((*house.runnable, *house.priced))
+            words = ", ".join((*house.runnable, *house.priced, *house.named))
             raise usage("unknown-target", fault, hint="plan", details=(f"Targets are {words}.",))
         found += places or (name,)
     return tuple(dict.fromkeys(found))

@@ -111,5 +111,6 @@ def _house(now: datetime | None = None) -> House:
         runnable=registry.targets(home),
         priced=registry.PRICED_ONLY,
         provider=lambda name: registry.load(name, home),
-        meant=lambda word: registry.meant(word, home) if registry.is_place(word) else None,
+        meant=lambda word: registry.meant(word, home) if ":" in word and registry.is_place(word) else None,
+        named=tuple(f"{kind}:NAME" for kind in registry.PLACED),
     )

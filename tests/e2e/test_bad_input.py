@@ -36,6 +36,8 @@ WORDS = {
     "unknown flag": Bad(("run", "--max-cots", "3"), "", "--max-cost"),
     "unknown trainer": Bad(("run", "mimi"), "unknown-trainer", "did you mean 'mini'?"),
     "unknown target": Bad(("run", "mini", "--on", "locl"), "unknown-target", "did you mean 'local'?"),
+    "target of no kind": Bad(("plan", "mini", "--on", "nowhere"), "unknown-target", "aws, ssh:NAME."),
+    "host without a name": Bad(("plan", "mini", "--on", "ssh"), "unknown-target", "aws, ssh:NAME."),
     "target with a typo in a list": Bad(("run", "mini", "--on", "local", "--on", "a w s"), "", "target"),
     "unknown GPU": Bad(("plan", "mini", "--on", "runpod", "--gpu", "RTX 4900"), "", "RTX 4090"),
     "empty GPU": Bad(("run", "mini", "--gpu", ""), "", "--gpu"),
