@@ -17,6 +17,7 @@ from launcher.agent import reqset
 from launcher.errors import usage
 from launcher.models import DeviceWish, Input, Job
 from launcher.recipe import Recipe, command_line
+from launcher.selection import data
 from launcher.settings import Settings
 
 GIT_S = 20
@@ -152,18 +153,11 @@ def _inputs(paths: Mapping[str, str], digests: bool) -> tuple[Input, ...]:
     found: list[Input] = []
     for name, written in paths.items():
         path = Path(written)
+        size = sum(file.info.st_size for file in data(path))
         if not path.is_file() and not path.is_dir():
             called = f"the input {name}" if name else "the input"
             what = "is neither a file nor a folder" if path.exists() else "is not there"
             raise usage("input-missing", f"{called} {what}: {path}")
         digest = reqset.tree_digest(path) if digests else UNREAD
-        found.append(Input(name or None, str(path), digest, _size(path)))
+        found.append(Input(name or None, str(path), digest, size))
     return tuple(found)
-
-
-def _size(path: Path) -> int:
-    if path.is_file():
-        return path.stat().st_size
-    return sum(
-        os.lstat(os.path.join(where, name)).st_size for where, _, names in os.walk(path) for name in names
-    )

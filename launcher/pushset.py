@@ -19,7 +19,7 @@ from launcher.errors import usage
 from launcher.models import Input, Job
 from launcher.remote.base import Sending, Tree
 from launcher.scans import Scans
-from launcher.selection import IGNORE_FILE, Thing, select, walk
+from launcher.selection import Thing, data, refuse_closed, select
 from launcher.world import PushSet
 
 MUCH = 200_000_000  # a project of source is far below; most of the time something was forgotten
@@ -48,7 +48,9 @@ def gather(job: Job, scans: Path | None = None) -> PushSet:
     root, its_key = Path(job.folder), key(job)
     with _unswept():
         seen = Scans(scans / f"{its_key}.json" if scans is not None else None)
-        files, size = _sendings(root, select(root, job.push).things, seen)
+        things = select(root, job.push).things
+        refuse_closed(things, root)
+        files, size = _sendings(root, things, seen)
         inputs = tuple(_input(i, seen) for i in job.inputs)
         seen.keep()
         return PushSet(Tree(its_key, _digest(files), files, size), inputs)
@@ -75,26 +77,11 @@ def outlook(job: Job) -> Outlook:
     """For a dry run: the project and the inputs, by size."""
     root = Path(job.folder)
     chosen = select(root, job.push)
-    _must_be_readable(root, chosen.things)
+    refuse_closed(chosen.things, root)
     sizes = [(t.name, t.info.st_size) for t in chosen.things if stat.S_ISREG(t.info.st_mode)]
     sizes += [(i.path, i.size) for i in job.inputs]
     biggest = sorted(sizes, key=lambda one: (-one[1], one[0]))[:BIGGEST]
     return Outlook(len(sizes), sum(size for _, size in sizes), tuple(biggest), chosen.withheld)
-
-
-def _must_be_readable(root: Path, things: Sequence[Thing]) -> None:
-    """Known before anything is rented for it."""
-    me, closed = os.geteuid(), []
-    for name, info in things:
-        mine = info.st_uid == me and info.st_mode & stat.S_IRUSR and not stat.S_ISDIR(info.st_mode)
-        if not mine and not stat.S_ISLNK(info.st_mode):
-            wanted = os.R_OK | os.X_OK if stat.S_ISDIR(info.st_mode) else os.R_OK
-            if not os.access(root / name, wanted, effective_ids=True):
-                closed.append(name or str(root))
-    if closed:
-        told = ", ".join(closed[:3]) + (f" and {len(closed) - 3} more" if len(closed) > 3 else "")
-        advice = f"let them be read, or name them in {root / IGNORE_FILE}"
-        raise usage("project-unreadable", f"of what would be sent these may not be read: {told}; {advice}")
 
 
 def key(job: Job) -> str:
@@ -134,11 +121,9 @@ def _input(i: Input, seen: Scans) -> tuple[str, Tree]:
     source = Path(i.path)
     if not source.exists():
         raise usage("input-missing", f"the input {i.path} is not there any more")
-    if source.is_file():
-        return "input", _data(i, (_datum(source, i.name or source.name, seen),))
-    below = sorted(n for n in walk(source, None, by_rules=False) if (source / n).is_file())  # no dead link
-    files = tuple(_datum(source / name, name, seen) for name in below)
-    return f"input/{i.name}" if i.name else "input", _data(i, files)
+    files = tuple(_datum(source / name, name or i.name or source.name, seen) for name, _ in data(source))
+    alone = source.is_file() or not i.name
+    return "input" if alone else f"input/{i.name}", _data(i, files)
 
 
 def _datum(path: Path, to: str, seen: Scans) -> Sending:

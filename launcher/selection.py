@@ -1,6 +1,6 @@
 """Which files of a folder travel: git's own list, or a walk by git's rules where there is no git; less what
 must never leave. Names only: nothing here reads what a file holds, but for the head of what may be a key. A
-folder that may not be looked into is named as an empty one is: whoever sends it is refused (pushset.py).
+folder that may not be looked into is named as an empty one is: whoever sends it is refused.
 
 A private key is known by its name or by what its first bytes say; `!name` in `.launcherignore` sends it all
 the same. What is held back is told.
@@ -12,7 +12,7 @@ import os
 import re
 import stat
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -113,6 +113,50 @@ def select(root: Path, only: tuple[str, ...] | None = None) -> Selection:
         else:
             things.append(Thing(name, info))
     return Selection(tuple(things), tuple(withheld))
+
+
+def refuse_closed(things: Sequence[Thing], root: Path) -> None:
+    """What may not be read is told by its name, before anything is rented for it."""
+    closed = [name or str(root) for name, info in things if _is_closed(f"{root}/{name}", info)]
+    if closed:
+        advice = f"let them be read, or name them in {root / IGNORE_FILE}"
+        told = f"of what would be sent these may not be read: {_several(closed)}; {advice}"
+        raise usage("project-unreadable", told)
+
+
+def data(source: Path) -> list[Thing]:
+    """The files of an input, which may be one itself, by names below it; whatever git thinks of them. A link
+    among them stands for the file that it leads to."""
+    files, closed = [], []
+    for name in sorted(walk(source, None, by_rules=False)) if os.path.isdir(source) else ("",):
+        path = os.path.join(source, name) if name else str(source)
+        try:
+            info = os.stat(path)
+        except PermissionError:
+            closed.append(name)
+            continue
+        except OSError:  # a link that leads nowhere
+            continue
+        if _is_closed(path, info):
+            closed.append(name)
+        elif stat.S_ISREG(info.st_mode):
+            files.append(Thing(name, info))
+    if closed:
+        what = f"of the input {source} these may not be read: {_several(closed)}" if any(closed) else ""
+        raise usage("input-unreadable", what or f"the input {source} may not be read")
+    return files
+
+
+def _is_closed(path: str, info: os.stat_result) -> bool:
+    folder = stat.S_ISDIR(info.st_mode)
+    mine = info.st_uid == os.geteuid() and info.st_mode & stat.S_IRUSR and not folder
+    if mine or stat.S_ISLNK(info.st_mode):
+        return False
+    return not os.access(path, os.R_OK | os.X_OK if folder else os.R_OK, effective_ids=True)
+
+
+def _several(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 class _Folders(dict[str, tuple[bool, bool]]):

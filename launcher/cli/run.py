@@ -107,22 +107,22 @@ def _consent(plan: Plan, decision: Decision, said: Settings) -> Consent:
     now = datetime.now(UTC)
     if not any(c.offer.bills for c in plan.choices):
         return Consent(Decimal(0), now, "free")
-    ceiling = plan.limits.max_cost
+    ceiling, outlook = plan.limits.max_cost, pushset.outlook(plan.job)  # refused where it may not be read
     assert ceiling is not None
     if said.get("yes"):
         return Consent(ceiling, now, "yes")
-    _show_before_asking(decision)
+    _show_before_asking(decision, outlook)
     click.confirm(show.question(decision), abort=True, err=True)
     return Consent(ceiling, datetime.now(UTC), "asked")
 
 
-def _show_before_asking(decision: Decision) -> None:
+def _show_before_asking(decision: Decision, outlook: pushset.Outlook) -> None:
     """What would be tried, and nothing for comparison; stdout belongs to the run's own document."""
     from launcher.cli import show
 
     tried = replace(decision, plan=replace(decision.plan, refused=()), others=(), warnings=())
     with redirect_stdout(sys.stderr):
-        show.plan(tried, pushset.outlook(tried.plan.job))
+        show.plan(tried, outlook)
 
 
 def _make_ready(plan: Plan, said: Settings) -> Plan:

@@ -8,12 +8,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
 
-from launcher import pushset
+from launcher import jobs, pushset, settings
+from launcher.cli import run
 from launcher.errors import LauncherError
 from launcher.models import Input, Job
+from tests.unit.planned import Market, decided
 
 
 @pytest.fixture
@@ -244,5 +247,51 @@ def test_what_may_not_be_read_is_told_before_anything_is_rented(
         with pytest.raises(LauncherError, match=r"data/pg, old, secret\.bin; let them be read") as refused:
             pushset.outlook(job(nobodys))
         assert refused.value.code == "project-unreadable"
+        with pytest.raises(LauncherError, match="data/pg, old"):  # that it was closed only now makes no odds
+            pushset.gather(job(nobodys))
         (nobodys / ".launcherignore").write_text("/old/\n/data/pg/\nsecret.bin\n")
         assert pushset.outlook(job(nobodys)).files == 3
+
+
+def test_a_yes_given_beforehand_is_none_to_what_may_not_be_read(nobodys: Path, tmp_path: Path) -> None:
+    flags: dict[str, Any] = {"on": ("runpod",), "gpu": ("RTX 4090",), "max_cost": "2", "yes": True}
+    market = Market(RTX_4090="0.5")
+    decision = decided(tmp_path, None, ("true",), market=market, project=str(nobodys), output="out", **flags)
+    said = settings.resolve(flags, cwd=tmp_path, environ={}, user_file=None)
+    assert run._consent(decision.plan, decision, said).how == "yes"
+    with somebody(nobodys):
+        (nobodys / "old").chmod(0)
+        with pytest.raises(LauncherError, match="may not be read: old"):
+            run._consent(decision.plan, decision, said)
+
+
+def with_input(root: Path, part: str, digests: bool) -> Job:
+    """What a plan, or with `digests` a run, makes of `--input`."""
+    said = settings.resolve({"inputs": (f"D={root / part}",)}, cwd=root, environ={}, user_file=None)
+    return jobs.of_project(root / "seen", ("true",), said, digests=digests)
+
+
+@pytest.mark.parametrize("digests", [False, True])
+def test_what_may_not_be_read_of_an_input_is_told_before_anything_is_sent(
+    nobodys: Path, digests: bool
+) -> None:
+    with somebody(nobodys):
+        (nobodys / "seen/alias").symlink_to(nobodys / "old/kept.py")
+        sizes = [with_input(nobodys, part, digests).inputs[0].size for part in ("", "old", "seen/alias")]
+        assert sizes == [71, 11, 11], "each file holds its own name, and a link what it leads to"
+        before = with_input(nobodys, "", digests)
+        for path in (nobodys / "old", nobodys / "data/pg", nobodys / "secret.bin"):
+            path.chmod(0)
+        told = {
+            "": r"these may not be read: data/pg, old, secret\.bin and 1 more",
+            "data": "these may not be read: pg",
+            "old": "/old may not be read",
+            "old/kept.py": "/kept.py may not be read",
+            "secret.bin": "/secret.bin may not be read",
+        }
+        for part, words in told.items():
+            with pytest.raises(LauncherError, match=words) as refused:
+                with_input(nobodys, part, digests)
+            assert refused.value.code == "input-unreadable"
+        with pytest.raises(LauncherError, match="data/pg, old"):  # it was closed only later
+            pushset.gather(before)
