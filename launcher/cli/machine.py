@@ -11,12 +11,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
+from launcher.cli.prog import prog
 from launcher.errors import Exit, HostError, LauncherError, NoFile, usage
 from launcher.events import parse_events
 from launcher.models import Access, Json
 from launcher.remote import open_host
 from launcher.remote.base import Host
+from launcher.report import versions
 from launcher.report.view import RunView
 from launcher.runstate import Attempt
 from launcher.store import Home
@@ -114,9 +117,10 @@ def machine(view: RunView) -> Machine:
 
 
 def _instead(view: RunView) -> tuple[str, ...]:
-    if view.state.version is None:
+    version, place = view.state.version, view.state.version_path
+    if version is None or place is None:
         return ()
-    return (f"Its version {view.state.version} is here; `open {view.state.version} tensorboard` shows it.",)
+    return (f"Its version {version} is here; {prog()} {versions.look(version, Path(place))} shows it.",)
 
 
 def over(view: RunView) -> bool:

@@ -33,7 +33,6 @@ from launcher.store import Versions
 PROGRAMS = ("jupyter", "tensorboard")
 LOOK_S = 0.2  # neither a run nor a program far away tells of its end
 ASK_S = 5.0
-EVENTS = "*tfevents*"
 
 
 class Left(Exception):
@@ -107,10 +106,11 @@ def _no_machine(name: str | None, what: str) -> None:
     except LauncherError as e:
         if e.code != "unknown-run":
             raise
+    label, folder = _version(name)
     raise usage(
         "not-on-a-version",
-        f"{what} needs a machine, and {name or 'the newest version'} is a version: files here",
-        hint=f"open {name or 'latest'} tensorboard",
+        f"{what} needs a machine, and {label} is a version: files here",
+        hint=versions.look(label, folder),
     )
 
 
@@ -259,7 +259,7 @@ def _troubles(tunnel: Tunnel, told: int) -> int:
 
 def _finished(name: str | None, port: int, tick: Callable[[], None], shown: Callable[..., None]) -> None:
     label, folder = _version(name)
-    if not any(folder.rglob(EVENTS)):
+    if not versions.has_events(folder):
         raise usage(
             "no-events",
             f"{label} holds no TensorBoard events",

@@ -11,6 +11,8 @@ from launcher.files import Disk
 from launcher.models import Json
 from launcher.store import Versions
 
+EVENTS = "*tfevents*"
+
 
 @dataclass(frozen=True)
 class Version:
@@ -41,6 +43,16 @@ def all_of(versions: Versions) -> tuple[Version, ...]:
         if not name.startswith(".") and (body := artifacts.read_manifest(disk, versions, name))
     ]
     return tuple(sorted(found, key=lambda v: (str(v.manifest.get("created")), v.name)))
+
+
+def has_events(folder: Path) -> bool:
+    """Whether TensorBoard has anything to show of a version."""
+    return any(folder.rglob(EVENTS))
+
+
+def look(name: str, folder: Path) -> str:
+    """The command that shows a version's curves."""
+    return f"open {name} tensorboard" if has_events(folder) else f"models report {name}"
 
 
 def find(versions: Versions, wanted: str | None) -> Version:

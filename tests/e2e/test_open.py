@@ -100,6 +100,14 @@ def test_a_version_has_curves_and_no_ports(person: Person) -> None:
     assert done.code == 2 and "error: not-on-a-version\n" in done.stderr
     done = person.types("open", "fox", "jupyter")
     assert done.code == 2 and "error: machine-gone\n" in done.stderr and version in done.stderr
+    words = ((version, "8888"), ("fox", "jupyter"))
+    told = [person.types("open", *two).stderr for two in words]
+    assert all(f"open {version} tensorboard" in page for page in told), told
+    [events] = (person.project / "models" / version).rglob("*tfevents*")
+    events.unlink()
+    told = [person.types("open", *two).stderr for two in words]
+    assert all(f"models report {version}" in page and "tensorboard" not in page for page in told), told
+    assert "error: unknown-version\n" in person.types("open", "owl", "8888").stderr
 
 
 def test_a_version_without_events_is_told(person: Person) -> None:
