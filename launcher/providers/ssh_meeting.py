@@ -10,7 +10,7 @@ import getpass
 import os
 import shlex
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -150,7 +150,8 @@ def with_fingerprint(way: Route, wanted: str, name: str) -> Route:
         key, seen = ssh_keys.with_fingerprint(way, wanted)
     if key is None:
         told = ", ".join(f"{one.split()[0]} {fingerprint(one)}" for one in seen)
-        raise changed(name, way, f"{name} ({_where(way)}) shows {told}, and not {wanted}")
+        what = f"{name} ({_where(way)}) shows {told}, and not {wanted}"
+        raise _changed(name, way, what, lambda pins: not set(pins) & set(seen))
     return replace(way, pins=(key,))
 
 
@@ -174,16 +175,20 @@ def _where(way: Route) -> str:
     return written(way.user, way.address, way.port)
 
 
-def changed(name: str, way: Route, what: str) -> LauncherError:
+def _changed(name: str, way: Route, what: str, old: Callable[[tuple[str, ...]], bool]) -> LauncherError:
+    """`old`: whether keys that known_hosts has of it are no longer its own."""
     keys = [word for key in way.keys for word in ("--key", key)]
     again = ("host", "add", name, _where(way), *keys, "--fingerprint")
+    listed = known.pins(way.address, way.port)
+    entry = way.address if way.port == known.PORT else f"[{way.address}]:{way.port}"
+    mend = f"; known_hosts still has the old key: ssh-keygen -R {shlex.quote(entry)}"
     return LauncherError(
         "host-key-changed",
         what,
         exit=Exit.UNREACHABLE,
         details=(
             "Either the host was set up anew, or somebody stands between you and it: ask who runs it.",
-            "If it is right: take the old line out of known_hosts (ssh-keygen -R) and give its fingerprint.",
+            f"If it is right, give its fingerprint{mend if listed and old(listed) else ''}.",
         ),
         hint=f"{shlex.join(again)} SHA256:…",
     )
@@ -231,7 +236,8 @@ def wished(book: HostBook, name: str, wish: HostWish, before: HostRecord | None,
 def page(record: HostRecord, error: ProviderError, hint: str) -> LauncherError:
     """What a host answered, for the person who asked only it."""
     if isinstance(error, KeyChanged):
-        return changed(record.name, record.route, error.reason)
+        pinned = set(record.route.pins)
+        return _changed(record.name, record.route, error.reason, lambda pins: bool(pinned & set(pins)))
     if isinstance(error, AuthRefused):
         return LauncherError("host-login-refused", error.reason, exit=Exit.KEYS, hint="host add --help")
     if isinstance(error, Unreachable):

@@ -8,6 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from launcher.errors import KeyChanged
+from launcher.hosts import HostRecord
+from launcher.models import Route
+from launcher.providers import ssh_meeting as meeting
 from launcher.ssh import known
 from launcher.ssh.errors import fingerprint
 
@@ -112,3 +116,21 @@ def test_fingerprints_are_those_that_openssh_prints(tmp_path: Path, keys: Keys) 
 
 def test_files_that_are_not_there_say_nothing(tmp_path: Path) -> None:
     assert known.pins("a", files=(str(tmp_path / "none"), str(tmp_path))) == ()
+
+
+@pytest.mark.parametrize(("held", "told"), [("lab", True), ("other", False), (None, False)])
+def test_an_old_key_is_to_be_taken_out_of_known_hosts_only_where_it_is_there(
+    keys: Keys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, held: str | None, told: bool
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / ".ssh").mkdir()
+    pinned = {"lab": keys("ed1"), "other": keys("ed2"), None: ""}[held]
+    (tmp_path / ".ssh" / "known_hosts").write_text(f"[10.0.0.7]:2222 {pinned}\n" if pinned else "")
+    record = HostRecord("lab", Route("10.0.0.7", 2222, "dev", pins=(keys("ed1"),)))
+    page = meeting.page(record, KeyChanged("lab shows another key"), "host list")
+    assert (page.code, page.hint) == (
+        "host-key-changed",
+        "host add lab dev@10.0.0.7:2222 --fingerprint SHA256:…",
+    )
+    mend = "known_hosts still has the old key: ssh-keygen -R '[10.0.0.7]:2222'"
+    assert (mend in page.details[1]) is ("known_hosts" in page.details[1]) is told, page.details
