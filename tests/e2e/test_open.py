@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from concurrent.futures import ThreadPoolExecutor
 from urllib.error import URLError
 from urllib.request import urlopen
@@ -11,6 +10,7 @@ import pytest
 
 from tests.e2e.person import Person
 from tests.e2e.sidework import Serving, opened, serving
+from tests.ports import named_port
 
 
 @pytest.fixture(params=["local", pytest.param("docker", marks=pytest.mark.need("docker"))])
@@ -51,9 +51,7 @@ def test_it_ends_with_the_run(run: Serving) -> None:
 
 def test_a_port_of_ones_own_choice_and_one_that_is_taken(person: Person) -> None:
     run = serving(person, "fox")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        mine = str(free.getsockname()[1])
+    mine = str(named_port())
     with opened(person, "fox", str(run.port), "--port", mine) as door:
         assert door.url == f"http://127.0.0.1:{mine}/"
         assert door.page() == "page of fox"

@@ -39,7 +39,7 @@ def test_from_the_plan_to_the_card(renter: RentingPerson) -> None:
         {"RUNPOD_API_KEY": renter.cloud.key, "MY_TOKEN": "t0ken-canary-77c"}, held, held.read_text()
     )
     flags = ("--max-time", "2m", "--name", "card", "--yes", "--secret", "TOKEN=env:MY_TOKEN")
-    with watched(canaries):
+    with watched(canaries, renter.run_folder("card")):
         done = renter.types("run", *words, *flags, "--", "python3", "train.py", MY_TOKEN="t0ken-canary-77c")
     assert done.code == 0, done.stderr
     assert "keys seen: []" in done.stdout

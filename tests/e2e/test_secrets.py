@@ -180,7 +180,7 @@ def messages(person: Person, run: str) -> list[Outcome]:
 @pytest.mark.parametrize("ends", ["well", "fails"])
 def test_no_trace_of_a_secret_or_a_key_is_left_anywhere(where: Where, canaries: Canaries, ends: str) -> None:
     person = where.person
-    with watched(canaries):
+    with watched(canaries, person.run_folder("quiet")):
         said = [begun(where, canaries, "quiet", ends=ends)]
         assert said[0].code == 0, said[0].stderr
         assert files_with(canaries, person.root) == {}  # spool, journal, plan: while it runs

@@ -25,6 +25,7 @@ from tests.e2e.hosted import HostedPerson, lets_go
 from tests.e2e.person import until
 from tests.e2e.sidework import Serving, opened, serving
 from tests.hosts.boxes import Box, sshd_container
+from tests.ports import named_port
 
 pytestmark = pytest.mark.need("docker", "sshd")
 
@@ -114,8 +115,7 @@ def test_an_editor_shares_one_connection_copies_by_sftp_and_reaches_its_server(
             assert made.returncode == 0, made.stderr
             for n in range(3):
                 assert client(mine, "ssh", *shared, "fox", f"echo {n}; exit {n}").returncode == n
-            with socket.create_server(("127.0.0.1", 0)) as free:
-                port = free.getsockname()[1]
+            port = named_port()
             led = client(mine, "ssh", *shared, "-O", "forward", "-L", f"{port}:127.0.0.1:{run.port}", "fox")
             assert led.returncode == 0, led.stderr
             with urlopen(f"http://127.0.0.1:{port}/", timeout=30) as page:
@@ -193,8 +193,7 @@ def socks(proxy: int, port: int) -> bytes:
 
 def test_an_editor_installs_its_server_by_a_script_and_has_a_proxy(run: Serving, box: Box) -> None:
     mine = included(run)
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        proxy = free.getsockname()[1]
+    proxy = named_port()
     pipe = subprocess.PIPE
     argv = ["ssh", "-F", str(mine), "-T", "-D", str(proxy), "-o", "ExitOnForwardFailure=yes", "fox", "bash"]
     with subprocess.Popen(argv, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as shell:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import getpass
 import os
 import shutil
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -22,6 +21,7 @@ from tests.e2e.hosted import HostedPerson, result
 from tests.e2e.person import until
 from tests.e2e.sidework import SERVES, Serving, opened
 from tests.engines.base import base_image
+from tests.ports import named_port
 
 pytestmark = [pytest.mark.need("docker"), pytest.mark.need("sshd")]
 
@@ -59,9 +59,7 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     (folder / "home").mkdir()
     for name in ("host", "client"):
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / name], check=True)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = named_port()
     (folder / "port").write_text(str(port))
     engine = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
     (folder / "config").write_text(CONFIG.format(port=port, folder=folder, engine=engine))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import shlex
-import socket
 import tarfile
 import threading
 from collections import defaultdict
@@ -24,6 +23,7 @@ from tests.emulators.runpod.machines import Boot, Life, Login, Machine, Said
 from tests.hosts.boxes import App, Gpu
 from tests.hosts.image import HERE as IMAGE_FILES
 from tests.hosts.image import image
+from tests.ports import named_port
 
 if TYPE_CHECKING:
     from docker import APIClient
@@ -167,10 +167,7 @@ class Containers:
         return self._pulls[pod].told
 
     def free_port(self) -> int:
-        with socket.socket() as one:
-            one.bind((self.host, 0))
-            port: int = one.getsockname()[1]
-            return port
+        return named_port()  # a boot takes its time until it listens there
 
     def drop_disk(self, pod: str) -> None:
         thread = threading.Thread(target=self._drop, args=(pod,), daemon=True)
