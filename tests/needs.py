@@ -122,7 +122,7 @@ def namespaces_missing() -> str | None:
     return None if done.returncode == 0 else done.stderr.strip() or "unshare is not allowed"
 
 
-def network_missing() -> str | None:
+def network_missing(tries: int = 1) -> str | None:
     """A package index, wherever the caller's own settings say it is."""
     known = f"iniconfig=={importlib.metadata.version('iniconfig')}"
     if shutil.which("uv"):
@@ -130,8 +130,16 @@ def network_missing() -> str | None:
     else:
         ask = [sys.executable, "-I", "-m", "pip", "install", "--ignore-installed", "--no-cache-dir"]
         ask += ["--retries=0", "--timeout=5", "--disable-pip-version-check"]
-    done = subprocess.run([*ask, "--dry-run", "--no-deps", "--quiet", known], capture_output=True, timeout=60)
-    return None if done.returncode == 0 else "no package index answers"
+    ask += ["--dry-run", "--no-deps", "--quiet", known]
+    for _ in range(tries):
+        if subprocess.run(ask, capture_output=True, timeout=60).returncode == 0:
+            return None
+    return "no package index answers"
+
+
+def network_awaited() -> str | None:
+    """One that was demanded may be slow or stumble once: everything that needs it would fail."""
+    return network_missing(tries=3)
 
 
 def opencl_missing() -> str | None:
@@ -163,7 +171,7 @@ NEEDS = {
     "namespaces": Need(
         namespaces_missing, namespaces_missing, (("unshare", "util-linux"),), "a Linux that allows it"
     ),
-    "network": Need(network_missing, network_missing, words="a package index that answers"),
+    "network": Need(network_missing, network_awaited, words="a package index that answers"),
     "runpod-graphql": Need(
         runpod_graphql_missing,
         runpod_graphql_missing,

@@ -123,6 +123,7 @@ def is_a_page(done: Outcome, code: str, says: str, status: int) -> None:
 
 
 @pytest.mark.parametrize("name", WORDS)
+@pytest.mark.alone
 def test_words_that_cannot_be_meant(folder: Person, name: str) -> None:
     bad = WORDS[name]
     seconds, done = quickest(folder, *bad.words)
@@ -133,6 +134,7 @@ def test_words_that_cannot_be_meant(folder: Person, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", PROFILES)
+@pytest.mark.alone
 def test_profiles_that_cannot_be_read(folder: Person, name: str) -> None:
     text, says = PROFILES[name]
     file = "cyclic.yaml" if name == "cyclic" else "bad.yaml"
@@ -194,6 +196,7 @@ def test_a_container_engine_that_does_not_answer(folder: Person) -> None:
 # --- the data folder ---------------------------------------------------------------------------------
 
 
+@pytest.mark.alone
 def test_a_data_folder_that_cannot_be_made(folder: Person) -> None:
     below = folder.writes("file", "") / "home"
     folder.extra = {"LAUNCHER_HOME": str(below)}
@@ -252,6 +255,7 @@ def fill(place: Path) -> Path:
     return block
 
 
+@pytest.mark.alone
 def test_results_that_would_find_no_place_are_refused_before_anything_runs(
     folder: Person, mounted: Path
 ) -> None:
@@ -300,6 +304,7 @@ def test_a_project_disk_that_is_full_loses_no_results(folder: Person, mounted: P
     folder.alone()
 
 
+@pytest.mark.alone
 def test_a_data_folder_of_another_layout(folder: Person) -> None:
     folder.home.mkdir()
     (folder.home / "schema").write_text("99")

@@ -13,7 +13,7 @@ from tests.e2e.person import AT_ONCE_S, quickest
 from tests.e2e.test_docker_strays import is_page, orphans, place
 
 __all__ = ["place"]
-pytestmark = pytest.mark.need("docker")
+pytestmark = [pytest.mark.need("docker"), pytest.mark.alone]
 
 
 def test_an_engine_that_is_away_is_told_at_once_with_what_to_do(docker_person: DockerPerson) -> None:

@@ -53,6 +53,7 @@ def test_a_demanded_gpu_is_refused() -> None:
     assert "the CPU alone" in said
 
 
+@pytest.mark.alone
 def test_the_first_word_comes_at_once() -> None:
     """The best of five, since it is our own delay that is judged and not this machine's load."""
     waits = []

@@ -297,9 +297,10 @@ def test_a_suspended_engine_is_named_within_15_seconds(person: Person) -> None:
     person.worker("frozen")
     engine = person.engine("frozen")
     os.kill(engine, signal.SIGSTOP)
-    begun = time.monotonic()
     done = person.types("stop", "frozen")
-    assert time.monotonic() - begun < 17
+    over = time.time()
+    [asked] = (person.run_folder("frozen") / "requests").iterdir()
+    assert over - asked.stat().st_mtime < 17
     assert done.code == 5 and "engine-silent" in done.stderr and f"process {engine}" in done.stderr
     os.kill(engine, signal.SIGCONT)
     until(lambda: person.state("frozen") == "stopped", "the request is taken up after all")

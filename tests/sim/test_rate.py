@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.cores import speed
 from tests.sim.report import campaign
 
+pytestmark = pytest.mark.alone
 CHUNK, CHUNKS = 100, 6
 SEEDS_PER_SECOND = 150
 

@@ -115,6 +115,7 @@ def test_stop_now_asks_nobody(begin: Begin) -> None:
     assert "checkpoint" not in live.kinds()
 
 
+@pytest.mark.alone
 def test_the_time_limit_ends_a_trainer_that_ignores_sigterm(begin: Begin) -> None:
     live = begin().armed()
     live.python(DEAF, max_time_s=1.5, salvage_s=20, grace_s=0.5)
@@ -140,6 +141,7 @@ def test_an_end_that_was_moved_is_noted_for_the_guard_above(begin: Begin) -> Non
     assert live.ended() == 0
 
 
+@pytest.mark.alone
 def test_d_ends_everything_within_its_overrun(begin: Begin) -> None:
     """The client is dead, the trainer is deaf, its grandchild left session and environment."""
     live = begin().armed()
@@ -184,6 +186,7 @@ def test_the_guard_hears_sigterm(begin: Begin) -> None:
     assert live.ended() == 0
 
 
+@pytest.mark.alone
 def test_an_armed_agent_without_a_client_ends_at_its_boot_limit(begin: Begin) -> None:
     live = begin(LAUNCHER_BOOT_LIMIT="1.5").armed()
     assert live.ended() == 0
@@ -192,6 +195,7 @@ def test_an_armed_agent_without_a_client_ends_at_its_boot_limit(begin: Begin) ->
     assert 1.5 <= ending["t"] < 2.5
 
 
+@pytest.mark.alone
 def test_a_lease_keeps_it_and_the_absolute_end_does_not_care(begin: Begin) -> None:
     live = begin(LAUNCHER_BOOT_LIMIT="1.5", LAUNCHER_ENDS_IN="3").armed()
     live.say("lease", seconds=60)

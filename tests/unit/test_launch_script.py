@@ -279,6 +279,7 @@ def test_an_empty_name_of_a_newer_python_is_passed_over(checkout: Checkout) -> N
     assert checkout.run("ps").code == 0
 
 
+@pytest.mark.alone
 def test_the_second_start_costs_at_most_a_tenth_of_a_second(ready: Checkout) -> None:
     bare = [str(ready.root / ".venv" / "bin" / "python"), "-I", "-m", "launcher", "ps"]
     walls: dict[str, list[float]] = {"bare": [], "launch": []}

@@ -69,6 +69,7 @@ def test_everything_arrives_in_order_and_ends(echo: tuple[str, int]) -> None:
         assert relay.carried == {"up": len(data), "down": len(data)}
 
 
+@pytest.mark.alone
 def test_distance_is_waited_for_each_way_and_by_the_handshake(echo: tuple[str, int]) -> None:
     with Relay(echo, delay_s=0.05) as relay:
         began = time.monotonic()
@@ -77,6 +78,7 @@ def test_distance_is_waited_for_each_way_and_by_the_handshake(echo: tuple[str, i
     assert 0.2 <= first < 0.4
 
 
+@pytest.mark.alone
 def test_capacity_is_shared_and_holds_for_each_direction(echo: tuple[str, int]) -> None:
     data = b"x" * 500_000
     with Relay(echo, bytes_per_s=2e6) as relay:

@@ -96,6 +96,7 @@ def test_an_answer_that_cannot_be_read_is_no_answer(emulation: Emulation, api: A
     assert "<html>" not in caught.value.reason
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("how", [How.TRICKLING, How.SLOW_BODY])
 def test_an_answer_that_trickles_has_no_more_time_than_any_other(emulation: Emulation, how: How) -> None:
     api = Api(emulation.cloud.root, keys.Secret(emulation.cloud.key), answer_s=0.5)

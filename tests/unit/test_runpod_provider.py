@@ -386,6 +386,7 @@ def test_the_start_command_fits_and_holds_no_key() -> None:
     assert "rpa_" not in line
 
 
+@pytest.mark.alone
 def test_the_adapter_is_quick_to_import() -> None:
     """In seconds of a core: other tests' waiting is not its own."""
     code = (

@@ -150,6 +150,7 @@ def test_a_tick_may_want_the_host_while_a_call_waits(far: SshHost, relay: Relay,
     assert far.read("in/1") == b"4"
 
 
+@pytest.mark.alone
 def test_one_look_at_many_files_is_one_round_trip(far: SshHost, relay: Relay) -> None:
     names = ("events.jsonl", "telemetry.jsonl", "log", "setup.log")
     far.put([Sending(name, data=name.encode()) for name in names], quiet)
@@ -282,6 +283,7 @@ class TestAHostOfItsOwnMind:
         host.close()
 
 
+@pytest.mark.alone
 def test_a_stop_in_a_fetch_is_heard_at_once(far: SshHost, relay: Relay, tmp_path: Path) -> None:
     data = os.urandom(2_000_000)
     far.put([Sending("out/f", data=data)], quiet)

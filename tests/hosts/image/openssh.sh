@@ -1,5 +1,5 @@
 # The first process of an OpenSSH host. What kind of host it is stands in BOX_* (see tests/hosts/boxes.py).
-# Says its host keys, one a line, before it serves.
+# Says its host keys, one a line, before it serves: where sshd speaks, or an engine may turn the two round.
 set -eu
 for kind in ed25519 ${BOX_MORE_KEYS:-}; do
     ssh-keygen -q -t "$kind" -N '' -f "/etc/ssh/ssh_host_${kind}_key"
@@ -27,5 +27,5 @@ fi
 } >/etc/ssh/sshd_config
 [ -z "${BOX_PASSWORD:-}" ] || echo "dev:$BOX_PASSWORD" | chpasswd
 unset BOX_KEY BOX_PASSWORD
-cat /etc/ssh/ssh_host_*_key.pub
+cat /etc/ssh/ssh_host_*_key.pub >&2
 exec /usr/sbin/sshd -D -e
