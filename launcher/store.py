@@ -145,6 +145,16 @@ class Versions:
         """What a machine held whose agent was killed: no version."""
         return self.root / f".rescued.{run}.{attempt}"
 
+    def leftovers(self) -> tuple[tuple[Path, str | None], ...]:
+        """What came home and became no version; of what is not whole with the run that may still go on with
+        it."""
+        told = [(name, *name.split(".", 2)[1:]) for name in Disk().names(self.root) if name.count(".") > 1]
+        return tuple(
+            (self.root / name, run if kind == "partial" else None)
+            for name, kind, run in told
+            if kind in ("partial", "rescued")
+        )
+
     @property
     def latest(self) -> Path:
         return self.root / "latest.json"

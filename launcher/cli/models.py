@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,7 +22,7 @@ from launcher.errors import Exit, LauncherError, usage
 from launcher.files import Disk
 from launcher.judging import Verdict
 from launcher.models import Json
-from launcher.report import versions
+from launcher.report import moving, versions
 from launcher.report.lines import device_used, duration, money
 from launcher.report.versions import Version
 from launcher.store import Versions
@@ -50,14 +51,20 @@ def _argument(name: str, *, required: bool) -> Callable[[Callable[..., Any]], Ca
 @command.command("list")
 @json_option
 def list_(as_json: bool) -> None:
-    """Every version, oldest first."""
+    """Every version, oldest first; below them what came home of lost machines and is none."""
     found = versions.all_of(_versions())
     if as_json:
         show.json([_row(v) for v in found])
         return
-    if not found:
+    if found:
+        _table(found)
+    else:
         print(f"no versions in {_versions().root} yet")
-        return
+    for line in _left_over():
+        print(line)
+
+
+def _table(found: Sequence[Version]) -> None:
     rows = [
         (
             v.name + (" (latest)" if v.latest else ""),
@@ -71,6 +78,15 @@ def list_(as_json: bool) -> None:
         for v in found
     ]
     show.table(("version", "run", "state", "device", "took", "cost", "metrics"), rows)
+
+
+def _left_over() -> Iterator[str]:
+    """Nothing else lists these folders, nor takes them away."""
+    left = moving.left_over(_versions(), home())
+    if left:
+        yield "\nno versions, but what came home of machines that were lost; to be rid of one:"
+    for one in left:
+        yield f"  rm -r {harmless(shlex.quote(os.path.relpath(one.folder)))}    # {one.words}"
 
 
 def _row(v: Version) -> Json:

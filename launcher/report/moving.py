@@ -11,9 +11,10 @@ from datetime import datetime
 from pathlib import Path
 
 from launcher import transfers
+from launcher.errors import LauncherError
 from launcher.models import Json
 from launcher.report.view import RunView
-from launcher.store import Versions
+from launcher.store import Home, RunFolder, Versions
 from launcher.transfers import Transfer
 
 UNITS = ("bytes", "kB", "MB", "GB", "TB")
@@ -89,7 +90,24 @@ class Arrived:
 
 
 def arrived(view: RunView) -> Arrived | None:
-    folder = Versions(Path(view.plan.project)).partial(view.plan.run)
+    return _held(Versions(Path(view.plan.project)).partial(view.plan.run))
+
+
+def left_over(place: Versions, home: Home) -> tuple[Arrived, ...]:
+    """What came home of machines that were lost, less what a run may still go on with."""
+    told = place.leftovers()
+    found = (_held(folder) for folder, run in told if run is None or _is_over(home.run(run)))
+    return tuple(one for one in found if one is not None)
+
+
+def _is_over(run: RunFolder) -> bool:
+    try:
+        return RunView(run).state.ended is not None
+    except LauncherError:  # another data folder's, or damaged: nobody knows
+        return False
+
+
+def _held(folder: Path) -> Arrived | None:
     files: list[tuple[str, int]] = []
     for path in sorted(folder.rglob("*")):
         with suppress(OSError):  # it may be renamed into a version this very moment

@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import signal
+import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -114,6 +115,25 @@ def test_what_came_early_goes_with_a_run_that_is_given_up(person: Person) -> Non
     arrives(partial, "early.bin", 50 * MB)
     assert person.types("stop", "given-up", "--now").code == 0
     assert not partial.exists() and person.types("models", "--json").json() == []
+
+
+def test_what_is_no_version_is_listed_with_the_line_that_takes_it_away(person: Person) -> None:
+    for folder in (".rescued.slow.1", ".partial.another-home"):
+        person.writes(f"models/{folder}/sub/half.txt", "half of it")
+    assert "no versions in" in person.types("models").stdout
+    _, partial = begins(person, "goes-on")
+    arrives(partial, "early.bin", 50 * MB)
+    told = person.types("models").stdout
+    assert told.splitlines()[-1] == "  rm -r models/.rescued.slow.1    # 1 file, 10 bytes", told
+    assert person.types("models", "--json").json() == [], "a list of versions"
+    assert person.types("stop", "goes-on").code == 0
+    partial.mkdir()
+    (partial / "rest").write_text("of a machine that was lost")
+    told = person.types("models").stdout
+    lines = told.partition("to be rid of one:\n")[2].splitlines()
+    assert [line.split()[2] for line in lines] == ["models/.partial.goes-on", "models/.rescued.slow.1"], told
+    subprocess.run(["sh", "-ec", "\n".join(lines)], cwd=person.project, check=True)
+    assert "rm -r" not in person.types("models").stdout and not partial.exists()
 
 
 # --- in a container ----------------------------------------------------------------------------------
