@@ -23,6 +23,21 @@ def trainer(person: Person) -> Person:
     return person
 
 
+@pytest.fixture(scope="module")
+def plain(regular: Person) -> Outcome:
+    """What a run of the trainer says that was told nothing but where."""
+    regular.trainer()
+    return regular.types("run", "mini", "--on", "local", "--json")
+
+
+@pytest.fixture(scope="module")
+def named(regular: Person) -> Outcome:
+    """What a project's run called `mine` says; it wrote down its environment."""
+    code = "import json, os; json.dump({**os.environ}, open(os.environ['LAUNCHER_OUTPUT'] + '/environ', 'w'))"
+    flags = ("--name", "mine", "--env", "COLOUR=red=blue", "--seed", "42", "--device", "cpu")
+    return regular.own(PY, "-c", code, flags=flags)
+
+
 def told(outcome: Outcome) -> list[str]:
     """The arguments that a trainer was really started with."""
     assert outcome.code == 0, outcome.stderr
@@ -64,8 +79,8 @@ def test_wrong_arguments_are_refused_before_anything_runs(trainer: Person, word:
 # --- where -------------------------------------------------------------------------------------------
 
 
-def test_on_local_runs_here_and_costs_nothing(trainer: Person) -> None:
-    said = trainer.types("run", "mini", "--on", "local", "--json").json()
+def test_on_local_runs_here_and_costs_nothing(plain: Outcome) -> None:
+    said = plain.json()
     assert (said["target"], said["usd"], said["state"]) == ("local", 0, "done")
 
 
@@ -206,8 +221,8 @@ def test_hold_bounds_how_long_results_wait_on_the_machine(person: Person) -> Non
 # --- what runs ---------------------------------------------------------------------------------------
 
 
-def test_name_names_the_run(person: Person) -> None:
-    assert person.own("true", flags=("--name", "mine")).json()["run"] == "mine"
+def test_name_names_the_run(named: Outcome) -> None:
+    assert named.json()["run"] == "mine"
 
 
 def test_a_run_is_named_after_its_folder_and_four_letters(person: Person) -> None:
@@ -215,9 +230,9 @@ def test_a_run_is_named_after_its_folder_and_four_letters(person: Person) -> Non
     assert name == "project" and len(letters) == 4
 
 
-def test_a_name_that_is_taken_is_refused(person: Person) -> None:
-    person.own("true", flags=("--name", "mine"))
-    done = person.own("true", flags=("--name", "mine"))
+@pytest.mark.usefixtures("named")
+def test_a_name_that_is_taken_is_refused(regular: Person) -> None:
+    done = regular.own("true", flags=("--name", "mine"))
     assert done.code == 2 and "run-name-taken" in done.stderr
 
 
@@ -235,28 +250,17 @@ def test_version_names_that_are_reserved_or_lead_elsewhere_are_refused(person: P
     assert done.code == 2 and person.ps() == {}
 
 
-def test_a_version_is_called_by_time_and_label(trainer: Person) -> None:
-    version = trainer.types("run", "mini", "--on", "local", "--json").json()["version"]
-    day, clock, label = version.split("_")
+def test_a_version_is_called_by_time_and_label(plain: Outcome) -> None:
+    day, clock, label = plain.json()["version"].split("_")
     assert len(day) == 8 and len(clock) == 6 and label == "mini"
 
 
-def test_env_reaches_the_trainer(person: Person) -> None:
-    code = "import os; open(os.environ['LAUNCHER_OUTPUT'] + '/a', 'w').write(os.environ['COLOUR'])"
-    done = person.own(PY, "-c", code, flags=("--env", "COLOUR=red=blue"))
-    assert Path(done.json()["artifacts"], "a").read_text() == "red=blue"
-
-
-def test_seed_reaches_the_trainer(person: Person) -> None:
-    code = "import os; open(os.environ['LAUNCHER_OUTPUT'] + '/a', 'w').write(os.environ['LAUNCHER_SEED'])"
-    done = person.own(PY, "-c", code, flags=("--seed", "42"))
-    assert Path(done.json()["artifacts"], "a").read_text() == "42"
-
-
-def test_device_reaches_the_trainer(person: Person) -> None:
-    code = "import os; open(os.environ['LAUNCHER_OUTPUT'] + '/a', 'w').write(os.environ['DEVICE'])"
-    done = person.own(PY, "-c", code, flags=("--device", "cpu"))
-    assert Path(done.json()["artifacts"], "a").read_text() == "cpu"
+@pytest.mark.parametrize(
+    ("name", "value"), [("COLOUR", "red=blue"), ("LAUNCHER_SEED", "42"), ("DEVICE", "cpu")]
+)
+def test_env_seed_and_device_reach_the_trainer(named: Outcome, name: str, value: str) -> None:
+    environ = json.loads(Path(named.json()["artifacts"], "environ").read_text())
+    assert environ[name] == value
 
 
 def test_setup_prepares_before_the_command(person: Person) -> None:
@@ -285,19 +289,14 @@ def test_dry_run_is_plan(trainer: Person) -> None:
     assert trainer.ps() == {}
 
 
-def test_json_is_one_document_on_stdout_and_everything_else_on_stderr(trainer: Person) -> None:
-    done = trainer.types("run", "mini", "--on", "local", "--json")
-    assert len(done.stdout.splitlines()) == 1 and done.json()["state"] == "done"
-    assert "trained" in done.stderr
+def test_json_is_one_document_on_stdout_and_everything_else_on_stderr(plain: Outcome) -> None:
+    assert len(plain.stdout.splitlines()) == 1 and plain.json()["state"] == "done"
+    assert "trained" in plain.stderr
 
 
-@pytest.mark.parametrize("flag", ["--no-image", "--allow-cpu"])
-def test_flags_for_rented_machines_are_taken_here_too(trainer: Person, flag: str) -> None:
-    assert trainer.types("run", "mini", "--on", "local", "--json", flag).code == 0
-
-
-def test_image_is_for_containers_and_leaves_a_process_alone(trainer: Person) -> None:
-    assert trainer.types("run", "mini", "--on", "local", "--json", "--image", "debian:12").code == 0
+@pytest.mark.parametrize("flags", [("--no-image", "--allow-cpu"), ("--image", "debian:12")])
+def test_flags_for_other_machines_are_taken_here_too(trainer: Person, flags: tuple[str, ...]) -> None:
+    assert trainer.types("run", "mini", "--on", "local", "--json", *flags).code == 0
 
 
 @pytest.mark.parametrize("flag", ["--require-gpu", "--device=cuda"])
@@ -381,9 +380,9 @@ def test_settings_without_a_flag_have_a_key_and_a_variable(person: Person) -> No
     assert held["boot_limit"][0] == 180 and held["checkpoint_every"][0] == 60
 
 
-def test_launcher_home_holds_the_data_and_the_owner_lies_beside_the_runs(person: Person) -> None:
-    person.own("true", flags=("--name", "mine"))
-    assert (person.home / "runs" / "mine" / "plan.json").exists() and (person.home / "owner").exists()
+@pytest.mark.usefixtures("named")
+def test_launcher_home_holds_the_data_and_the_owner_lies_beside_the_runs(regular: Person) -> None:
+    assert (regular.home / "runs" / "mine" / "plan.json").exists() and (regular.home / "owner").exists()
 
 
 @pytest.mark.parametrize("typed", ["./launch", "../launch", "launcher"])

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,15 @@ def talker(person: Person, name: str = "talk") -> Path:
     words = ("--project", ".", "--on", "local", "--name", name, "-d", "--", PY, "talk.py", str(go))
     assert person.types("run", *words).code == 0
     return go
+
+
+@pytest.fixture(scope="module")
+def been(regular: Person) -> Person:
+    """Two runs that are over, to be looked at: `mini`, and `long` with 50,000 lines."""
+    regular.trainer()
+    assert regular.types("run", "mini", "--on", "local").code == 0
+    regular.own(PY, "-c", "for n in range(50000): print(n)", flags=("--name", "long"))
+    return regular
 
 
 # --- Ctrl-C ------------------------------------------------------------------------------------------
@@ -168,10 +178,8 @@ def test_into_a_pipe_go_plain_lines(person: Person) -> None:
 
 
 @pytest.mark.parametrize("words", [("ps",), ("models",), ("plan", "mini"), ("status",), ("doctor",)])
-def test_tables_in_a_pipe_have_no_escape_codes(person: Person, words: tuple[str, ...]) -> None:
-    person.trainer()
-    person.types("run", "mini", "--on", "local")
-    done = person.types(*words, TERM="xterm-256color", FORCE_COLOR="1")
+def test_tables_in_a_pipe_have_no_escape_codes(been: Person, words: tuple[str, ...]) -> None:
+    done = been.types(*words, TERM="xterm-256color", FORCE_COLOR="1")
     assert done.code == 0 and ESCAPE not in done.stdout + done.stderr
 
 
@@ -198,11 +206,10 @@ def test_what_a_trainer_prints_cannot_move_the_cursor(person: Person) -> None:
     assert "hello" in screen.text and "owned" not in screen.text and "\x1b[2J" not in screen.text
 
 
-def test_whoever_reads_may_go_away(person: Person) -> None:
-    person.own(PY, "-c", "for n in range(50000): print(n)", flags=("--name", "long"))
+def test_whoever_reads_may_go_away(been: Person) -> None:
     line = f"{' '.join([*COMMAND, 'logs', 'long'])} | head -1"
     done = subprocess.run(
-        ["sh", "-c", line], cwd=person.project, env=person.environ(), capture_output=True, timeout=30
+        ["sh", "-c", line], cwd=been.project, env=been.environ(), capture_output=True, timeout=30
     )
     assert done.stdout == b"0\n" and done.stderr == b""
 
@@ -217,31 +224,42 @@ def test_whoever_reads_may_go_away(person: Person) -> None:
         ("ps", ">/dev/full", 2),
     ],
 )
-def test_the_status_is_ours_whoever_reads(person: Person, words: str, where: str, status: int) -> None:
-    if "long" in words:
-        person.own(PY, "-c", "for n in range(50000): print(n)", flags=("--name", "long"))
-    line = f"{{ {' '.join(COMMAND)} {words}; echo $? >status; }} {where}"
-    subprocess.run(
-        ["sh", "-c", line], cwd=person.project, env=person.environ(), timeout=30, capture_output=True
-    )
-    assert (person.project / "status").read_text() == f"{status}\n"
+def test_the_status_is_ours_whoever_reads(
+    been: Person, tmp_path: Path, words: str, where: str, status: int
+) -> None:
+    line = f"{{ {' '.join(COMMAND)} {words}; echo $? >{tmp_path}/status; }} {where}"
+    subprocess.run(["sh", "-c", line], cwd=been.project, env=been.environ(), timeout=30, capture_output=True)
+    assert (tmp_path / "status").read_text() == f"{status}\n"
 
 
 # --- engines that die or stand still -----------------------------------------------------------------
 
 
-@pytest.fixture
-def orphan(person: Person) -> tuple[Person, Path]:
-    """A run whose engine was killed; its trainer works on."""
+def orphaned(person: Person) -> Path:
+    """A run whose engine was killed; its trainer works on until that file is made."""
     go, _ = person.worker("orphan")
     engine = person.engine("orphan")
     os.kill(engine, signal.SIGKILL)
     until(lambda: not Path(f"/proc/{engine}").exists(), "the engine's death")
-    return person, go
+    return go
 
 
-def test_ps_says_of_a_dead_engine_what_to_do(orphan: tuple[Person, Path]) -> None:
-    person, _ = orphan
+@pytest.fixture
+def orphan(person: Person) -> tuple[Person, Path]:
+    return person, orphaned(person)
+
+
+@pytest.fixture(scope="module")
+def looker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Person]:
+    """Who has such a run, and does nothing about it."""
+    someone = Person(tmp_path_factory.mktemp("looker"))
+    orphaned(someone)
+    yield someone
+    someone.cleans_up()
+
+
+def test_ps_says_of_a_dead_engine_what_to_do(looker: Person) -> None:
+    person = looker
     said = person.types("ps").stdout
     line = next(line for line in said.splitlines() if line.startswith("orphan: "))
     assert "$0" in line and "ends itself by" in line and "launcher resume orphan" in line
@@ -249,9 +267,8 @@ def test_ps_says_of_a_dead_engine_what_to_do(orphan: tuple[Person, Path]) -> Non
 
 
 @pytest.mark.parametrize("words", [("plan", "--project", ".", "--", "true"), ("models",), ("doctor",)])
-def test_every_later_command_says_it_in_one_line(orphan: tuple[Person, Path], words: tuple[str, ...]) -> None:
-    person, _ = orphan
-    said = person.types(*words)
+def test_every_later_command_says_it_in_one_line(looker: Person, words: tuple[str, ...]) -> None:
+    said = looker.types(*words)
     assert said.code == 0
     assert [line for line in said.stderr.splitlines() if "orphan" in line and "resume orphan" in line]
 
