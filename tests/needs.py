@@ -20,7 +20,7 @@ from pathlib import Path
 
 ENGINE = Path(__file__).parent / "engines" / "docker.sh"
 DEFAULT_SOCKET = "unix:///var/run/docker.sock"
-PATIENCE_S = 2.0
+PATIENCE_S = 10.0
 OPENCL = "/etc/OpenCL/vendors/pocl.icd"
 OPENCL_LOADER = f"/usr/lib/{platform.machine()}-linux-gnu/libOpenCL.so.1"
 RUNPOD_DOCUMENT = Path(

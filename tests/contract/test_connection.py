@@ -230,12 +230,17 @@ def test_words_arrive_as_they_were_said(line: Connection, words: list[str]) -> N
     assert done.stdout.split(b"\0")[:-1] == [os.fsencode(word) for word in words]
 
 
+@pytest.mark.alone
 def test_the_distance_is_known_after_the_login(any_sshd: Box) -> None:
+    """The best of three, since it is the line's part that is judged."""
+    took = []
     with any_sshd.relay(delay_s=0.1) as relay, closing(connect(any_sshd.through(relay))) as connection:
         assert 0.2 <= connection.rtt_s < 0.4
-        began = time.monotonic()
-        assert connection.run(["echo", "there"]).stdout == b"there\n"
-        assert 0.4 <= time.monotonic() - began < 0.6  # two round trips: a channel, and all the rest
+        for _ in range(3):
+            began = time.monotonic()
+            assert connection.run(["echo", "there"]).stdout == b"there\n"
+            took.append(time.monotonic() - began)
+    assert 0.4 <= min(took) < 0.6  # two round trips: a channel, and all the rest
 
 
 def test_much_in_and_much_out_at_once(line: Connection) -> None:

@@ -40,6 +40,7 @@ def test_a_child_that_holds_the_output_does_not_hold_us(line: Connection, any_ss
     assert line.run(["echo", "on"]).stdout == b"on\n"
 
 
+@pytest.mark.alone
 def test_whoever_wants_to_stop_is_heard_twice_a_second(any_sshd: Box, line: Connection) -> None:
     heard: list[float] = []
 
@@ -61,6 +62,7 @@ def test_whoever_wants_to_stop_is_heard_twice_a_second(any_sshd: Box, line: Conn
         assert heard[-1] - heard[0] < 2
 
 
+@pytest.mark.alone
 def test_waiting_costs_no_work(line: Connection) -> None:
     before = time.process_time()
     line.run(["sleep", "2"])

@@ -131,6 +131,7 @@ def test_stop_of_an_ended_run_says_so_and_changes_nothing(person: Person) -> Non
     assert done.code == 0 and "already ended" in done.stderr and person.facts("over") == facts
 
 
+@pytest.mark.alone
 def test_a_request_is_answered_within_a_second(working: tuple[Person, Path]) -> None:
     person, _ = working
     begun = time.monotonic()

@@ -306,6 +306,7 @@ class TestCourier:
         assert len(marked) == 2  # the boot guard, and the command that looked: what is run can be found
         host.close()
 
+    @pytest.mark.alone
     def test_a_read_costs_a_round_trip_and_not_a_process(self, place: Place) -> None:
         host = open_host(access(place.running(place.order())))
         host.write("log", bytes(100_000))

@@ -22,6 +22,15 @@ say() { echo "docker.sh: $*" >&2; }
 cannot() { say "$*"; exit 3; }
 alive() { [ -s "$dir/engine.pid" ] && kill -0 "$(cat "$dir/engine.pid")" 2>/dev/null; }
 answers() { alive && timeout 5 docker version >/dev/null 2>&1; }
+answers_at_last() { # one that lives is slow on a busy machine, and others use it: it is given a minute
+    local _
+    for _ in $(seq 12); do
+        answers && return 0
+        alive || return 1
+        sleep 1
+    done
+    return 1
+}
 
 # A bridge and packet rules of our own, named after the folder: an engine that manages docker0 and its rules
 # flushes those of another one, and one without a bridge even removes docker0.
@@ -120,7 +129,7 @@ start() {
     command -v docker >/dev/null || cannot "the docker command is not here (apt-get install docker.io)"
     exec 9>"$dir.lock"
     flock -w 150 9 || cannot "another start is under way for too long"
-    if ! answers; then
+    if ! answers_at_last; then
         end_engine
         rm -rf --one-file-system "$dir/data" "$dir/exec"
         mkdir -p "$dir" && chmod 700 "$dir"

@@ -9,7 +9,7 @@ import os
 import subprocess
 import tempfile
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from tests.engines.base import base_image
 
@@ -39,3 +39,8 @@ def image(kind: Kind) -> str:
 def _docker(*words: str) -> subprocess.CompletedProcess[str]:
     env = {**os.environ, "DOCKER_BUILDKIT": "0"}
     return subprocess.run(["docker", *words], env=env, capture_output=True, text=True, timeout=600)
+
+
+if __name__ == "__main__":  # ahead of the tests: none of them waits for packages then
+    for kind in get_args(Kind):
+        print(image(kind))
