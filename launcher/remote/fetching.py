@@ -37,7 +37,7 @@ class Rest:
 Ahead = Callable[[Sequence[Rest]], None]
 
 CHUNK = 1 << 18  # small enough that a slow link still lets tick() in twice a second
-LASTING = 1 << 26
+LASTING = 1 << 23  # the most that a tick waits for: a slow disk takes it in a fifth of a second
 LEAVE_FREE = 16 << 20  # on the disk that files are brought to
 _HEX = frozenset("0123456789abcdef")
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC

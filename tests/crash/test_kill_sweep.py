@@ -18,7 +18,6 @@ from tests.engines.base import base_image
 from tests.hosts.boxes import HOME, sshd_container
 
 HELD = json.loads((Path(__file__).parent / "boundaries.json").read_text())
-pytestmark = pytest.mark.alone  # it takes all cores by itself
 LATE_ONES = 3  # boundaries that a slower or quicker run may pass by
 DOCKER_SAMPLE, SSH_SAMPLE, RENTED_SAMPLE, SEED = 20, 14, 20, 20
 
