@@ -11,7 +11,7 @@ from launcher.errors import NoCapacity
 from launcher.models import Need
 from launcher.providers.ssh import SshProvider
 from tests.contract.conftest import eventually
-from tests.contract.test_own_hosts import begun, clear, order, provider
+from tests.contract.own import begun, clear, order, provider
 from tests.hosts.boxes import Box, Gpu, sshd_container
 
 pytestmark = pytest.mark.need("docker")

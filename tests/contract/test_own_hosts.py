@@ -7,8 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
-from secrets import token_hex
+from datetime import UTC, datetime
 
 import pytest
 
@@ -22,9 +21,10 @@ from launcher.errors import (
     VendorBug,
 )
 from launcher.hosts import HostRecord
-from launcher.models import Need, Order, Resource, ResourceState, Route, Runtime, RuntimeKind
+from launcher.models import Need, Order, Resource, ResourceState
 from launcher.providers.ssh import SshProvider
-from tests.contract.conftest import GUARD, OWNER, eventually
+from tests.contract.conftest import GUARD, eventually
+from tests.contract.own import begun, clear, order, provider
 from tests.hosts.boxes import HOME, Box, Gpu, sshd_container
 from tests.hosts.relay import Relay
 
@@ -54,48 +54,6 @@ def host(box: Box) -> Iterator[SshProvider]:
     yield host
     clear(host)
     host.close()
-
-
-def provider(box: Box, route: Route | None = None) -> SshProvider:
-    return SshProvider(HostRecord("box", route or box.route))
-
-
-def clear(host: SshProvider) -> None:
-    def nothing() -> bool:
-        left = host.list()
-        for resource in sorted(left, key=lambda r: r.kind != "instance"):
-            try:
-                host.terminate(resource.id)
-            except ProviderError:
-                continue
-        return not left
-
-    eventually(nothing)
-
-
-def order(host: SshProvider, guard: str = GUARD, **changes: object) -> Order:
-    made = Order(
-        run=f"own-{token_hex(3)}",
-        attempt=1,
-        token=token_hex(16),
-        owner=OWNER,
-        offer=host.offers(Need())[0],
-        runtime=Runtime(RuntimeKind.ENV, None, "a test"),
-        need=Need(),
-        ends_at=datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=60),
-        ends_in_s=60,
-        boot_limit_s=60,
-        hold_s=5,
-        folder="/not/used",
-        boot_guard=guard,
-    )
-    return replace(made, **changes)  # type: ignore[arg-type]  # each by its own name
-
-
-def begun(host: SshProvider, wish: Order) -> Resource:
-    made = host.create(wish)
-    eventually(lambda: wish.token in host.console(made.id))
-    return made
 
 
 def environment(box: Box, token: str) -> dict[str, str]:
