@@ -1,4 +1,4 @@
-"""A host of the user's own, as its provider's tests use it: something is begun there, and all of it is ended."""
+"""A host of the user's own, as tests of its provider use it: something is begun there, and all is ended."""
 
 from __future__ import annotations
 
