@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import shutil
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -192,6 +191,8 @@ class Disk:
 
     def remove(self, path: Path) -> None:
         if self.is_folder(path):
+            import shutil  # `ps` removes nothing, and would load compressors with it
+
             shutil.rmtree(path)
         else:
             path.unlink(missing_ok=True)

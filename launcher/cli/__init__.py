@@ -4,6 +4,7 @@ exited. `--help` imports no command: names and one-line helps stand in the table
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from contextlib import suppress
@@ -96,6 +97,7 @@ def group() -> None:
 
 def main() -> None:
     """The one place that turns what was raised into a status."""
+    gc.set_threshold(50_000)  # what is loaded stays: looking for what may go takes a twentieth of `ps`
     sys.exit(_said(_main()))
 
 

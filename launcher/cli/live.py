@@ -6,7 +6,6 @@ When the stream is no terminal the moving lines become one plain line a minute.
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 import time
 from collections.abc import Sequence
@@ -66,6 +65,8 @@ class Block:
 
     @property
     def width(self) -> int:
+        import shutil
+
         return shutil.get_terminal_size().columns - 1
 
     def above(self, texts: Sequence[str], stream: TextIO) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import shutil
 import sys
 
 
@@ -14,4 +13,10 @@ def prog() -> str:
     base = os.path.basename(typed)
     if base in ("__main__.py", "", "-c", "-m"):
         return "launcher"
-    return base if base == typed or shutil.which(base) == typed else shlex.quote(typed)
+    return base if base == typed or _found(base) == typed else shlex.quote(typed)
+
+
+def _found(name: str) -> str | None:
+    """As shutil has it, without loading what packs archives: each command asks."""
+    there = (os.path.join(folder, name) for folder in os.get_exec_path())
+    return next((path for path in there if os.path.isfile(path) and os.access(path, os.X_OK)), None)

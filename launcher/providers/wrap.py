@@ -8,7 +8,6 @@ stumbles over leaves as a VendorBug: no answer is no evidence, and must not look
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Callable
 from decimal import Decimal
 from typing import Protocol, TypeVar, cast
@@ -104,6 +103,8 @@ class Wrapped:
         try:
             return call()
         except MISREAD as e:  # which may be our own fault: the log has all of it
+            import traceback
+
             self._log(f"{self.name}.{verb}", "".join(traceback.format_exception(e)))
             raise misread(self.name, e) from e
 

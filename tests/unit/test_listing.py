@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from datetime import timedelta
 from pathlib import Path
 
@@ -57,3 +61,20 @@ def test_where_the_meter_does_not_fit_metrics_go_and_money_and_end_stay(tmp_path
     lock.release()
     assert "auc 0.9" in whole and len(whole) > 60
     assert len(narrow) <= 60 and "ends by" in narrow and "$0.0" in narrow and "auc" not in narrow
+
+
+def test_the_list_loads_nothing_that_it_does_not_need(home: Home) -> None:
+    """Each of these takes a millisecond or more of every command, and all of them a tenth of a second."""
+    told(home.run("over-abcd"), stories.happy()("ended", state="done"))
+    program = (
+        "import atexit, sys\n"
+        "heavy = ('shutil', 'traceback', 'logging', 'subprocess', 'rich', 'psutil', 'paramiko', 'requests')\n"
+        "atexit.register(lambda: print([name for name in heavy if name in sys.modules]))\n"
+        "sys.argv = ['/anywhere/launcher', 'ps', '--json']\n"
+        "from launcher.cli import main\n"
+        "main()\n"
+    )
+    env = {"LAUNCHER_HOME": str(home.root), "PYTHONPATH": os.pathsep.join(sys.path), "PATH": "/usr/bin"}
+    done = subprocess.run([sys.executable, "-c", program], env=env, capture_output=True, text=True)
+    rows, loaded = done.stdout.splitlines()
+    assert (len(json.loads(rows)), loaded) == (1, "[]"), done.stderr
