@@ -11,7 +11,7 @@ import os
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -151,6 +151,19 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     if not config.option.collectonly and LEFT_OUT in config.stash:
         left_out = config.stash[LEFT_OUT]
         config.get_terminal_writer().line(needs.last_line(left_out))
+
+
+LEAVES_S = 20.0
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nobody_stays() -> Iterator[None]:
+    """What a host of this machine began and let go of has ended by itself once all tests have: whoever has
+    not is named, and nobody is left for Python to complain of when it ends."""
+    yield
+    begun = sys.modules.get("launcher.remote.process")
+    for process in begun._DETACHED if begun is not None else ():
+        process.wait(LEAVES_S)
 
 
 @dataclass(frozen=True)
