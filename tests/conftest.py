@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import hypothesis
 import pytest
 
 from tests import needs
@@ -28,6 +29,16 @@ DEMANDED = pytest.StashKey[frozenset[str]]()
 # What a child may know of the caller: enough to find programs, measure coverage and reach the engine.
 KEPT = ("PATH", "TMPDIR", "DOCKER_HOST", "SSL_CERT_FILE", "SSL_CERT_DIR")
 KEPT_PREFIXES = ("COVERAGE_", "PIP_", "UV_")
+
+
+# How long an example takes is not asked anywhere: a busy core may let any of them wait.
+hypothesis.settings.register_profile(
+    "unhurried",
+    hypothesis.settings.default,
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("unhurried")
 
 
 def pytest_configure(config: pytest.Config) -> None:

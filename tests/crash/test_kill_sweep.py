@@ -31,13 +31,13 @@ def judge(report: Report, nested: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 def test_a_local_run_killed_at_each_boundary_is_resumed_to_the_same_end(tmp_path: Path) -> None:
     judge(Sweep(tmp_path / "sweep", Target("local", ("--on", "local"))).run(), nested=10)
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 @pytest.mark.need("docker")
 def test_a_docker_run_killed_at_boundaries_is_resumed_to_the_same_end(tmp_path: Path) -> None:
     sweep = Sweep(tmp_path / "sweep", Target("docker", ("--on", "docker", "--image", base_image())))
@@ -45,7 +45,7 @@ def test_a_docker_run_killed_at_boundaries_is_resumed_to_the_same_end(tmp_path: 
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 @pytest.mark.need("docker")
 def test_a_run_on_an_own_host_killed_at_boundaries_is_resumed_to_the_same_end(tmp_path: Path) -> None:
     with sshd_container("openssh") as box:

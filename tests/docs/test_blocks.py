@@ -58,7 +58,7 @@ def typed(block: Block) -> str:
     return "\n".join([block.before, *lines])
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize(
     "block", [pytest.param(b, id=b.id, marks=[pytest.mark.need(n) for n in b.needs]) for b in TOLD]
 )

@@ -78,7 +78,7 @@ class Trainer:
     ) -> str:
         """What it said, on both streams."""
         with self.begins(python, *argv, **environ or {}) as running:
-            said, _ = running.communicate(timeout=110)
+            said, _ = running.communicate(timeout=280)
         assert running.returncode == status, said
         return said
 

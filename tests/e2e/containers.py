@@ -13,7 +13,7 @@ from uuid import uuid4
 
 from launcher.dockerapi import connect
 from tests.conftest import Outcome, run_command
-from tests.e2e.person import COMMAND, Person, until
+from tests.e2e.person import COMMAND, HANGS_S, Person, until
 from tests.engines.base import base_image
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class DockerPerson(Person):
     def docked(self, *words: str, flags: Sequence[str] = (), **env: str) -> Outcome:
         """A run of the person's own project in a container, as one JSON document."""
         line = ("run", "--project", ".", "--on", "docker", "--image", self.image, "--json", *flags)
-        return run_command([*COMMAND, *line, "--", *words], self.project, self.environ(**env), "", 90)
+        return run_command([*COMMAND, *line, "--", *words], self.project, self.environ(**env), "", HANGS_S)
 
     def steps(self, name: str, pause: int = 3, flags: Sequence[str] = (), **env: str) -> str:
         """A detached run called `name` that has done `pause` steps and waits; the name of its container."""

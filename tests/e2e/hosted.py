@@ -10,7 +10,7 @@ from typing import Any
 from launcher.ssh.errors import fingerprint
 from tests.conftest import Outcome, run_command
 from tests.e2e.containers import STEPS
-from tests.e2e.person import COMMAND, Person
+from tests.e2e.person import COMMAND, HANGS_S, Person
 from tests.hosts.boxes import HOME, Box
 
 RUNS = f"{HOME}/.launcher/runs"
@@ -28,7 +28,7 @@ class HostedPerson(Person):
     def hosted(self, target: str, *words: str, flags: Sequence[str] = (), **env: str) -> Outcome:
         """A run of the person's own project there, as one JSON document."""
         line = ("run", "--project", ".", "--on", target, "--json", *flags)
-        return run_command([*COMMAND, *line, "--", *words], self.project, self.environ(**env), "", 90)
+        return run_command([*COMMAND, *line, "--", *words], self.project, self.environ(**env), "", HANGS_S)
 
     def steps(self, name: str, target: str, pause: int = 3, flags: Sequence[str] = (), **env: str) -> str:
         """A detached run called `name` that has done `pause` steps and waits; its instance."""

@@ -25,7 +25,8 @@ from tests.conftest import Outcome, run_command, scrubbed
 from tests.cores import speed
 
 COMMAND = [sys.executable, "-I", "-m", "launcher"]
-PATIENCE_S = 40.0
+PATIENCE_S = 90.0  # an event is awaited, on whatever machine; what has to be quick says so by itself
+HANGS_S = 240.0  # a command that does not end
 
 # Says that it is there, then works until it is let go or asked to leave.
 WORKER = """
@@ -98,14 +99,14 @@ class Person:
         return scrubbed(self.root / "home", **{"LAUNCHER_PROG": "launcher", **self.extra, **env})
 
     def types(
-        self, *words: str, cwd: Path | None = None, stdin: str = "", timeout: float = 90, **env: str
+        self, *words: str, cwd: Path | None = None, stdin: str = "", timeout: float = HANGS_S, **env: str
     ) -> Outcome:
         return run_command([*COMMAND, *words], cwd or self.project, self.environ(**env), stdin, timeout)
 
     def own(self, *words: str, flags: Sequence[str] = (), **env: str) -> Outcome:
         """A run of the person's own project, as one JSON document."""
         line = ("run", "--project", str(self.project), "--on", "local", "--json", *flags, "--", *words)
-        return run_command([*COMMAND, *line], self.project, self.environ(**env), "", 90)
+        return run_command([*COMMAND, *line], self.project, self.environ(**env), "", HANGS_S)
 
     def begins(self, *words: str, cwd: Path | None = None, **env: str) -> subprocess.Popen[str]:
         """A command that goes on while the person does something else."""
@@ -202,7 +203,7 @@ class Person:
                     found[int(pid)] = argv.decode(errors="replace")[:200]
         return found
 
-    def alone(self, patience_s: float = 10) -> None:
+    def alone(self, patience_s: float = 30) -> None:
         """Nothing of it is left running."""
         until(lambda: not self.processes(), f"still there: {self.processes()}", patience_s)
 

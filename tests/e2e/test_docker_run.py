@@ -51,6 +51,7 @@ def fresh_base(docker_person: DockerPerson) -> Iterator[str]:
 
 @pytest.mark.need("network")
 @pytest.mark.slow
+@pytest.mark.timeout(400)  # packages come over the network
 def test_quickstart_s_image_is_built_by_on_docker_alone_and_then_chosen_without_it(
     docker_person: DockerPerson, fresh_base: str
 ) -> None:
@@ -60,7 +61,7 @@ def test_quickstart_s_image_is_built_by_on_docker_alone_and_then_chosen_without_
     assert before["chosen"]["target"] == "local"  # and that made no image
     assert [o["target"] for o in before["offers"]].count("docker") == 1
 
-    first = person.types("run", "--on", "docker", "--json", timeout=110)
+    first = person.types("run", "--on", "docker", "--json", timeout=300)
     assert first.code == 0, first.stderr
     assert "image: Step 1/" in first.stderr  # the builder's own lines
     held = manifest(first)

@@ -13,7 +13,7 @@ import pytest
 from tests.e2e.person import Person, until
 from tests.e2e.sidework import in_somebodys_words, opened, serving
 
-pytestmark = [pytest.mark.need("network"), pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.need("network"), pytest.mark.slow, pytest.mark.timeout(400)]
 
 # Through the kernel's own connection file: what a cell of a notebook would say.
 CELL = """

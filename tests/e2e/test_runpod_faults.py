@@ -26,7 +26,7 @@ from tests.emulators.runpod.emulation import with_pods
 from tests.emulators.runpod.faults import CAPACITY, Fault, How, too_many
 from tests.emulators.runpod.pods import Pod, Status
 
-pytestmark = [pytest.mark.need("docker"), pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.need("docker"), pytest.mark.slow, pytest.mark.timeout(400)]
 
 BESIDE = 3
 TWO = ("--gpu", "RTX A5000")  # cheaper, so it is what is asked for first

@@ -40,7 +40,7 @@ def private(tmp_path: Path) -> Iterator[Registry]:
 
 def rents(renter: RentingPerson, *flags: str) -> Outcome:
     line = ("run", "mini", "--on", "runpod", "--gpu", GPU, "--max-cost", "1", "--yes", "--json")
-    return renter.types(*line, *flags, timeout=100)
+    return renter.types(*line, *flags, timeout=280)
 
 
 def docker(renter: RentingPerson, *words: str, stdin: str = "") -> None:

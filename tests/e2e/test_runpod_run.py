@@ -166,7 +166,7 @@ def test_what_was_left_behind_is_told_and_ended(renter: RentingPerson) -> None:
 
 
 @pytest.mark.need("network")
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(400)
 def test_the_bundled_trainer_is_trained_on_a_pod(renter: RentingPerson) -> None:
     """Its environment is made there, on top of the image."""
     words = (

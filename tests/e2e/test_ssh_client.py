@@ -230,7 +230,7 @@ def test_a_port_there_is_led_here(run: Serving, box: Box) -> None:
 
 
 @pytest.mark.need("network")
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(400)
 def test_tensorboard_there_goes_with_the_run(run: Serving, box: Box) -> None:
     with opened(run.person, "fox", "tensorboard") as board:
         assert "/output" in board.page("data/environment")

@@ -22,7 +22,7 @@ from trainers.stacking.command import arguments
 STACKING = Trainer("stacking")
 EXPECTED = STACKING.expected
 TASKS = ("classifier", "up", "down", "high")
-pytestmark = pytest.mark.timeout(300)  # the first one that asks for the environment waits until it is made
+pytestmark = pytest.mark.timeout(400)  # the first one that asks for the environment waits until it is made
 
 
 # what needs no environment
@@ -272,7 +272,7 @@ def test_it_trains_where_the_system_has_no_openmp(python: str, tmp_path: Path) -
     wanted = [python, "-m", "trainers.stacking", *TINY, "--task", "up", "--output", str(tmp_path / "out")]
     asked = ["unshare", "-rm", "sh", "-c", f'{hide} && exec "$@"', "sh", *wanted]
     environ = passed({"XDG_CACHE_HOME": str(tmp_path / "cache")})
-    ran = subprocess.run(asked, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=110)
+    ran = subprocess.run(asked, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=280)
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert ran.stdout.count("stacking: boosters") == 1
     assert (tmp_path / "out" / "result.json").is_file()
@@ -291,7 +291,7 @@ def test_a_run_of_the_launcher_makes_a_version_of_it(
     (tmp_path / "work" / "table.csv").write_bytes(table)
     ran = cli(
         "run", "stacking", "--json", "--on", "local", "--version", "one", "--input", "table=table.csv", "--",
-        *TINY[2:], "--task", "classifier", "--time", "at", "--group", "symbol", timeout=110,
+        *TINY[2:], "--task", "classifier", "--time", "at", "--group", "symbol", timeout=280,
     )  # fmt: skip
     assert ran.code == 0, ran.stderr
     version = tmp_path / "work" / "models" / "one"

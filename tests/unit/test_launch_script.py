@@ -293,7 +293,7 @@ def test_the_second_start_costs_at_most_a_tenth_of_a_second(ready: Checkout) -> 
 
 @pytest.mark.slow
 @pytest.mark.need("network")
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(400)
 def test_with_pip_alone_the_real_lists_install(checkout: Checkout) -> None:
     (checkout.bin / "uv").unlink()
     shutil.copy(ROOT / "pyproject.toml", checkout.root)

@@ -84,7 +84,7 @@ def test_the_wheel_brings_trainers_images_and_profiles(tmp_path: Path) -> None:
         command = ["uv", "build", "--wheel", "--out-dir"]
     else:
         command = [sys.executable, "-I", "-m", "pip", "wheel", "--no-deps", "--wheel-dir"]
-    done = subprocess.run([*command, tmp_path, "."], cwd=ROOT, capture_output=True, text=True, timeout=100)
+    done = subprocess.run([*command, tmp_path, "."], cwd=ROOT, capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, done.stderr
     (wheel,) = tmp_path.glob("launcher-*.whl")
     names = zipfile.ZipFile(wheel).namelist()
