@@ -133,7 +133,7 @@ def _params(table: dict[str, tuple[str, ...]]) -> list[object]:
     return [pytest.param(name, marks=[pytest.mark.need(n) for n in needs]) for name, needs in table.items()]
 
 
-def eventually(is_so: Callable[[], bool], within_s: float = 20) -> None:
+def eventually(is_so: Callable[[], bool], within_s: float = 60) -> None:
     """What is outside of this process is looked at until it is so."""
     until = time.monotonic() + within_s
     while not is_so():

@@ -56,7 +56,7 @@ def test_a_host_that_changed_its_key() -> None:
                 return False  # it is starting anew
             return False
 
-        until = time.monotonic() + 10
+        until = time.monotonic() + 60
         while not changed():
             assert time.monotonic() < until
 
@@ -141,7 +141,7 @@ def test_keys_of_the_agent_only_when_the_route_says_so(
     monkeypatch.setenv("SSH_AUTH_SOCK", str(place))
     agent = subprocess.Popen(["ssh-agent", "-D", "-a", str(place)], stdout=subprocess.DEVNULL)
     try:
-        until = time.monotonic() + 5
+        until = time.monotonic() + 60
         while not place.exists():
             assert time.monotonic() < until
         strangers = [keys(f"stranger-{n}") for n in range(8)]  # more than a host has patience for
@@ -204,7 +204,7 @@ def test_the_line_before_a_jump_host_breaks(inner: Box, openssh: Box) -> None:
         with connection.session(b"cat") as channel:
             relay.cut()
             assert channel.recv(1) == b""
-        until = time.monotonic() + 5
+        until = time.monotonic() + 60
         while connection.alive:
             assert time.monotonic() < until
         connection.close()

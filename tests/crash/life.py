@@ -316,7 +316,7 @@ class Life:
 
     def _running(self) -> list[str]:
         provider = self.provider
-        end = time.monotonic() + 5  # an engine leaves a moment after its last fact
+        end = time.monotonic() + 30  # an engine leaves a moment after its last fact
         while (pids := list(self.processes())) and time.monotonic() < end:
             with suppress(psutil.NoSuchProcess):  # it went just now
                 psutil.wait_procs([psutil.Process(p) for p in pids], timeout=0.2)

@@ -35,7 +35,7 @@ HOME = f"/home/{USER}"
 LABEL = "launcher.test.box"
 OTHER_PIN = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIIb6Zg0DyHLk2w2X3rk3DNzVMqTt2k6n4B1sSZP0e7yE"  # of no box
 SERVES = {"openssh": "Server listening on 0.0.0.0", "dropbear": "Not backgrounding"}
-BOOT_S = 20.0
+BOOT_S = 60.0
 KEY_LINE = re.compile(r"^((?:ssh|ecdsa)-\S+ [A-Za-z0-9+/=]+)", re.MULTILINE)
 
 

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 
 from launcher.agentpack import agent_bytes, boot_guard
 
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 Event = dict[str, Any]
 
 

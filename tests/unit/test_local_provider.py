@@ -83,7 +83,7 @@ def begin(provider: LocalProvider, tmp_path: Path) -> Iterator[Begin]:
     left = [p for p in map(process, pids) if p is not None]
     for one in left:
         one.kill()
-    psutil.wait_procs(left, timeout=10)
+    psutil.wait_procs(left, timeout=60)
     provider.list()  # reaps
 
 
