@@ -84,7 +84,7 @@ def _left_over() -> Iterator[str]:
     """Nothing else lists these folders, nor takes them away."""
     left = moving.left_over(_versions(), home())
     if left:
-        yield "\nno versions, but what came home of machines that were lost; to be rid of one:"
+        yield "\nwhat came home of machines that were lost, and is no version; to be rid of one:"
     for one in left:
         yield f"  rm -r {harmless(shlex.quote(os.path.relpath(one.folder)))}    # {one.words}"
 
