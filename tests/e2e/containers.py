@@ -109,11 +109,17 @@ class DockerPerson(Person):
 
     def containers(self, run: str) -> list[str]:
         found = self.docker.containers(all=True, filters={"label": [f"launcher.run={run}"]})
-        return sorted(summary["Names"][0].lstrip("/") for summary in found)
+        return sorted(summary["Names"][0].lstrip("/") for summary in found if self._is_ours(summary))
 
     def volumes(self, run: str) -> list[str]:
         found = self.docker.volumes(filters={"label": [f"launcher.run={run}"]})["Volumes"] or []
-        return sorted(volume["Name"] for volume in found)
+        return sorted(volume["Name"] for volume in found if self._is_ours(volume))
+
+    def _is_ours(self, shown: dict[str, Any]) -> bool:
+        """Somebody else on this engine may call a run the same; what names no owner is not theirs."""
+        owner = self.home / "owner"
+        ours = owner.read_text().strip() if owner.exists() else None
+        return (shown["Labels"] or {}).get("launcher.owner", ours) == ours
 
     def leaves_nothing(self, run: str) -> None:
         """By label, and by what a killed or stopped run could have left unlabelled: processes."""
