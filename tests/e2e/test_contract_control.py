@@ -26,6 +26,13 @@ def working(person: Person) -> tuple[Person, Path]:
     return person, go
 
 
+@pytest.fixture(scope="module")
+def over(regular: Person) -> Person:
+    """Who has one run, called over, and it is."""
+    regular.own("true", flags=("--name", "over"))
+    return regular
+
+
 # --- which run ---------------------------------------------------------------------------------------
 
 
@@ -42,10 +49,9 @@ def test_an_ambiguous_prefix_is_refused_with_the_names(person: Person) -> None:
     assert person.types("status", "twin-b", "--json").json()["run"] == "twin-b"
 
 
-def test_an_unknown_run_is_refused_with_the_nearest(person: Person) -> None:
-    person.own("true", flags=("--name", "quickly"))
-    done = person.types("status", "quikly")
-    assert done.code == 2 and "did you mean quickly?" in done.stderr
+def test_an_unknown_run_is_refused_with_the_nearest(over: Person) -> None:
+    done = over.types("status", "ovre")
+    assert done.code == 2 and "did you mean over?" in done.stderr
 
 
 def test_left_out_it_is_the_newest_run_of_this_project(person: Person, tmp_path: Path) -> None:
@@ -64,11 +70,10 @@ def test_without_any_run_of_this_project_it_says_so(person: Person) -> None:
     assert done.code == 2 and "no-run" in done.stderr
 
 
-def test_whoever_asks_from_another_folder_is_told_where_the_newest_run_is_from(person: Person) -> None:
-    person.own("true", flags=("--name", "over"))
-    done = person.types("status", cwd=person.root)
+def test_whoever_asks_from_another_folder_is_told_where_the_newest_run_is_from(over: Person) -> None:
+    done = over.types("status", cwd=over.root)
     assert done.code == 2 and "no-run" in done.stderr
-    assert f"over, of {person.project}" in done.stderr and " ps\n" in done.stderr
+    assert f"over, of {over.project}" in done.stderr and " ps\n" in done.stderr
 
 
 # --- ps ----------------------------------------------------------------------------------------------
@@ -124,11 +129,10 @@ def test_stop_asks_when_the_run_is_left_out(working: tuple[Person, Path]) -> Non
     assert person.types("stop", "--yes").code == 0 and person.state("work-one") == "stopped"
 
 
-def test_stop_of_an_ended_run_says_so_and_changes_nothing(person: Person) -> None:
-    person.own("true", flags=("--name", "over"))
-    facts = person.facts("over")
-    done = person.types("stop", "over")
-    assert done.code == 0 and "already ended" in done.stderr and person.facts("over") == facts
+def test_stop_of_an_ended_run_says_so_and_changes_nothing(over: Person) -> None:
+    facts = over.facts("over")
+    done = over.types("stop", "over")
+    assert done.code == 0 and "already ended" in done.stderr and over.facts("over") == facts
 
 
 @pytest.mark.alone
@@ -183,11 +187,10 @@ def test_the_newest_checkpoint_is_put_back_on_the_next_machine(person: Person) -
     assert done.code == 0 and Path(done.json()["artifacts"], "found").read_text() == "41"
 
 
-def test_resume_of_a_finished_run_changes_nothing(person: Person) -> None:
-    person.own("true", flags=("--name", "over"))
-    facts = person.facts("over")
-    done = person.types("resume", "over", "--json")
-    assert (done.code, done.json()["state"]) == (0, "done") and person.facts("over") == facts
+def test_resume_of_a_finished_run_changes_nothing(over: Person) -> None:
+    facts = over.facts("over")
+    done = over.types("resume", "over", "--json")
+    assert (done.code, done.json()["state"]) == (0, "done") and over.facts("over") == facts
 
 
 # --- extend, pull, rerun -----------------------------------------------------------------------------
@@ -221,11 +224,10 @@ def test_extend_by_what_cannot_be_meant_names_the_flag(
     assert done.code == 2 and "bad-setting" in done.stderr and f"{flag} needs" in done.stderr
 
 
-def test_extend_of_what_does_not_run_is_refused(person: Person) -> None:
-    person.own("true", flags=("--name", "over"))
-    done = person.types("extend", "over", "--by", "1h")
+def test_extend_of_what_does_not_run_is_refused(over: Person) -> None:
+    done = over.types("extend", "over", "--by", "1h")
     assert done.code == 2 and "over is done" in done.stderr and "rerun over" in done.stderr
-    assert person.types("extend", "over").code == 2
+    assert over.types("extend", "over").code == 2
 
 
 def test_pull_of_a_live_run_fetches_its_checkpoints_and_leaves_it_running(person: Person) -> None:
