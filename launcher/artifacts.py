@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path, PurePosixPath
 
+from launcher.agent.names import NAME_BYTES, can_be_kept, kept_as
 from launcher.codec import foreign_json, to_the_second
 from launcher.errors import Corrupt
 from launcher.files import Files
@@ -42,6 +43,42 @@ def parse_sealed(data: bytes, digest: str) -> tuple[Listed, ...]:
 def reserved(path: str) -> bool:
     """Names of ours, which no output may use."""
     return path == MANIFEST or path.split("/", maxsplit=1)[0] == OWN
+
+
+def as_kept(found: Iterable[Listed]) -> tuple[Listed, ...]:
+    """What a host holds, each under a name that can be kept here, in folders as they are there."""
+    listed = list(found)
+    inside: dict[str, set[str]] = {}
+    for f in listed:
+        folder = ""
+        for part in f.path.split("/"):
+            inside.setdefault(folder, set()).add(part)
+            folder = f"{folder}{part}/"
+    called = {folder: _called(parts) for folder, parts in inside.items()}
+    return tuple(replace(f, path=_path(f.path, called), source=f.path) for f in listed)
+
+
+def _called(parts: set[str]) -> dict[str, str]:
+    """Each by a name of its own: one that had to be written anew gives way."""
+    fresh: dict[str, str] = {}
+    taken: set[str] = set()
+    for raw in sorted(parts, key=lambda part: (not can_be_kept(f"x/{part}"), part)):
+        name, at = kept_as(raw.encode("utf-8", "surrogateescape"), False), 1
+        known = name
+        while known.decode() in taken:
+            at += 1
+            known = name[: NAME_BYTES - 8].decode("utf-8", "ignore").encode() + f"%{at}".encode()
+        fresh[raw] = known.decode()
+        taken.add(fresh[raw])
+    return fresh
+
+
+def _path(raw: str, called: Mapping[str, Mapping[str, str]]) -> str:
+    path, folder = [], ""
+    for part in raw.split("/"):
+        path.append(called[folder][part])
+        folder = f"{folder}{part}/"
+    return "/".join(path)
 
 
 def output_of(plan: Plan, pushed: str | None) -> str:

@@ -138,6 +138,10 @@ class HostUnreachable(HostError):
     """The way to the host is cut; nothing is known of the host itself."""
 
 
+class PlaceGone(HostUnreachable):
+    """The host is gone, and what it held with it: nobody will answer there again."""
+
+
 class NoFile(HostError):
     """The file is not there (yet)."""
 

@@ -77,11 +77,21 @@ class Tree:
 
 @dataclass(frozen=True)
 class Listed:
-    """One file the agent announced: what arrives must match it."""
+    """One file that was announced: what arrives must match it."""
 
     path: str
     size: int
     sha256: str
+    source: str | None = None  # what it is called there, where it cannot be called so here
+
+
+@dataclass(frozen=True)
+class Digests:
+    """Some of the files below a folder, as far as they were looked at. Names are as they are there."""
+
+    files: tuple[Listed, ...]
+    left_out: tuple[str, ...]  # no plain files, or not to be read
+    last: str | None  # go on behind this one; None = that was all of them
 
 
 class Host(Protocol):
@@ -98,6 +108,11 @@ class Host(Protocol):
 
     def read_many(self, wanted: Sequence[Wanted]) -> list[bytes | None]:
         """Several reads for the price of one; None where there is no such file."""
+
+    def digests(self, base: str, after: str | None, tick: Tick) -> Digests:
+        """Size and sha256 of the plain files below `base`, no link followed, in the order of their names'
+        parts: those behind `after` that can be told in about a second, perhaps none. Nothing is there where
+        `base` is no folder of this root."""
 
     def write(self, path: str, data: bytes, mode: int = 0o600) -> None:
         """Whole or not at all: written beside, then renamed."""

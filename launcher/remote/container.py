@@ -19,9 +19,21 @@ from typing import TYPE_CHECKING, Any, cast
 from uuid import uuid4
 
 from launcher.dockerapi import NoAnswer, answered, connect
-from launcher.errors import HostUnreachable
+from launcher.errors import HostUnreachable, PlaceGone
 from launcher.models import Access
-from launcher.remote.base import Done, Listed, Pipe, Progress, Sending, Tick, Tree, Wanted, unprepared, unseen
+from launcher.remote.base import (
+    Digests,
+    Done,
+    Listed,
+    Pipe,
+    Progress,
+    Sending,
+    Tick,
+    Tree,
+    Wanted,
+    unprepared,
+    unseen,
+)
 from launcher.remote.channel import Channel, Wire
 from launcher.remote.couriered import ANSWER_S, CHUNK, TOKEN, Couriered
 from launcher.remote.fetching import fetch
@@ -67,6 +79,9 @@ class ContainerHost:
 
     def read_many(self, wanted: Sequence[Wanted]) -> list[bytes | None]:
         return self._courier.read_many(wanted)
+
+    def digests(self, base: str, after: str | None, tick: Tick) -> Digests:
+        return self._courier.digests(base, after, tick)
 
     def write(self, path: str, data: bytes, mode: int = 0o600) -> None:
         self._courier.write(path, data, mode)
@@ -141,11 +156,11 @@ class ContainerHost:
 
         client, access = self._connected(), self._access
         if access.volume is None or access.image is None:
-            raise HostUnreachable(f"the container {access.address} is gone and left no volume")
+            raise PlaceGone(f"the container {access.address} is gone and left no volume")
         try:
             labels: dict[str, str] = client.inspect_volume(access.volume)["Labels"] or {}
         except NotFound as why:
-            raise HostUnreachable(f"the container {access.address} and its volume are gone") from why
+            raise PlaceGone(f"the container {access.address} and its volume are gone") from why
         name = f"{access.address}-reader-{uuid4().hex[:8]}"
         client.create_container(
             access.image,

@@ -11,19 +11,23 @@ travel as text and are used as UTF-8 bytes, whatever the locale here.
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import stat
 import sys
+import time
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import subprocess
+    from collections.abc import Iterator
 
     Ask = dict[str, Any]
     Answer = tuple[dict[str, Any], bytes]
 
 PIECE = 1 << 18
+MOST_ROWS = 1 << 19  # bytes of them in one answer
 
 
 def to_bytes(name: str) -> bytes:
@@ -36,6 +40,23 @@ class Refused(Exception):
         self.word = word
 
 
+class Hashing:
+    """A file while it is hashed, over several requests if it is large."""
+
+    def __init__(self, path: str, file: int) -> None:
+        self.path, self.file = path, file
+        self.at, self.digest = 0, hashlib.sha256()
+
+    def until(self, end: float) -> bool:
+        """Whether all of it was hashed by then; a piece of it is in any case."""
+        while data := os.pread(self.file, PIECE, self.at):
+            self.digest.update(data)
+            self.at += len(data)
+            if time.monotonic() >= end:
+                return False
+        return True
+
+
 class Courier:
     def __init__(self, root: str, token: str) -> None:
         self.root = os.path.realpath(to_bytes(root))
@@ -43,6 +64,7 @@ class Courier:
         self.name = ""  # what the current request is about, for its error
         self.part = b".launcher-part-%d" % os.getpid()
         self.started: list[subprocess.Popen[bytes]] = []
+        self.half: Hashing | None = None
 
     def inside(self, path: str) -> bytes:
         """The absolute name, once its folder is known to lie below the root with every link followed."""
@@ -85,6 +107,45 @@ class Courier:
             answers.append(dict(reply, size=len(piece)))
             data += piece
         return {"answers": answers}, data
+
+    def digests(self, ask: Ask, payload: bytes) -> Answer:
+        """Rows of name, size and sha256, from behind `after` on; without a size what is left out. `over`:
+        there are no more. One that is not done in time is gone on with by the next request."""
+        rows: list[list[object]] = []
+        end, told = time.monotonic() + ask["seconds"], 0
+        top = self.inside(ask["base"])
+        real = os.path.realpath(top)
+        held = real == self.root or real.startswith(self.root + b"/")
+        after = to_bytes(ask["after"]).split(b"/") if ask["after"] else []
+        for raw, plain in below(top, after) if held and os.path.isdir(real) else ():
+            if rows and (time.monotonic() >= end or told >= MOST_ROWS):
+                return {"over": False}, json.dumps(rows).encode()
+            name = raw.decode("utf-8", "surrogateescape")
+            row = self.hashed(ask["base"], name, end) if plain else left_out(name)
+            if row is None:
+                return {"over": False}, json.dumps(rows).encode()
+            rows.append(row)
+            told += 100 + 6 * len(raw)  # in the longest way to write it
+        return {"over": True}, json.dumps(rows).encode()
+
+    def hashed(self, base: str, name: str, end: float) -> list[object] | None:
+        path = f"{base}/{name}"
+        try:
+            if self.half is None or self.half.path != path:
+                self.let_go()
+                self.half = Hashing(path, self.opened(path, base))
+            if not self.half.until(end):
+                return None
+            row: list[object] = [name, self.half.at, self.half.digest.hexdigest()]
+        except (Refused, OSError):  # not for us to read, or a bad disk
+            row = left_out(name)
+        self.let_go()
+        return row
+
+    def let_go(self) -> None:
+        if self.half is not None:
+            os.close(self.half.file)
+            self.half = None
 
     def stream(self, ask: Ask) -> None:
         """Each file from its offset on, at most its limit, behind a line with a word and a size."""
@@ -204,15 +265,43 @@ class Courier:
         return {}, b""
 
     def answer(self, ask: Ask, payload: bytes) -> Answer:
-        self.name = ask.get("path") or (ask.get("argv") or [""])[0]
+        self.name = ask.get("path") or ask.get("base") or (ask.get("argv") or [""])[0]
         verbs = {"read": self.read, "reads": self.reads, "write": self.write, "put": self.put}
-        verbs.update(run=self.run, start=self.start)
+        verbs.update(run=self.run, start=self.start, digests=self.digests)
         try:
             return verbs[ask["verb"]](ask, payload)
         except Refused as why:
             return {"error": why.word, "name": self.name}, b""
         except OSError as why:
             return {"error": "errno", "errno": why.errno, "text": why.strerror, "name": self.name}, b""
+
+
+def left_out(name: str) -> list[object]:
+    return [name, None, None]
+
+
+def below(top: bytes, after: list[bytes]) -> Iterator[tuple[bytes, bool]]:
+    """(name below the folder, whether it is a plain file) of all that is no folder and lies behind `after`,
+    in the order of the names' parts. What cannot be looked into is told as no plain file."""
+    waiting: list[tuple[list[bytes], bool, bool]] = [([], True, False)]
+    while waiting:
+        parts, folder, plain = waiting.pop()
+        if not folder:
+            if parts > after:
+                yield b"/".join(parts), plain
+            continue
+        if parts < after[: len(parts)]:
+            continue
+        try:
+            with os.scandir(os.path.join(top, *parts)) as found:
+                inside = sorted(found, key=lambda entry: entry.name, reverse=True)
+        except OSError:
+            waiting.append((parts or [b"."], False, False))
+            continue
+        waiting += [
+            ([*parts, e.name], e.is_dir(follow_symlinks=False), e.is_file(follow_symlinks=False))
+            for e in inside
+        ]
 
 
 def exactly(count: int) -> bytes:

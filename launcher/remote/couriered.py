@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from launcher.errors import Corrupt, HostDiskFull, HostError, HostUnreachable, NoFile
 from launcher.models import Json
-from launcher.remote.base import Done, Sending, Tick, Wanted
+from launcher.remote.base import Digests, Done, Sending, Tick, Wanted
 from launcher.remote.channel import Broken, Channel, harmless
+from launcher.remote.digests import SECONDS, understood
 from launcher.remote.fetching import name_fault
 from launcher.remote.sending import batches
 
@@ -91,6 +92,12 @@ class Couriered:
             found.append(data[at : at + size])
             at += size
         return found
+
+    def digests(self, base: str, after: str | None, tick: Tick) -> Digests:
+        ask = {"verb": "digests", "base": checked(base), "after": after, "seconds": SECONDS}
+        reply, rows = self._call(ask, b"", timeout=ANSWER_S, again=True, tick=tick, most=CHUNK)
+        sort(reply)
+        return understood(reply, rows, after)
 
     def write(self, path: str, data: bytes, mode: int) -> None:
         ask = {"verb": "write", "path": checked(path), "mode": mode}

@@ -106,7 +106,8 @@ def fetch(
 
 
 def _source(base: str, listed: Listed) -> str:
-    return listed.path if base in ("", ".") else posixpath.join(base, listed.path)
+    name = listed.source or listed.path
+    return name if base in ("", ".") else posixpath.join(base, name)
 
 
 def _room(root: int, staging: Path, rests: Sequence[Rest]) -> None:

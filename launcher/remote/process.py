@@ -17,7 +17,22 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from launcher.errors import HostDiskFull, HostError, NoFile
-from launcher.remote.base import Done, Listed, Pipe, Progress, Sending, Tick, Tree, Wanted, unprepared, unseen
+from launcher.remote.base import (
+    Digests,
+    Done,
+    Listed,
+    Pipe,
+    Progress,
+    Sending,
+    Tick,
+    Tree,
+    Wanted,
+    unprepared,
+    unseen,
+)
+from launcher.remote.courier import Courier
+from launcher.remote.couriered import sort
+from launcher.remote.digests import understood
 from launcher.remote.fetching import fetch, name_fault
 from launcher.remote.sending import below, counted, enterable
 
@@ -32,6 +47,7 @@ _DETACHED: list[subprocess.Popen[bytes]] = []
 class ProcessHost:
     def __init__(self, root: str) -> None:
         self.root = root
+        self._hashing = Courier(root, "")  # who hashes on every other host, too
 
     def _inside(self, path: str) -> Path:
         fault = None if path == "." else name_fault(path, controls=True)
@@ -95,6 +111,14 @@ class ProcessHost:
             return self.read(wanted.path, wanted.offset, wanted.limit)
         except NoFile:
             return None
+
+    def digests(self, base: str, after: str | None, tick: Tick) -> Digests:
+        tick()
+        self._inside(base)
+        ask = {"verb": "digests", "base": base, "after": after, "seconds": TICK_EVERY_S}
+        reply, rows = self._hashing.answer(ask, b"")
+        sort(reply)
+        return understood(reply, rows, after)
 
     def write(self, path: str, data: bytes, mode: int = 0o600) -> None:
         to = self._inside(path)
@@ -160,7 +184,7 @@ class ProcessHost:
             raise HostError(f"nothing listens on port {port} of the host: {e.strerror or e}") from e
 
     def close(self) -> None:
-        pass  # nothing is held
+        self._hashing.let_go()
 
 
 class _Disk:

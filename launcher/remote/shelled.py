@@ -19,19 +19,19 @@ from contextlib import suppress
 from functools import partial
 
 from launcher.errors import HostDiskFull, HostError, NoFile
-from launcher.remote.base import Done, Sending, Tick, Wanted
+from launcher.remote.base import Digests, Done, Sending, Tick, Wanted
 from launcher.remote.channel import GULP, TAIL, Broken, Wire, harmless
 from launcher.remote.couriered import ANSWER_S, MOST_OUTPUT, TOKEN, checked
 from launcher.remote.fetching import Read, Rest
 from launcher.remote.sending import enterable
 from launcher.remote.sessions import ARRIVED, Opened, Session
+from launcher.remote.shellsums import LOW, ShellSums, coded
 from launcher.remote.streaming import Feed
 from launcher.ssh.connection import still
 
 PIECE = 1 << 20
 _GONE, _OUTSIDE, _REFUSED, _CUT, _OUT_OF_TIME = 66, 68, 69, 70, 137
 _FULL = re.compile(rb"No space left|quota exceeded", re.IGNORECASE)
-_PLAIN = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./-")
 
 # cd to where it is meant, each folder on the way made when asked for, and never out of the root.
 _BEGIN = f"""
@@ -130,6 +130,7 @@ class Shelled:
         self._root = root
         self._token = posixpath.basename(root)
         self._opened = opened
+        self._sums = ShellSums(root, opened, _BEGIN, (_GONE, _OUTSIDE))
 
     def run(self, argv: Sequence[str], *, stdin: bytes, cwd: str, timeout: float) -> Done:
         begun = time.monotonic()
@@ -155,6 +156,9 @@ class Shelled:
         found = self._pieces(wanted, None, still)
         return [None if isinstance(data, NoFile) else data for data in found]
 
+    def digests(self, base: str, after: str | None, tick: Tick) -> Digests:
+        return self._sums.digests(base, after, tick)
+
     def write(self, path: str, data: bytes, mode: int) -> None:
         folder, name = posixpath.split(path)
         words = [self._root, folder, name, f"{mode:o}", str(len(data))]
@@ -165,7 +169,7 @@ class Shelled:
         for file in sent:
             checked(file.to)
         folders = sorted({posixpath.dirname(file.to) for file in sent} - {""})
-        head = b"".join(_coded(folder) + b"\n" for folder in folders) + b"\n"
+        head = b"".join(coded(folder) + b"\n" for folder in folders) + b"\n"
         _sort(self._told(_PUT, [self._root], _after(head, _archive(sent)), tick=tick), "what was sent")
         tick()
 
@@ -176,9 +180,9 @@ class Shelled:
         for rest in rests:
             folder, name = posixpath.split(posixpath.relpath(rest.source, top) if top else rest.source)
             asked += b"%d %d " % (rest.offset, rest.size + beyond)
-            asked += _coded(folder or ".") + b" " + _coded(name) + b"\n"
+            asked += coded(folder or ".") + b" " + coded(name) + b"\n"
         until = time.monotonic() + ANSWER_S
-        words = ["sh", "-c", _low(_STREAM), "sh", self._root, top]
+        words = ["sh", "-c", LOW + _STREAM, "sh", self._root, top]
         session, _ = self._opened(words, until, tick, ahead=bytes(asked) + b"\n")
         return session.wire
 
@@ -258,17 +262,6 @@ def _never(path: str, offset: int, limit: int) -> bytes:
 
 def _folder(cwd: str) -> str:
     return "" if cwd == "." else checked(cwd)
-
-
-def _low(script: str) -> str:
-    """What is fetched gives way to what is trained there."""
-    return "renice -n 5 -p $$ >/dev/null 2>&1\n" + script
-
-
-def _coded(name: str) -> bytes:
-    """For `read` and `printf %b`, which give back the bytes."""
-    data = name.encode("utf-8", "surrogateescape")
-    return b"".join(bytes([c]) if c in _PLAIN else b"\\0%03o" % c for c in data)
 
 
 def _after(head: bytes, pieces: Iterator[bytes]) -> Iterator[bytes]:

@@ -21,7 +21,7 @@ from pathlib import Path
 from launcher.errors import HostError, HostUnreachable
 from launcher.models import Access, Route
 from launcher.remote import inside, treesync
-from launcher.remote.base import Done, Listed, Pipe, Progress, Sending, Tick, Tree, Wanted, unseen
+from launcher.remote.base import Digests, Done, Listed, Pipe, Progress, Sending, Tick, Tree, Wanted, unseen
 from launcher.remote.channel import TAIL, Channel, Wire, harmless, message
 from launcher.remote.couriered import ANSWER_S, Couriered, checked
 from launcher.remote.fetching import Rest, fetch
@@ -91,6 +91,9 @@ class SshHost:
 
     def read_many(self, wanted: Sequence[Wanted]) -> list[bytes | None]:
         return self._verbs().read_many(wanted)
+
+    def digests(self, base: str, after: str | None, tick: Tick) -> Digests:
+        return self._verbs(tick).digests(checked(base), after, tick)
 
     def write(self, path: str, data: bytes, mode: int = 0o600) -> None:
         self._verbs().write(checked(path), data, mode)

@@ -23,7 +23,7 @@ import pytest
 
 from launcher import agentpack
 from launcher.dockerapi import connect
-from launcher.errors import AuthRefused, BadOrder, HostUnreachable, NoFile, Unreachable
+from launcher.errors import AuthRefused, BadOrder, HostUnreachable, NoFile, PlaceGone, Unreachable
 from launcher.models import Access, Need, Order, Resource, ResourceState
 from launcher.providers import docker_forms as forms
 from launcher.providers.docker import DockerProvider
@@ -228,6 +228,8 @@ class TestContainerGone:
         host.put([Sending("output/훈련 1", data=data)], quiet)
         place.provider.terminate(made.id)  # the connection is cut under its user
         listing = [Listed("훈련 1", len(data), sha256(data).hexdigest())]
+        found = host.digests("output", None, quiet)
+        assert (found.files, found.last) == (tuple(listing), None)
         host.get("output", listing, tmp_path, quiet)
         assert (tmp_path / "훈련 1").read_bytes() == data
         (reader,) = (r for r in place.provider.list(order.run) if r.kind == "volume-reader")
@@ -263,7 +265,7 @@ class TestContainerGone:
         place.provider.terminate(made.id)
         assert host.read("f") == b"1"
         place.clear(order.run)
-        with pytest.raises(HostUnreachable):
+        with pytest.raises(PlaceGone, match="volume are gone"):
             host.read("f")
         host.close()
 
