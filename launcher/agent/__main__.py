@@ -1,5 +1,4 @@
-"""`python3 agent.pyz TOKEN` is the agent; `python3 agent.pyz env …` makes an environment; `python3 agent.pyz
-list OUTPUT FILE`, in the spool of one that was killed, lists what its trainer had written."""
+"""`python3 agent.pyz TOKEN` is the agent; `python3 agent.pyz env …` makes an environment."""
 
 from __future__ import annotations
 
@@ -12,10 +11,6 @@ def main() -> None:
         from .envs import main as make_environment
 
         sys.exit(make_environment(sys.argv[2:]))
-    if sys.argv[1] == "list":
-        from .seal import main as make_list
-
-        sys.exit(make_list(sys.argv[2:]))
     from .main import run
 
     os._exit(run(sys.argv[1]))  # a thread that hangs in a driver must not keep the machine

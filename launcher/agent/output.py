@@ -6,8 +6,9 @@ import os
 import stat
 
 from .checkpoints import UNFINISHED
+from .names import can_be_kept
 from .protocol import Hashed, Seen
-from .seal import NotPlain, can_be_kept, hash_file, walk
+from .seal import NotPlain, hash_file, walk
 from .spool import Spool
 
 LEAST_BYTES = 1 << 20  # smaller ones are quick at the end, however many they are

@@ -6,6 +6,7 @@ from datetime import datetime
 from decimal import Decimal
 
 from launcher import guard, telemetry
+from launcher.attempt import STAYS
 from launcher.models import Offer, State
 from launcher.remote.channel import harmless
 from launcher.report.view import RunView
@@ -243,7 +244,7 @@ def attention(view: RunView, now: datetime, prog: str) -> str | None:
     if state not in (State.INTERRUPTED, State.WAITING):
         return None
     end = ""
-    if a is not None and a.open:
+    if a is not None and a.open and (halted is None or halted.code != STAYS):
         # Nobody was asked: it may sleep by now, or be gone.
         rate = f"{money(a.usd_per_hour)}/h while it runs" if view.offer.bills else "$0"
         end = f"; its machine, {rate}, {'ends' if now < a.d else 'was to end'} itself by {clock(a.d, now)}"

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import signal
+import subprocess
 import time
 from pathlib import Path
 
@@ -148,6 +149,124 @@ def test_a_container_that_was_killed_with_its_engine_left_no_results(docker_pers
     assert person.state("lost") == "interrupted"
     assert person.types("stop", "lost", "--now").code == 0
     person.leaves_nothing("lost")
+
+
+ONCE = """
+import os, pathlib, sys, time
+out, marks = (pathlib.Path(os.environ[f"LAUNCHER_{name}"]) for name in ("OUTPUT", "CHECKPOINT"))
+if list(marks.glob("first/complete")):
+    sys.exit(3)
+(out / "sub").mkdir()
+(out / "sub" / "hours.txt").write_text("of work")
+(out / os.fsdecode(b"caf\\xe9")).write_text("odd")
+(out / "link").symlink_to("/etc/hostname")
+with open(out / "large", "wb") as large:
+    large.truncate(LARGE)
+(marks / "first").mkdir()
+(marks / "first" / "complete").touch()
+print("written", flush=True)
+time.sleep(600)  # at its work: the test kills it
+""".replace("LARGE", str(3 * SIZE))
+
+
+def at_its_work(person: DockerPerson, name: str) -> str:
+    """A run with output that nobody sealed, whose checkpoint has come home; the container to be killed."""
+    person.extra["LAUNCHER_CHECKPOINT_EVERY"] = "1s"
+    container = detached(person, name, ONCE)
+    until(lambda: "written" in person.types("logs", name).stdout, "it has written something")
+    person.waits_for(name, "checkpoint")
+    return container
+
+
+def came_home(person: DockerPerson, name: str) -> None:
+    """All of it, before its place went; then the run went on from its checkpoint."""
+    fact = person.waits_for(name, "rescued")
+    home = Path(fact["path"])
+    assert home == person.project / "models" / f".rescued.{name}.1" and str(home) in fact["message"]
+    assert {path.name for path in home.rglob("*")} == {"sub", "hours.txt", "caf%E9", "large"}
+    assert (home / "sub" / "hours.txt").read_text() == "of work" and (home / "caf%E9").read_text() == "odd"
+    assert (home / "large").read_bytes() == bytes(3 * SIZE) and "'link'" in fact["message"]
+    until(lambda: person.state(name) == "failed", "its end", 60)
+    kinds = [fact["kind"] for fact in person.facts(name)]
+    assert kinds.index("rescued") < kinds.index("gone")
+    assert (home / "sub" / "hours.txt").exists(), "its second try, which left nothing, took it along"
+    assert home.name in person.types("watch", name).stdout
+    person.leaves_nothing(name)
+
+
+@pytest.mark.parametrize("attended", [True, False], ids=["engine-lives", "engine-died"])
+def test_what_a_killed_container_never_sealed_comes_home_before_its_volume_goes(
+    docker_person: DockerPerson, attended: bool
+) -> None:
+    person = docker_person
+    container = at_its_work(person, "killed")
+    if not attended:
+        kill(person.engine("killed"))
+    person.docker.kill(container)
+    if not attended:
+        person.has_gone(container)
+        doctor = person.types("doctor", "--json").json()
+        assert not [one for one in doctor["orphans"] if one["run"] == "killed"]
+        assert person.volumes("killed") == [f"{container}-files"]
+        person.types("resume", "killed")
+    came_home(person, "killed")
+
+
+def test_an_engine_that_is_killed_while_it_fetches_what_was_never_sealed_is_resumed(
+    docker_person: DockerPerson,
+) -> None:
+    person = docker_person
+    container = at_its_work(person, "killed")
+    partial = person.project / "models" / ".partial.killed"
+    person.docker.kill(container)
+    until((partial / "large").exists, "it is being fetched")
+    kill(person.engine("killed"))
+    assert not [fact for fact in person.facts("killed") if fact["kind"] == "rescued"], "too late to kill it"
+    assert person.volumes("killed") == [f"{container}-files"] and person.state("killed") == "interrupted"
+    person.types("resume", "killed")
+    came_home(person, "killed")
+
+
+def test_where_home_has_no_room_for_it_the_volume_stays_and_how_to_mend_that_is_told(
+    docker_person: DockerPerson,
+) -> None:
+    person = docker_person
+    models = person.project / "models"
+    models.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=32m", "tmpfs", str(models)], check=True)
+    try:
+        container = at_its_work(person, "killed")
+        person.docker.kill(container)
+        shown = person.types("watch", "killed")
+        assert shown.code == 5 and "output-stays" in shown.stderr and "No space left" in shown.stderr, (
+            shown.stderr
+        )
+        for command in ("ps", "doctor"):
+            typed = person.types(command)
+            said = typed.stdout + typed.stderr
+            assert (
+                "killed: what the trainer had written stays" in said and "launcher resume killed" in said
+            ), said
+        assert person.volumes("killed") == [f"{container}-files"]
+        again = person.types("resume", "killed")
+        assert again.code == 5 and person.volumes("killed") == [f"{container}-files"]
+    finally:
+        subprocess.run(["umount", "-l", str(models)], check=True)
+    person.types("resume", "killed")
+    came_home(person, "killed")
+
+
+def test_a_volume_that_somebody_removed_is_not_waited_for(docker_person: DockerPerson) -> None:
+    person = docker_person
+    container = at_its_work(person, "killed")
+    kill(person.engine("killed"))
+    person.docker.kill(container)
+    person.has_gone(container)
+    person.docker.remove_volume(f"{container}-files")
+    done = person.types("resume", "killed", "--json")
+    assert (done.code, done.json()["state"]) == (7, "failed"), done.stderr
+    assert "volume are gone" in person.waits_for("killed", "rescued")["message"]
+    person.leaves_nothing("killed")
 
 
 def test_results_wait_in_the_volume_of_a_dead_engine_s_run_until_they_are_verified_here(

@@ -3,10 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from launcher.errors import Corrupt, HostDiskFull, HostError, HostUnreachable, NoFile
-from launcher.remote.base import Done, Listed, Pipe, Progress, Sending, Tick, Tree, Wanted, unprepared, unseen
+from launcher.remote.base import (
+    Digests,
+    Done,
+    Listed,
+    Pipe,
+    Progress,
+    Sending,
+    Tick,
+    Tree,
+    Wanted,
+    unprepared,
+    unseen,
+)
 from tests.sim import large
 from tests.sim.disk import SimFiles
 from tests.sim.kernel import Sim
@@ -36,8 +49,6 @@ class SimHost:
 
     def run(self, argv: Sequence[str], *, stdin: bytes = b"", cwd: str = ".", timeout: float = 30) -> Done:
         self._go()
-        if "agent.pyz" in argv and "list" in argv:
-            large.list_rest(self._machine)
         self._back()
         return Done(0, b"", b"")
 
@@ -65,6 +76,17 @@ class SimHost:
         ]
         self._back()
         return found
+
+    def digests(self, base: str, after: str | None, tick: Tick) -> Digests:
+        """A few in each answer: it is cut in between, and gone on with."""
+        tick()
+        self._go()
+        left = [f for f in large.lying(self._machine, base) if f.path > (after or "")]
+        some = left[: self._sim.rng.randint(1, 2)]
+        self._back()
+        if some and self._weather.strikes("corrupt-read"):
+            some[0] = replace(some[0], sha256=sha(b"?"))
+        return Digests(tuple(some), (), some[-1].path if len(some) < len(left) else None)
 
     def write(self, path: str, data: bytes, mode: int = 0o600) -> None:
         self._go()
@@ -96,7 +118,7 @@ class SimHost:
     ) -> None:
         for listed in listing:
             tick()
-            self._bring(f"{base}/{listed.path}", listed, staging / listed.path, tick)
+            self._bring(f"{base}/{listed.source or listed.path}", listed, staging / listed.path, tick)
 
     def connect(self, port: int) -> Pipe:
         raise HostError(f"nothing listens on port {port} of a simulated machine")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from functools import partial
 from typing import Protocol
 
 from launcher.agent import protocol as p
+from launcher.remote.base import Listed
 from tests.sim.kernel import Sim
 from tests.sim.trainer import Trainer, listed, sha
 from tests.sim.weather import Weather
@@ -57,12 +57,10 @@ def hash_one(machine: Machine, action: p.HashOutput) -> None:
     machine.later(0.3, done)
 
 
-def list_rest(machine: Machine) -> None:
-    """By the agent's program, after the agent was killed."""
-    output = {k[7:]: bytes(v) for k, v in sorted(machine.disk.items()) if k.startswith("output/")}
-    files = [{"path": k, "size": len(v), "sha256": sha(v)} for k, v in output.items()]
-    machine.disk["rest.json"] = json.dumps({"files": files}).encode()
-    machine.disk["rest.status"] = b"0\n"
+def lying(machine: Machine, base: str) -> list[Listed]:
+    """What lies below a folder, whoever wrote it."""
+    found = {k: bytes(v) for k, v in machine.disk.items() if k.startswith(f"{base}/")}
+    return [Listed(k.removeprefix(f"{base}/"), len(v), sha(v)) for k, v in sorted(found.items())]
 
 
 def plan(machine: Machine) -> None:

@@ -113,6 +113,7 @@ class Machine:
 
     def _kill_trainer(self) -> None:
         if self.trainer is not None and self.trainer.ended is None:
+            large.write(self)
             self.trainer.end(self.sim.t, None, 9)
             self._flush()
 

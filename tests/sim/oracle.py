@@ -128,6 +128,8 @@ class Oracle:
         lost = what == "disk" or not self._outlives(machine)
         if (lost and (machine.alive or machine.asleep) and machine.sealed_at is not None) or what == "disk":
             self._keeps(machine, what)
+        if what == "disk" and self.state is not None:
+            self._rescued(machine, self.state)
 
     def _outlives(self, machine: Machine) -> bool:
         return not self._rental(machine).bills
@@ -149,6 +151,17 @@ class Oracle:
             return
         if not self._version_durable(machine) and not (a.over or "").startswith("deadline"):
             self.fail("P5", f"the {what} of {machine.id} goes while its results are nowhere else")
+
+    def _rescued(self, machine: Machine, state: RunState) -> None:
+        """What nobody sealed is here as it was there, before its place goes."""
+        n = machine.order.attempt
+        written = {k[7:]: bytes(v) for k, v in machine.disk.items() if k.startswith("output/")}
+        unsealed = any(a.n == n and a.sealed is None for a in state.attempts)
+        if not (written and unsealed) or state.discarded or state.stop_now or state.version is not None:
+            return
+        here = self._folder(self.versions.rescued(self.plan.run, n), durable=True) or {}
+        if sorted(here.values()) != sorted(written.values()):  # however it may be called here
+            self.fail("P5", f"the disk of {machine.id} goes, and what nobody sealed is here as {here}")
 
     def _unheard(self, machine: Machine, a: Attempt) -> bool:
         """It was taken away within moments of its trainer's end, and could not be started again."""

@@ -75,6 +75,7 @@ STEPS = ("provision", "connect", "push", "start", "watch", "pull", "release")
 # Which fault has to be met in which step of at least one seed of a campaign.
 _ASKS = ("provision", "connect", "start", "watch", "pull", "release")  # the provider is asked there
 _TALKS = ("connect", "push", "start", "watch", "pull")  # the host is
+_READS = (*_TALKS, "release")  # what nobody sealed is fetched there
 _EACH = STEPS
 _LONG = ("provision", "connect", "push", "start", "watch", "release")  # long enough to be met by chance
 PAIRS: dict[str, tuple[str, ...]] = {
@@ -93,10 +94,10 @@ PAIRS: dict[str, tuple[str, ...]] = {
     "unpause-refused": ("connect",),
     "unpause-lost-reply": ("connect",),
     "unpause-ignored": ("connect",),
-    "link-cut": _TALKS,
-    "link-lost-reply": _TALKS,
-    "half-open": _TALKS,
-    "corrupt-read": ("watch", "pull"),
+    "link-cut": _READS,
+    "link-lost-reply": _READS,
+    "half-open": _READS,
+    "corrupt-read": ("watch", "pull", "release"),
     "host-disk-full": _TALKS,
     "slow-call": _ASKS,
     "slow-boot": ("provision",),

@@ -292,6 +292,12 @@ def test_a_halted_run_says_why_and_how_it_goes_on(folder: RunFolder) -> None:
     assert line.endswith("go on: ./launch resume quickstart-abcd")
 
 
+def test_where_only_output_stays_no_machine_is_spoken_of(folder: RunFolder) -> None:
+    story = begin().started()("halted", code="output-stays", why="it stays: no space left", exit=5)
+    line = lines.attention(told(folder, story), NOON, "./launch")
+    assert line == "quickstart-abcd: it stays: no space left; go on: ./launch resume quickstart-abcd"
+
+
 def test_nothing_is_asked_of_a_person_while_all_is_well(folder: RunFolder) -> None:
     assert lines.attention(told(folder, stories.happy()), NOON, "./launch") is None
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from launcher import engine
 from launcher.attempt import STAYS
-from launcher.models import Access, Fact, State
-from launcher.remote.base import Done
+from launcher.errors import Corrupt, HostError, HostUnreachable, PlaceGone
+from launcher.files import refusal
+from launcher.models import Fact, State
+from launcher.steps.rescue import CORRUPT_TRIES, CUT_TRIES
 from tests.sim.house import House
 from tests.unit.test_halting import ALONE
 from tests.unit.test_release import ask
@@ -16,19 +21,16 @@ from tests.unit.test_release import ask
 WROTE = {"output/model.txt": b"hours of work", "output/sub/more.txt": b"and more"}
 
 
-class Lists:
-    """A host on which no program can be started, as long as `no` is set."""
+class Refuses:
+    """A host that raises what `why` says whenever its files are to be hashed, or brought."""
 
-    no = True
-
-    def __init__(self, inner: Any) -> None:
-        self._inner = inner
+    def __init__(self, inner: Any, why: dict[str, list[Exception]]) -> None:
+        self._inner, self._why = inner, why
 
     def __getattr__(self, verb: str) -> Any:
+        if self._why.get(verb):
+            raise self._why[verb].pop(0)
         return getattr(self._inner, verb)
-
-    def run(self, argv: Any, **words: Any) -> Done:
-        return Done(127, b"", b"sh: gone\n") if self.no else self._inner.run(argv, **words)
 
 
 def killed_under(house: House, wrote: dict[str, bytes]) -> Any:
@@ -53,8 +55,13 @@ def facts(world: Any, kind: str) -> list[Fact]:
     return [fact for fact in world.journal.facts if fact.kind == kind]
 
 
-def test_it_comes_home_before_its_place_goes_and_the_run_goes_on() -> None:
-    house = House(ALONE)
+def house_of(target: str) -> House:
+    return House(ALONE, ((target,),))
+
+
+@pytest.mark.parametrize("target", ["here", "engine", "lab"])
+def test_it_comes_home_before_its_place_goes_and_the_run_goes_on(target: str) -> None:
+    house = house_of(target)
     world = killed_under(house, WROTE)
     state = engine.drive(world, {"pid": 1})
     [rescued] = facts(world, "rescued")
@@ -66,6 +73,15 @@ def test_it_comes_home_before_its_place_goes_and_the_run_goes_on() -> None:
     assert house.files.read(to / "model.txt") == WROTE["output/model.txt"]  # the second try left it alone
 
 
+def test_what_had_come_home_early_and_was_thrown_away_since_is_no_part_of_it() -> None:
+    house = house_of("engine")
+    world = killed_under(house, WROTE)
+    house.files.put(world.versions.partial(world.plan.run) / "early" / "passing.bin", b"of an hour ago")
+    assert engine.drive(world, {"pid": 1}).ended is State.DONE
+    [rescued] = facts(world, "rescued")
+    assert house.files.names(Path(rescued.data["path"])) == ("model.txt", "sub")
+
+
 def test_where_there_was_nothing_nothing_is_said_of_it() -> None:
     world = killed_under(House(ALONE), {})
     assert engine.drive(world, {"pid": 1}).ended is State.DONE
@@ -73,34 +89,116 @@ def test_where_there_was_nothing_nothing_is_said_of_it() -> None:
     assert rescued.data["path"] is None and rescued.data["message"] is None
 
 
-def stays(house: House) -> tuple[Any, Lists]:
-    world = killed_under(house, WROTE)
-    hosts: list[Lists] = []
-    reach = world.open_host
+def refused(house: House, verb: str, *why: Exception, wrote: dict[str, bytes] = WROTE) -> Any:
+    """A run like that one whose host refuses so often; its world, once its engine has left."""
+    world = killed_under(house, wrote)
+    reach, left = world.open_host, {verb: list(why)}
+    world.open_host = lambda access: Refuses(reach(access), left)
+    engine.drive(world, {"pid": 1})
+    return world
 
-    def without(access: Access) -> Any:
-        hosts.append(Lists(reach(access)))
-        return hosts[-1]
 
-    world.open_host = without
-    state = engine.drive(world, {"pid": 1})
-    assert state.halted is not None and state.halted.code == STAYS and "sh: gone" in state.halted.why
+def stays(house: House, *why: Exception, verb: str = "digests") -> None:
+    world = refused(house, verb, *why)
+    state = world.state
+    words = refusal(why[0]) if isinstance(why[0], OSError) else str(why[0])
+    assert state.halted is not None and state.halted.code == STAYS and words in state.halted.why
     assert state.attempt is not None and state.attempt.open
     assert house.machines[0].kept and not facts(world, "rescued")
-    return world, hosts[-1]
 
 
-def test_what_cannot_be_fetched_stays_there_until_it_can() -> None:
-    house = House(ALONE)
-    stays(house)
+CUT = HostUnreachable("the engine is away")
+CHANGED = Corrupt("it is not what was hashed")
+
+
+@pytest.mark.parametrize(
+    ("target", "verb", "why"),
+    [
+        ("here", "digests", [HostError("no list of it")]),
+        ("engine", "digests", [CUT] * CUT_TRIES),
+        ("engine", "get", [CUT] * CUT_TRIES),
+        ("lab", "get", [CHANGED] * CORRUPT_TRIES),
+        ("engine", "get", [OSError(28, "No space left on device")]),
+    ],
+)
+def test_what_cannot_be_fetched_stays_there_until_it_can(
+    target: str, verb: str, why: list[Exception]
+) -> None:
+    house = house_of(target)
+    stays(house, *why, verb=verb)
     world = house.open(0.0)
     assert engine.drive(world, {"pid": 2}).ended is State.DONE
     assert len(facts(world, "rescued")) == 1
 
 
+@pytest.mark.parametrize(
+    ("verb", "why"), [("digests", [CUT] * 3), ("get", [CUT, CHANGED, CUT]), ("get", [CHANGED] * 2)]
+)
+def test_what_passes_is_waited_for(verb: str, why: list[Exception]) -> None:
+    world = refused(house_of("engine"), verb, *why)
+    assert world.state.ended is State.DONE
+    assert [bool(fact.data["path"]) for fact in facts(world, "rescued")] == [True]
+
+
+def test_a_cut_line_costs_no_file_that_was_hashed() -> None:
+    house = house_of("engine")
+    world = killed_under(house, {f"output/{i}": b"%d" % i for i in range(8)})
+    reach, cuts = world.open_host, [CUT, CUT]
+    asked: list[str | None] = []
+
+    class Counts(Refuses):
+        def digests(self, base: str, after: str | None, tick: Any) -> Any:
+            if len(asked) % 2 and cuts:
+                raise cuts.pop()
+            asked.append(after)
+            return self._inner.digests(base, after, tick)
+
+    world.open_host = lambda access: Counts(reach(access), {})
+    assert engine.drive(world, {"pid": 1}).ended is State.DONE
+    assert not cuts and len(set(asked)) == len(asked) > 3
+
+
+def test_what_somebody_removed_is_not_asked_for_for_ever() -> None:
+    gone = PlaceGone("the container and its volume are gone")
+    world = refused(house_of("engine"), "digests", gone, wrote={})
+    [told] = facts(world, "rescued")
+    assert (
+        world.state.ended is State.DONE and told.data["path"] is None and "are gone" in told.data["message"]
+    )
+
+
+def test_what_was_left_out_is_named() -> None:
+    class Odd(Refuses):
+        def digests(self, base: str, after: str | None, tick: Any) -> Any:
+            more = self._inner.digests(base, after, tick)
+            return replace(more, left_out=("a\x1b[2J", *"b" * 30))
+
+    for wrote in (WROTE, {}):
+        world = killed_under(house_of("engine"), wrote)
+        reach = world.open_host
+        world.open_host = lambda access, reach=reach: Odd(reach(access), {})
+        engine.drive(world, {"pid": 1})
+        [told] = facts(world, "rescued")
+        assert "left out" in told.data["message"] and "'a\\x1b[2J', 'b'" in told.data["message"]
+        assert told.data["message"].isprintable() and "more" in told.data["message"]
+        assert bool(told.data["path"]) is bool(wrote)
+
+
+@pytest.mark.parametrize("written", [b"caf\xe9", b"line\nbreak", b"manifest.json"])
+def test_it_comes_home_whatever_it_is_called(written: bytes) -> None:
+    house = house_of("engine")
+    name = written.decode("utf-8", "surrogateescape")
+    world = killed_under(house, {f"output/{name}": b"worth it"})
+    assert engine.drive(world, {"pid": 1}).ended is State.DONE
+    [rescued] = facts(world, "rescued")
+    to = Path(rescued.data["path"])
+    [kept] = house.files.names(to)
+    assert house.files.read(to / kept) == b"worth it" and kept.isprintable()
+
+
 def test_who_gives_it_up_is_asked_nothing() -> None:
-    house = House(ALONE)
-    stays(house)
+    house = house_of("engine")
+    stays(house, HostError("no list of it"))
     ask(house, "s", verb="stop", now=True)
     world = house.open(0.0)
     assert engine.drive(world, {"pid": 2}).ended is State.STOPPED
