@@ -104,10 +104,13 @@ class Wire:
             left = until - time.monotonic()
             if left <= 0:
                 raise HostUnreachable(f"{self.whose} did not answer in time")
-            if tick is not None and time.monotonic() - self._ticked >= SLICE_S:
-                self._ticked = time.monotonic()
-                tick()
-            self._pipe.settimeout(min(left, SLICE_S))
+            pause = SLICE_S
+            if tick is not None:
+                if time.monotonic() - self._ticked >= SLICE_S:
+                    self._ticked = time.monotonic()
+                    tick()
+                pause = max(0.01, self._ticked + SLICE_S - time.monotonic())  # a whole one were too late
+            self._pipe.settimeout(min(left, pause))
             try:
                 return step()
             except TimeoutError:

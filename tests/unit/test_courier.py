@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ import pytest
 
 from launcher.errors import HostUnreachable, Stopped
 from launcher.remote import courier
-from launcher.remote.channel import Broken, Channel, Wire
+from launcher.remote.channel import SLICE_S, Broken, Channel, Wire
 from launcher.remote.courier import Courier
 from launcher.remote.frames import EngineFrames
 
@@ -214,6 +215,27 @@ class TestOverItsChannel:
         with pytest.raises(Stopped):
             engine.channel.call({"verb": "read"}, b"", timeout=20, tick=tick)
         assert not engine.channel.open
+
+    def test_a_wait_that_begins_late_in_a_slice_lasts_no_whole_one(self) -> None:
+        """Else two of them pass between two ticks."""
+        ticked = [time.monotonic()]
+        waits: list[tuple[float, float]] = []
+
+        class Silent:
+            complaint = b""
+            words = send = shutdown = None
+
+            def settimeout(self, seconds: float) -> None:
+                waits.append((time.monotonic() + seconds, ticked[-1]))
+
+            def recv(self, count: int) -> bytes:
+                raise TimeoutError
+
+        wire = Wire(Silent(), Silent(), "the host")  # type: ignore[arg-type]  # nothing else is asked of it
+        with pytest.raises(HostUnreachable, match="in time"):
+            wire.exactly(1, time.monotonic() + 0.6, lambda: ticked.append(time.monotonic()))
+        assert len(ticked) == 3
+        assert max(end - last for end, last in waits) < 1.5 * SLICE_S
 
     def test_a_large_message_nobody_takes_has_a_deadline_too(self, engine: Engine) -> None:
         with pytest.raises(HostUnreachable, match="in time"):
