@@ -150,11 +150,15 @@ class Carrying:
         """Every one of them lies in the host's folder afterwards, its content verified there."""
         self._tick, self._progress = tick, progress
         ids = {b.id for b in wanted}
-        broken = self._sent([b for b in self._items if b.id in ids])
-        if broken:  # what lay there from before may turn out to be broken: then it is sent
-            with Carrying(self._connection, self._base, broken, self._copies) as again:
-                again._tick, again._progress = tick, progress
-                broken = again._sent(again._items)
+        try:
+            broken = self._sent([b for b in self._items if b.id in ids])
+            if broken:  # what lay there from before may turn out to be broken: then it is sent
+                self._part()
+                with Carrying(self._connection, self._base, broken, self._copies) as again:
+                    again._tick, again._progress = tick, progress
+                    broken = again._sent(again._items)
+        except Ended as e:  # one of ours: whoever waits for these files is still there
+            raise HostUnreachable(f"large files: {e}") from e
         if broken:
             raise Corrupt(f"{broken[0].file.to!r} is not what it was: it changed while it was sent")
 

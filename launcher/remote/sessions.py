@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Protocol
 from launcher.errors import HostUnreachable
 from launcher.remote.base import Tick
 from launcher.remote.channel import GULP, SLICE_S, TAIL, Broken, Wire
-from launcher.ssh.connection import LEAVE_S, Connection, let_go
+from launcher.ssh.connection import Connection
+from launcher.ssh.ending import LEAVE_S, let_go
 from launcher.ssh.errors import as_of_a_socket
 from launcher.ssh.quoting import line
 

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 from launcher.errors import HostDiskFull, HostError, HostUnreachable
 from launcher.remote.base import Tick
-from launcher.ssh.connection import Connection, let_go
+from launcher.ssh.connection import Connection
+from launcher.ssh.ending import let_go
 
 if TYPE_CHECKING:
     from launcher.ssh import Channel

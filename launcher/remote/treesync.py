@@ -28,7 +28,8 @@ from launcher.remote.base import Progress, Sending, Tick, Tree
 from launcher.remote.packing import Packer, content, squeezed, squeezes
 from launcher.remote.talk import SLICE_S, Ended, Talk, refusal
 from launcher.remote.treedelta import FOLDER, Records, arrived, delta, packed, record, unpacked
-from launcher.ssh.connection import Connection, let_go
+from launcher.ssh.connection import Connection
+from launcher.ssh.ending import let_go
 from launcher.ssh.quoting import line
 
 if TYPE_CHECKING:

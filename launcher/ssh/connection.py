@@ -10,23 +10,25 @@ no providers: what is said over a channel is the caller's matter.
 from __future__ import annotations
 
 import base64
+import functools
 import importlib.resources  # noqa: F401 - loaded before the thread that loads the library: see together.ask
 import logging
 import socket
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from launcher.errors import HostUnreachable
 from launcher.models import Route
 from launcher.remote.base import Done, Tick
+from launcher.ssh.ending import is_fragile, let_end, let_go, shut
 from launcher.ssh.errors import KeyMismatch, LoginRefused
 from launcher.ssh.login import log_in
 from launcher.ssh.pulse import Pulse
 from launcher.ssh.quoting import line
-from launcher.ssh.talk import NotRun, converse
+from launcher.ssh.talk import converse
 from launcher.ssh.waiting import left, patiently
 
 if TYPE_CHECKING:
@@ -37,13 +39,10 @@ if TYPE_CHECKING:
 
 HELLO = "SSH-2.0-launcher"
 CONNECT_S = 20.0
-WINDOW = 64 << 20  # ours to grant: it is what lets a pull fill a long link
-PACKET = 256 << 10
 REKEY_AFTER = 32 << 30
 GCM_FIRST = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com")
 SWITCH_S = 0.0005  # for so long a thread that computes may hold up the line's: ten times less than usual
 AGAIN = 5
-LEAVE_S = 0.25  # for a command whose stdin has ended
 END_S = 2.0  # for its thread, when a connection is closed
 
 
@@ -75,13 +74,7 @@ class Connection:
         """One command to its end. A non-zero exit is an answer; more than `most` bytes of output is none.
         At the deadline the host hears no more of it; what it started there is the caller's matter."""
         until = time.monotonic() + timeout
-        for _ in range(AGAIN - 1):
-            with (
-                suppress(NotRun),
-                self.session(line(argv), timeout=until - time.monotonic(), tick=tick) as channel,
-            ):
-                return converse(channel, stdin, until, tick, most)
-        with self.session(line(argv), timeout=until - time.monotonic(), tick=tick) as channel:
+        with self.session(line(argv), timeout=timeout, tick=tick) as channel:
             return converse(channel, stdin, until, tick, most)
 
     @contextmanager
@@ -96,42 +89,50 @@ class Connection:
     def open_session(
         self, command: bytes | Callable[[], bytes], *, timeout: float = 30, tick: Tick = still
     ) -> Channel:
-        """The command is asked for and not waited for: what is sent to it travels along as far as the host
-        has granted room. One that will not run it closes the channel. A command may be made when there is a
-        channel for it, by a thread of its own."""
+        """The command is asked for and mostly not waited for: what is sent to it travels along as far as the
+        host has granted room. One that will not run it closes the channel. A command may be made when there
+        is a channel for it, by a thread of its own."""
         until = time.monotonic() + timeout
+        asked = functools.cache(lambda: command if isinstance(command, bytes) else command())
 
         def begin() -> Channel:
             with _way():
-                channel = self._opened(until)
-                channel.in_buffer = _pieces()  # nothing comes before something was asked for
-                channel.settimeout(timeout)
-                try:
-                    _ask_for(channel, command if isinstance(command, bytes) else command())
-                except BaseException:
-                    _closed(channel)
-                    raise
-                return channel
+                return self._running(asked, timeout, until)
 
-        return patiently(begin, _closed, until, tick, "a command by ssh")
+        return patiently(begin, shut, until, tick, "a command by ssh")
 
-    def _opened(self, until: float) -> Channel:
-        """dropbear (2022.83) closes now and then a channel that it has just opened, when another one's
-        command ends that very moment (seen once in a hundred). Mostly nothing was asked of it yet."""
+    def _running(self, asked: Callable[[], bytes], timeout: float, until: float) -> Channel:
+        """A fragile host closes some before anything was asked of them: then it is tried again."""
+        fragile = is_fragile(self._transport)
+        for _ in range(AGAIN):
+            if fragile:
+                let_end(self._transport)
+            channel = self._opened(until)
+            if channel is None:
+                continue
+            channel.in_buffer = _pieces()  # nothing comes before something was asked for
+            channel.settimeout(timeout)
+            try:
+                _ask_for(channel, asked())
+                if not fragile or _agreed(channel, until):
+                    return channel
+            except BaseException:
+                shut(channel)
+                raise
+        raise HostUnreachable("the host would not run the command")
+
+    def _opened(self, until: float) -> Channel | None:
+        """None: it was closed before the library came to look at it."""
         from paramiko.ssh_exception import ChannelException, SSHException
 
-        for _ in range(AGAIN):
-            try:
-                channel = self._transport.open_session(timeout=left(until))
-            except ChannelException:
+        try:
+            return self._transport.open_session(timeout=left(until))
+        except ChannelException:
+            raise
+        except SSHException:
+            if not (is_fragile(self._transport) and self.alive) or time.monotonic() >= until:
                 raise
-            except SSHException:  # it was closed before the library came to look at it
-                if not self.alive or time.monotonic() >= until:
-                    raise
-                continue
-            if not channel.closed:
-                return channel
-        raise SSHException("the host closes each channel that it opens")
+            return None
 
     def open_port(self, port: int, *, timeout: float = 10, tick: Tick = still) -> Channel:
         """A way to what listens on the host's own loopback."""
@@ -141,7 +142,7 @@ class Connection:
             with _way():
                 return _beyond(self._transport, "127.0.0.1", port, until)
 
-        return patiently(begin, _closed, until, tick, f"port {port} by ssh")
+        return patiently(begin, shut, until, tick, f"port {port} by ssh")
 
     def close(self) -> None:
         """Afterwards nothing of it is left: no thread, no open file."""
@@ -192,25 +193,6 @@ def shown_key(route: Route, *, timeout: float = CONNECT_S, tick: Tick = still) -
                 below.close()
 
 
-def let_go(channel: Channel) -> None:
-    """Nothing more is said or heard on it. Closed under a running command it makes dropbear (2022.83) break
-    the connection a moment later, or take the next channel for it: there it is left to end with its command,
-    or with the connection."""
-    if "dropbear" in channel.get_transport().remote_version and not _is_over(channel):
-        with suppress(OSError, EOFError):  # it has ended by now, or the connection has
-            channel.shutdown_write()
-        until = time.monotonic() + LEAVE_S
-        while not _is_over(channel) and time.monotonic() < until:
-            channel.status_event.wait(until - time.monotonic())
-        if not _is_over(channel):
-            return
-    _closed(channel)
-
-
-def _is_over(channel: Channel) -> bool:
-    return channel.closed or channel.exit_status_ready()
-
-
 def _greeted(route: Route, below: Connection | None, until: float) -> Line:
     """As far as the host's key, which nobody has looked at yet. The library is loaded while the host makes
     its first words: both take a tenth of a second."""
@@ -220,7 +202,7 @@ def _greeted(route: Route, below: Connection | None, until: float) -> Line:
             from launcher.ssh.transport import Line
 
         logging.getLogger("paramiko").addHandler(logging.NullHandler())  # else its complaints go to stderr
-        transport = Line(pulse, default_window_size=WINDOW, default_max_packet_size=PACKET)  # type: ignore[arg-type]  # as good as a socket
+        transport = Line(pulse)
         transport.local_version = HELLO
     except BaseException:
         pulse.close()
@@ -323,14 +305,18 @@ def _ask_for(channel: Channel, command: bytes) -> None:
     request.add_string("exec")
     request.add_boolean(True)
     request.add_string(command)
-    channel.get_transport()._send_user_message(request)  # type: ignore[attr-defined]  # as above
+    with channel.lock:  # once it is closed the number may be another's
+        if not channel.closed:
+            channel.get_transport()._send_user_message(request)  # type: ignore[attr-defined]  # as above
 
 
-def _closed(channel: Channel) -> None:
-    try:
-        channel.close()
-    except (OSError, EOFError):
-        return  # its connection broke: so it is closed
+def _agreed(channel: Channel, until: float) -> bool:
+    """The host runs what it was asked for; not: it closed the channel, which may be no answer to it."""
+    if not channel.event.wait(left(until)):
+        raise HostUnreachable("the host did not answer in time")
+    if not channel.get_transport().is_active():
+        raise HostUnreachable("the connection broke before the command began")
+    return channel.event_ready
 
 
 @contextmanager

@@ -18,10 +18,6 @@ PIECE = 256 << 10
 AT_ONCE = 32 << 10  # goes out without waiting, once the host has granted room (OpenSSH does it late)
 
 
-class NotRun(HostUnreachable):
-    """It closed the channel without a word for or against."""
-
-
 class News(threading.Event):
     """Something came or ended on one of the outputs. They share it, so only who looks may clear it."""
 
@@ -63,7 +59,7 @@ def _status(channel: Channel) -> int:
         if not channel.get_transport().is_active():
             raise HostUnreachable("the connection broke before the command's end was told")
         if not (channel.eof_received and channel.event_ready):  # the second: its yes
-            raise NotRun("the host would not run the command")
+            raise HostUnreachable("the host would not run the command")
     return channel.exit_status
 
 

@@ -21,9 +21,39 @@ if TYPE_CHECKING:
 
     from paramiko import PKey
 
+    from launcher.ssh.pulse import Pulse
+
+
+WINDOW = 64 << 20  # ours to grant: it is what lets a pull fill a long link
+PACKET = 256 << 10
+ON_A_CHANNEL = range(93, 101)  # messages that name one: RFC 4254, 9
+CLOSE = 97
+
 
 class Line(Transport):
     rtt_s = 0.0  # by an answer that the host does not have to think about
+
+    def __init__(self, below: Pulse) -> None:
+        super().__init__(below, default_window_size=WINDOW, default_max_packet_size=PACKET)  # type: ignore[arg-type]  # as good as a socket
+        self._ended: set[int] = set()  # channels that were closed from here, by the host's numbers
+
+    def _send_message(self, data: Message) -> None:
+        """What one thread was about to say on a channel that another closed meanwhile is not said: a host
+        that is told of a channel it has forgotten breaks the connection. One message at a time comes here."""
+        head = data.packet.getbuffer()[:5].tobytes()
+        if head[0] in ON_A_CHANNEL:
+            channel = int.from_bytes(head[1:], "big")
+            if channel in self._ended:
+                return
+            if head[0] == CLOSE:
+                self._ended.add(channel)
+        super()._send_message(data)  # type: ignore[misc]  # the stubs leave out what is not public
+
+    def _parse_channel_open_success(self, m: Message) -> None:
+        _, number = m.get_int(), m.get_int()
+        self._ended.discard(number)  # hosts use one again
+        m.rewind()
+        super()._parse_channel_open_success(m)  # type: ignore[misc]  # as above
 
     def get_exception(self) -> Exception | None:
         fault = super().get_exception()
@@ -57,7 +87,7 @@ class _Asking(AuthHandler):
 
     def _request_auth(self) -> None:
         self._asked = time.monotonic()
-        super()._request_auth()  # type: ignore[misc]  # the stubs leave out what is not public
+        super()._request_auth()  # type: ignore[misc]  # as above
         if self._at_once:
             super()._parse_service_accept(_accepted())  # type: ignore[misc]  # as above
 

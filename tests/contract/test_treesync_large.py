@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -112,6 +113,18 @@ def test_a_blob_that_was_tampered_with_is_sent_anew(place: Place) -> None:
     place.push(shape)
     place.sh(f"cd {place.base} && for f in blobs/*; do dd if=/dev/zero of=$f bs=1 count=5 conv=notrunc; done")
     assert place.pushed(shape) == told(shape)
+
+
+def test_a_push_ends_soon_when_what_takes_its_large_files_is_killed(place: Place) -> None:
+    """What waits for them on the host is alive, and has nothing to say."""
+
+    began = time.monotonic()
+    with pytest.raises(HostUnreachable, match="large files"):
+        place.push(
+            {"big": random.Random(4).randbytes(4 * blobs.LEAST)},
+            tick=lambda: place.kill(f"{place.base}/[b]lobs"),
+        )
+    assert time.monotonic() - began < 30
 
 
 # --- hosts that cannot --------------------------------------------------------------------------

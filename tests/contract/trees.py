@@ -137,6 +137,12 @@ class Place:
     def sh(self, script: str) -> str:
         return self.box.sh(script, user="dev")
 
+    def kill(self, words: str) -> None:
+        """What of dev's has this pattern in its command; spelt so that it does not match itself."""
+        told = "tr '\\0' ' ' <$p/cmdline 2>/dev/null"
+        kill = f"[ -O $p ] && {told} | grep -q '{words}' && kill -9 ${{p#/proc/}}"
+        self.sh(f"for p in /proc/[0-9]*; do {kill}; done; true")
+
     def clear(self) -> None:
         """A copy for the next run may still be in the making."""
         self.sh(f"for n in $(seq 100); do rm -rf {self.base} 2>/dev/null && exit; sleep 0.1; done; exit 1")

@@ -122,6 +122,11 @@ class Box:
     def sh(self, script: str, *, user: str = "root", code: int | None = 0) -> str:
         return self.exec(["/bin/sh", "-c", script], user=user, code=code)
 
+    def log(self) -> str:
+        """What its sshd has said."""
+        said: bytes = self.engine.logs(self.id)
+        return said.decode("utf-8", "replace")
+
     def shows(self, gpus: Sequence[Gpu], apps: Sequence[App] = ()) -> None:
         """What nvidia-smi says from now on."""
         self.gpus, self.apps = tuple(gpus), tuple(apps)
@@ -260,8 +265,7 @@ def _first_words(box: Box) -> str:
     """What it says until it serves."""
     until = time.monotonic() + BOOT_S
     while True:
-        said: bytes = box.engine.logs(box.id)
-        text = said.decode("utf-8", "replace")
+        text = box.log()
         if SERVES[box.kind] in text:
             return text
         running = box.engine.inspect_container(box.id)["State"]["Running"]
