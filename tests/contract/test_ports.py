@@ -19,6 +19,7 @@ from launcher.remote.tunnel import Tunnel
 from tests.contract.conftest import eventually
 
 MUCH = 10 << 20
+WAITS = f"-{'l' * 64}"  # twice is for ever; as many callers as there are wait in its queue, others are lost
 
 # On the host: says back what it hears, tells its port and ends by a file.
 ECHO = """
@@ -58,7 +59,7 @@ with door.accept()[0] as line:
 def echo(host: Host, spot: str) -> Iterator[int]:
     python = sys.executable if type(host).__name__ == "ProcessHost" else "python3"
     if host.run([python, "-c", ""]).exit_code != 0:
-        host.start(["nc", "-ll", "-p", "7007", "-e", "cat"])
+        host.start(["nc", WAITS, "-p", "7007", "-e", "cat"])
         eventually(lambda: _listens(host, 7007))
         yield 7007
         host.run(["sh", "-c", "kill $(pidof nc)"])
