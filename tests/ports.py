@@ -6,6 +6,7 @@ what one test process has named none of the others names.
 
 from __future__ import annotations
 
+import os
 import random
 import socket
 from collections import deque
@@ -16,7 +17,7 @@ KERNELS_OWN = Path("/proc/sys/net/ipv4/ip_local_port_range")
 FIRST, LAST = 10_000, 20_000  # where the kernel leaves none to us, its own are taken: they are many
 # Each is held until that many others were named: by then somebody listens there or has long been gone.
 HELD = 100
-_held: deque[socket.socket] = deque()
+_held: deque[int] = deque()  # descriptors: they go with the process, and nobody need close them
 
 
 def named_port() -> int:
@@ -39,6 +40,6 @@ def _hold(port: int) -> None:
     except OSError:
         claim.close()
         raise
-    _held.append(claim)
+    _held.append(claim.detach())
     if len(_held) > HELD:
-        _held.popleft().close()
+        os.close(_held.popleft())
