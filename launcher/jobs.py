@@ -13,11 +13,11 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from launcher import inputs
 from launcher.agent import reqset
 from launcher.errors import usage
 from launcher.models import DeviceWish, Input, Job
 from launcher.recipe import Recipe, command_line
-from launcher.selection import data
 from launcher.settings import Settings
 
 GIT_S = 20
@@ -153,11 +153,11 @@ def _inputs(paths: Mapping[str, str], digests: bool) -> tuple[Input, ...]:
     found: list[Input] = []
     for name, written in paths.items():
         path = Path(written)
-        size = sum(file.info.st_size for file in data(path))
+        files = inputs.files(path)
         if not path.is_file() and not path.is_dir():
             called = f"the input {name}" if name else "the input"
             what = "is neither a file nor a folder" if path.exists() else "is not there"
             raise usage("input-missing", f"{called} {what}: {path}")
-        digest = reqset.tree_digest(path) if digests else UNREAD
-        found.append(Input(name or None, str(path), digest, size))
+        digest = inputs.digest(path, files) if digests else UNREAD
+        found.append(Input(name or None, str(path), digest, sum(file.info.st_size for file in files)))
     return tuple(found)

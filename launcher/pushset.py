@@ -15,11 +15,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from launcher import inputs
 from launcher.errors import usage
 from launcher.models import Input, Job
 from launcher.remote.base import Sending, Tree
 from launcher.scans import Scans
-from launcher.selection import Thing, data, refuse_closed, select
+from launcher.selection import Thing, refuse_closed, select
 from launcher.world import PushSet
 
 MUCH = 200_000_000  # a project of source is far below; most of the time something was forgotten
@@ -51,9 +52,9 @@ def gather(job: Job, scans: Path | None = None) -> PushSet:
         things = select(root, job.push).things
         refuse_closed(things, root)
         files, size = _sendings(root, things, seen)
-        inputs = tuple(_input(i, seen) for i in job.inputs)
+        brought = tuple(_input(i, seen) for i in job.inputs)
         seen.keep()
-        return PushSet(Tree(its_key, _digest(files), files, size), inputs)
+        return PushSet(Tree(its_key, _digest(files), files, size), brought)
 
 
 @contextmanager
@@ -121,7 +122,9 @@ def _input(i: Input, seen: Scans) -> tuple[str, Tree]:
     source = Path(i.path)
     if not source.exists():
         raise usage("input-missing", f"the input {i.path} is not there any more")
-    files = tuple(_datum(source / name, name or i.name or source.name, seen) for name, _ in data(source))
+    files = tuple(
+        _datum(source / name, name or i.name or source.name, seen) for name, _ in inputs.files(source)
+    )
     alone = source.is_file() or not i.name
     return "input" if alone else f"input/{i.name}", _data(i, files)
 

@@ -117,37 +117,14 @@ def select(root: Path, only: tuple[str, ...] | None = None) -> Selection:
 
 def refuse_closed(things: Sequence[Thing], root: Path) -> None:
     """What may not be read is told by its name, before anything is rented for it."""
-    closed = [name or str(root) for name, info in things if _is_closed(f"{root}/{name}", info)]
+    closed = [name or str(root) for name, info in things if is_closed(f"{root}/{name}", info)]
     if closed:
         advice = f"let them be read, or name them in {root / IGNORE_FILE}"
-        told = f"of what would be sent these may not be read: {_several(closed)}; {advice}"
+        told = f"of what would be sent these may not be read: {several(closed)}; {advice}"
         raise usage("project-unreadable", told)
 
 
-def data(source: Path) -> list[Thing]:
-    """The files of an input, which may be one itself, by names below it; whatever git thinks of them. A link
-    among them stands for the file that it leads to."""
-    files, closed = [], []
-    for name in sorted(walk(source, None, by_rules=False)) if os.path.isdir(source) else ("",):
-        path = os.path.join(source, name) if name else str(source)
-        try:
-            info = os.stat(path)
-        except PermissionError:
-            closed.append(name)
-            continue
-        except OSError:  # a link that leads nowhere
-            continue
-        if _is_closed(path, info):
-            closed.append(name)
-        elif stat.S_ISREG(info.st_mode):
-            files.append(Thing(name, info))
-    if closed:
-        what = f"of the input {source} these may not be read: {_several(closed)}" if any(closed) else ""
-        raise usage("input-unreadable", what or f"the input {source} may not be read")
-    return files
-
-
-def _is_closed(path: str, info: os.stat_result) -> bool:
+def is_closed(path: str, info: os.stat_result) -> bool:
     folder = stat.S_ISDIR(info.st_mode)
     mine = info.st_uid == os.geteuid() and info.st_mode & stat.S_IRUSR and not folder
     if mine or stat.S_ISLNK(info.st_mode):
@@ -155,7 +132,7 @@ def _is_closed(path: str, info: os.stat_result) -> bool:
     return not os.access(path, os.R_OK | os.X_OK if folder else os.R_OK, effective_ids=True)
 
 
-def _several(names: Sequence[str]) -> str:
+def several(names: Sequence[str]) -> str:
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
@@ -265,14 +242,14 @@ def _hollow(folder: Path) -> Iterator[str]:
 # --- by a walk ------------------------------------------------------------------------------------
 
 
-def walk(root: Path, only: tuple[str, ...] | None, *, by_rules: bool = True) -> Iterator[str]:
+def walk(root: Path, only: tuple[str, ...] | None) -> Iterator[str]:
     """What git would list if this were a repository: each folder's own .gitignore, the deeper one first; an
-    ignored folder is not entered. Empty folders are named. Without `by_rules` nothing is ignored."""
+    ignored folder is not entered. Empty folders are named."""
     top = str(root)
     for name in only if only is not None else ("",):
         name = name.rstrip("/")
         if os.path.isdir(os.path.join(top, name)):
-            yield from _below(top, name, _rules_above(top, name) if by_rules else None)
+            yield from _below(top, name, _rules_above(top, name))
         elif os.path.lexists(os.path.join(top, name)):
             yield name
 
@@ -293,14 +270,14 @@ def _rules_above(root: str, name: str) -> Rules:
     return found
 
 
-def _below(root: str, folder: str, rules: Rules | None) -> Iterator[str]:
+def _below(root: str, folder: str, rules: Rules) -> Iterator[str]:
     try:
         entries = sorted(os.scandir(os.path.join(root, folder)), key=_name)
     except PermissionError:
         yield folder
         return
     start = f"{folder}/" if folder else ""
-    if rules is not None and any(entry.name == IGNORED_BY for entry in entries):
+    if any(entry.name == IGNORED_BY for entry in entries):
         spec = read_spec(os.path.join(root, start + IGNORED_BY))
         rules = ((len(start), spec), *rules) if spec is not None else rules
     for entry in entries:

@@ -212,6 +212,23 @@ def test_one_unnamed_folder_is_launcher_input_itself(person: Person) -> None:
     assert Path(done.json()["artifacts"], "x.txt").read_text() == "x"
 
 
+def test_a_linked_folder_of_an_input_arrives_and_a_link_to_nowhere_is_told_first(person: Person) -> None:
+    person.writes("disk/x.txt", "x")
+    (person.project / "data").mkdir()
+    (person.project / "data/season").symlink_to("../disk")
+    code = f"{COPY} shutil.copy(given + '/season/x.txt', out)"
+    flags = ("--input", "data")
+    done = person.own(sys.executable, "-c", code, flags=flags)
+    assert done.code == 0, done.stderr
+    assert Path(done.json()["artifacts"], "x.txt").read_text() == "x"
+    (person.project / "disk/deep").symlink_to("gone")
+    for command in ("plan", "run"):
+        refused = person.types(command, "--project", ".", *flags, "--", "true")
+        assert refused.code == 2 and refused.stderr.startswith("error: input-unreadable\n"), refused.stderr
+        assert "these are links that lead nowhere: season/deep (mend or remove them)" in refused.stderr
+    assert len(person.ps()) == 1
+
+
 def test_inputs_in_a_profile_and_a_recipe_file_are_the_same_words(person: Person) -> None:
     person.writes("data/x.txt", "x")
     person.writes("launcher.yaml", "inputs: {spadl: data/x.txt}\n")

@@ -42,6 +42,7 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "launcher.files",
             "launcher.scans",
             "launcher.selection",
+            "launcher.inputs",
             "launcher.store",
             "launcher.journal",
             "launcher.bundled",

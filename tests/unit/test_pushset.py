@@ -187,16 +187,6 @@ def test_inputs_by_name_and_without(project: Path, tmp_path: Path) -> None:
     assert sent == {"input/NAMED/deep/x": 0o444, "input/NAMED/y": 0o444, "input/y": 0o444, "input/ONE": 0o444}
 
 
-def test_a_dead_link_among_data_is_passed_over(project: Path, tmp_path: Path) -> None:
-    data = tmp_path / "data"
-    data.mkdir()
-    (data / "x").write_text("1")
-    (data / "alias").symlink_to("x")
-    (data / "dead").symlink_to("nowhere")
-    ((folder, tree),) = pushset.gather(job(project, Input("D", str(data), "d", 1))).inputs
-    assert (folder, {s.to for s in tree.files}) == ("input/D", {"x", "alias"})
-
-
 def test_an_input_that_went_away_is_said(project: Path) -> None:
     with pytest.raises(LauncherError, match="not there any more"):
         pushset.gather(job(project, Input("A", str(project / "gone"), "d", 1)))
