@@ -64,6 +64,8 @@ class _Look:
         except PermissionError:
             self.closed.append(name)
             return
+        except (FileNotFoundError, NotADirectoryError):  # it went since the one above was listed
+            return
         for entry in entries:
             its = f"{name}/{entry.name}" if name else entry.name
             if entry.name in NEVER:

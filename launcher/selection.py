@@ -102,7 +102,9 @@ def select(root: Path, only: tuple[str, ...] | None = None) -> Selection:
             continue
         if not folder and last in NEVER_TOP:
             continue
-        info = found[name] or os.lstat(f"{top}/{name}")
+        info = found[name] or _looked_at(f"{top}/{name}")
+        if info is None:
+            continue
         if stat.S_ISDIR(info.st_mode) and folders[name][0]:
             continue
         if stat.S_IFMT(info.st_mode) not in KINDS:
@@ -113,6 +115,14 @@ def select(root: Path, only: tuple[str, ...] | None = None) -> Selection:
         else:
             things.append(Thing(name, info))
     return Selection(tuple(things), tuple(withheld))
+
+
+def _looked_at(path: str) -> os.stat_result | None:
+    """None: it went since its folder was listed."""
+    try:
+        return os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
 
 
 def refuse_closed(things: Sequence[Thing], root: Path) -> None:
@@ -275,6 +285,8 @@ def _below(root: str, folder: str, rules: Rules) -> Iterator[str]:
         entries = sorted(os.scandir(os.path.join(root, folder)), key=_name)
     except PermissionError:
         yield folder
+        return
+    except (FileNotFoundError, NotADirectoryError):  # it went since the one above was listed
         return
     start = f"{folder}/" if folder else ""
     if any(entry.name == IGNORED_BY for entry in entries):

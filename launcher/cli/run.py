@@ -105,9 +105,10 @@ def _consent(plan: Plan, decision: Decision, said: Settings) -> Consent:
     from launcher.cli import show
 
     now = datetime.now(UTC)
+    outlook = pushset.outlook(plan.job)  # refused where it may not be read
     if not any(c.offer.bills for c in plan.choices):
         return Consent(Decimal(0), now, "free")
-    ceiling, outlook = plan.limits.max_cost, pushset.outlook(plan.job)  # refused where it may not be read
+    ceiling = plan.limits.max_cost
     assert ceiling is not None
     if said.get("yes"):
         return Consent(ceiling, now, "yes")

@@ -243,12 +243,17 @@ def test_what_may_not_be_read_is_told_before_anything_is_rented(
         assert pushset.outlook(job(nobodys)).files == 3
 
 
-def test_a_yes_given_beforehand_is_none_to_what_may_not_be_read(nobodys: Path, tmp_path: Path) -> None:
-    flags: dict[str, Any] = {"on": ("runpod",), "gpu": ("RTX 4090",), "max_cost": "2", "yes": True}
-    market = Market(RTX_4090="0.5")
-    decision = decided(tmp_path, None, ("true",), market=market, project=str(nobodys), output="out", **flags)
+PAID: dict[str, Any] = {"on": ("runpod",), "gpu": ("RTX 4090",), "max_cost": "2", "yes": True}
+
+
+@pytest.mark.parametrize(("flags", "how"), [(PAID, "yes"), ({}, "free")])
+def test_neither_a_yes_given_beforehand_nor_a_free_machine_is_one_to_what_may_not_be_read(
+    nobodys: Path, tmp_path: Path, flags: dict[str, Any], how: str
+) -> None:
+    given: dict[str, Any] = {"project": str(nobodys), "output": "out", **flags}
+    decision = decided(tmp_path, None, ("true",), market=Market(RTX_4090="0.5"), **given)
     said = settings.resolve(flags, cwd=tmp_path, environ={}, user_file=None)
-    assert run._consent(decision.plan, decision, said).how == "yes"
+    assert run._consent(decision.plan, decision, said).how == how
     with somebody(nobodys):
         (nobodys / "old").chmod(0)
         with pytest.raises(LauncherError, match="may not be read: old"):

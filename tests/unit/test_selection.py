@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -112,3 +114,29 @@ def test_an_empty_folder_that_the_own_list_names_as_a_folder_stays(tmp_path: Pat
     (tmp_path / "kept").mkdir()
     (tmp_path / ".launcherignore").write_text("/logs/\n")
     assert [thing.name for thing in select(tmp_path).things] == [".launcherignore", "kept"]
+
+
+def test_a_folder_that_goes_while_it_is_looked_at_is_passed_over(tmp_path: Path) -> None:
+    for name in ("a/x", "b/x", "c/x"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_text("")
+    walking = walk(tmp_path, None)
+    seen = [next(walking)]
+    shutil.rmtree(tmp_path / "b")
+    assert [*seen, *walking] == ["a/x", "c/x"]
+
+
+def test_a_file_that_goes_after_its_folder_was_listed_is_passed_over(tmp_path: Path) -> None:
+    for name in ("kept", "gone"):
+        (tmp_path / name).write_text("")
+    rules = tmp_path / ".launcherignore"  # read once all is listed
+    os.mkfifo(rules)
+
+    def go() -> None:
+        with rules.open("w"):
+            (tmp_path / "gone").unlink()
+
+    with ThreadPoolExecutor(1) as beside:
+        gone = beside.submit(go)
+        assert [thing.name for thing in select(tmp_path).things] == ["kept"]
+        gone.result()
