@@ -197,10 +197,13 @@ def test_of_a_machine_that_is_lost_what_had_come_home_stays_and_is_no_version(
     watching = person.begins("watch", "lost")
 
     def all_are_lost() -> bool:
-        """It is tried again on another machine, as often as the plan says."""
+        """With their disks. It is tried again on another machine, as often as the plan says."""
         for one in person.containers("lost"):
             with suppress(APIError):  # it is not quite there yet, or no more
                 person.docker.kill(one)
+        for disk in person.volumes("lost"):
+            with suppress(APIError):  # something still holds it
+                person.docker.remove_volume(disk)
         return watching.poll() is not None
 
     until(all_are_lost, "the end of the last attempt", 120)
