@@ -148,11 +148,11 @@ class Versions:
     def leftovers(self) -> tuple[tuple[Path, str | None], ...]:
         """What came home and became no version; of what is not whole with the run that may still go on with
         it."""
-        told = [(name, *name.split(".", 2)[1:]) for name in Disk().names(self.root) if name.count(".") > 1]
+        told = [(name, *name.split(".", 2)) for name in Disk().names(self.root) if name.count(".") > 1]
         return tuple(
             (self.root / name, run if kind == "partial" else None)
-            for name, kind, run in told
-            if kind in ("partial", "rescued")
+            for name, before, kind, run in told
+            if not before and kind in ("partial", "rescued")  # versions begin with a letter or a digit
         )
 
     @property
