@@ -21,7 +21,7 @@ def understood(reply: Json, rows: bytes, after: str | None) -> Digests:
         found = json.loads(rows)
         told = [(str(name), size, sha256) for name, size, sha256 in found]
         files = [Listed(name, int(size), str(sha256)) for name, size, sha256 in told if size is not None]
-    except (ValueError, TypeError, RecursionError) as why:
+    except (ValueError, TypeError, OverflowError, RecursionError) as why:
         raise Corrupt(f"the host's list is none: {why!r}") from why
     left_out = tuple(name for name, size, _ in told if size is None)
     last = after

@@ -39,6 +39,7 @@ def test_what_is_honest_is_believed() -> None:
         [["a", 1]],
         [["a", "many", SUM]],
         [["a", [], SUM]],
+        [["a", float("inf"), SUM]],
         [["/etc/passwd", 1, SUM]],
         [["a/../../b", 1, SUM]],
         [["", 1, SUM]],
@@ -86,6 +87,29 @@ def test_a_large_file_is_gone_on_with_and_let_go(tmp_path: Path) -> None:
     assert answers[5][1] == [["large", 5 * courier.PIECE, answers[5][1][0][2]]] and not answers[5][0]["over"]
     assert it.half is None
     assert asked(it, "large", seconds=9)[0] == {"over": True}
+
+
+def test_a_folder_is_looked_through_once_however_many_answers_its_files_take(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "out").mkdir()
+    for name in "abcd":
+        (tmp_path / "out" / name).write_bytes(b"1")
+    it, real, over = Courier(str(tmp_path), ""), os.scandir, False
+    looks: list[Any] = []
+    told: list[str] = []
+
+    def looked(path: Any) -> Any:
+        looks.append(path)
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", looked)
+    while not over:
+        reply, rows = asked(it, told[-1] if told else None, seconds=0)
+        told += [row[0] for row in rows]
+        over = reply["over"]
+    assert told == ["a", "b", "c", "d"] and len(looks) == 1
+    assert [row[0] for row in asked(it, "b")[1]] == ["c", "d"]  # another place, another look
 
 
 def test_an_answer_is_no_longer_than_can_be_taken(tmp_path: Path) -> None:
