@@ -32,7 +32,7 @@ def parse_sealed(data: bytes, digest: str) -> tuple[Listed, ...]:
         raise Corrupt("the sealed list is not the one that was announced")
     try:
         listed = tuple(_listed(f) for f in json.loads(data)["files"])
-    except (ValueError, KeyError, TypeError) as e:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as e:
         raise Corrupt(f"the sealed list is none: {e!r}") from e
     for f in listed:
         if reserved(f.path):

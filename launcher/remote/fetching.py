@@ -38,6 +38,7 @@ Ahead = Callable[[Sequence[Rest]], None]
 
 CHUNK = 1 << 18  # small enough that a slow link still lets tick() in twice a second
 LASTING = 1 << 23  # the most that a tick waits for: a slow disk takes it in a fifth of a second
+LARGEST = (1 << 63) - 1  # by what the system tells sizes in
 LEAVE_FREE = 16 << 20  # on the disk that files are brought to
 _HEX = frozenset("0123456789abcdef")
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -164,8 +165,8 @@ def _vet(listing: Sequence[Listed]) -> set[str]:
     folders: set[str] = set()
     for listed in listing:
         fault = name_fault(listed.path)
-        if fault is None and listed.size < 0:
-            fault = "its size is negative"
+        if fault is None and not 0 <= listed.size <= LARGEST:
+            fault = "its size is negative" if listed.size < 0 else "no file is as large as it is told to be"
         if fault is None and (len(listed.sha256) != 64 or not _HEX.issuperset(listed.sha256)):
             fault = "its sha256 is not one"
         if fault is None and listed.path in files:

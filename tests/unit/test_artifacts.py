@@ -132,7 +132,13 @@ def test_names_that_only_look_reserved_are_fine(name: str) -> None:
     assert artifacts.parse_sealed(*sealed(name))[0].path == name
 
 
-@pytest.mark.parametrize("data", [b"", b"[]", b"{}", b'{"files": [1]}', b'{"files": [{"path": "a"}]}'])
+ENDLESS = b'{"files": [{"path": "a", "size": 1e999, "sha256": ""}]}'
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"[]", b"{}", b'{"files": [1]}', b'{"files": [{"path": "a"}]}', ENDLESS, b"[" * 100_000],
+)
 def test_a_list_that_is_none_is_corrupt(data: bytes) -> None:
     with pytest.raises(Corrupt, match="sealed list is none"):
         artifacts.parse_sealed(data, hashlib.sha256(data).hexdigest())

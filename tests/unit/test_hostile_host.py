@@ -202,6 +202,7 @@ LISTINGS = {
     "a name twice": [listed("a"), listed("a")],
     "a file that is a folder": [listed("a"), listed("a/b")],
     "a negative size": [Listed("a", -1, "0" * 64)],
+    "a size beyond all numbers": [Listed("a", 10**400, "0" * 64)],
     "more than any disk holds": [Listed("a", 1 << 62, "0" * 64)],
     "many that no disk holds together": [Listed(f"a{i}", 1 << 50, "0" * 64) for i in range(64)],
     "a sum that is none": [Listed("a", 1, ESCAPES.decode())],
