@@ -61,6 +61,7 @@ class Attempt:
     was: str | None = None  # the boot that is over: its agent's words are not the present one's
     armed: tuple[str, ...] = ()
     pushed: str | None = None
+    began_in: str | None = None  # what was pushed when its trainer was asked to start
     start_asked: bool = False  # from here on a trainer may run there, whatever we hear of it
     started_at: datetime | None = None
     begun: datetime | None = None  # the machine's own word for when the trainer started
@@ -102,6 +103,12 @@ class Attempt:
         return self.boot is not None or self.was is not None or self.woken
 
     @property
+    def project(self) -> str | None:
+        """In which of the pushed ones its output lies: after another boot none may be pushed yet, or one that
+        was changed meanwhile."""
+        return self.began_in or self.pushed
+
+    @property
     def d(self) -> datetime:
         return self.deadline or self.ends_at
 
@@ -114,6 +121,8 @@ class Attempt:
 
     def told(self, **changes: Any) -> Attempt:
         """With what a fact tells. Its first start is when it started."""
+        if changes.get("start_asked"):
+            changes["began_in"] = self.pushed
         if self.started_at is not None:
             changes.pop("started_at", None)
         return replace(self, **changes)

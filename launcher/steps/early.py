@@ -103,7 +103,7 @@ def _outputs(w: World, a: Attempt, book: Book, host: Host, tick: Tick) -> None:
         of = f" ({at} of {len(late)})" if len(late) > 1 else ""
         try:
             with w.transfer("pull", f"{wanted.path}{of}") as told:
-                host.get(artifacts.output_of(w.plan, a.pushed), [wanted], to, tick, told)
+                host.get(artifacts.output_of(w.plan, a.project), [wanted], to, tick, told)
         except HostUnreachable:
             raise
         except HostError:

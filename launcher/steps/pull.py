@@ -140,7 +140,7 @@ def _fetch(w: World, a: Attempt, sealed: Sealed) -> tuple[Listed, ...]:
 
     artifacts.drop_unlisted(w.files, partial, files)
     with w.transfer("pull") as told:
-        host.get(artifacts.output_of(w.plan, a.pushed), files, partial, tick, _counted(told, files))
+        host.get(artifacts.output_of(w.plan, a.project), files, partial, tick, _counted(told, files))
     return files
 
 
@@ -189,7 +189,7 @@ def _facts(w: World, a: Attempt, sealed: Sealed, files: tuple[Listed, ...]) -> M
         },
         "profile": plan.profile,
         "inputs": {i.name or Path(i.path).name: i.digest for i in plan.job.inputs},
-        "pushed": a.pushed,
+        "pushed": a.project,
         "seed": plan.job.seed,
         "secrets": [s.name for s in plan.job.secrets],
         "target": choice.offer.target,

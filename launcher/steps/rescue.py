@@ -76,7 +76,7 @@ def _stays(w: World, why: str) -> None:
 def _bring(w: World, a: Attempt) -> None:
     to, left_out = w.versions.rescued(w.plan.run, a.n), ""
     if not w.files.exists(to):
-        host, output = w.host(a), artifacts.output_of(w.plan, a.pushed)
+        host, output = w.host(a), artifacts.output_of(w.plan, a.project)
         found = _list(w, a, host, output)
         left_out = _told(found.left_out)
         if not found.files:

@@ -203,3 +203,22 @@ def test_who_gives_it_up_is_asked_nothing() -> None:
     world = house.open(0.0)
     assert engine.drive(world, {"pid": 2}).ended is State.STOPPED
     assert not facts(world, "rescued") and not house.machines[0].kept
+
+
+def test_of_a_project_whose_machine_began_anew_it_lies_where_the_trainer_began() -> None:
+    house = house_of("lab")
+    world = killed_under(house, {})
+    world.plan = replace(world.plan, job=replace(world.plan.job, output="out"))
+    record = world.record
+
+    def told(kind: str, **data: Any) -> None:
+        record(kind, **data)
+        if kind == "started" and data["attempt"] == 1:
+            [machine] = house.machines
+            machine.disk[f"project/{world.state.attempt.pushed}/out/model.txt"] = b"hours of work"
+            record("rebooted", attempt=1)
+
+    world.record = told
+    engine.drive(world, {"pid": 1})
+    [rescued] = facts(world, "rescued")
+    assert house.files.read(Path(rescued.data["path"]) / "model.txt") == b"hours of work"

@@ -72,6 +72,16 @@ def test_results_that_were_sealed_before_it_began_anew_are_fetched_all_the_same(
     assert next_step(story.connected().state) is Step.PULL
 
 
+def test_the_output_of_one_that_began_anew_lies_where_its_trainer_began() -> None:
+    """Not where the next one would: nothing was pushed since, or something else."""
+    story = begin(plan(TWO[0])).created().connected()("pushed", attempt=1, digest="d1", files=3, size=99)
+    story("start-asked", attempt=1).sealed()
+    assert rebooted(story).state.attempts[0].project == "d1"
+    story.connected()("pushed", attempt=1, digest="d2", files=3, size=99)
+    assert story.state.attempts[0].project == "d1"
+    assert story("start-asked", attempt=1).state.attempts[0].project == "d2"
+
+
 def test_what_the_books_say_is_told_beside_what_was_counted() -> None:
     story = begin(plan(TWO[0])).started().sealed().versioned().released()
     assert story.state.billed is None
