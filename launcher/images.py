@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import tarfile
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from launcher.dockerapi import NoAnswer, answered, connect
 from launcher.errors import Exit, LauncherError, usage
+from launcher.files import refusal
 from launcher.models import Json
 
 if TYPE_CHECKING:
@@ -47,21 +49,36 @@ def wanted(
 ) -> Image:
     """The image that is meant by a folder of images/ (the first of `folders` that has it) or by a name."""
     wish = wish or DEFAULT
-    folder = next((f / wish for f in folders if (f / wish / "Dockerfile").is_file()), None)
-    if folder is None:
+    try:
+        found = _files(wish, requirements, folders)
+    except OSError as e:
+        raise usage("image-unreadable", f"what the image {wish!r} is made of: {refusal(e)}") from e
+    if found is None:
         if wish == DEFAULT or not is_name(wish):
             known = sorted({path.parent.name for f in folders for path in f.glob("*/Dockerfile")})
             told = f"Known: {', '.join(known)}. One of a registry is named with its tag: {wish}:TAG."
             raise usage("unknown-image", f"there is no image {wish!r}", details=(told,))
         return Image(wish)
+    digest = _digest(found, base)
+    return Image(f"launcher/{wish}:{digest[:DIGEST_LENGTH]}", digest, tuple(sorted(found.items())), base)
+
+
+def _files(wish: str, requirements: Path | None, folders: Sequence[Path]) -> dict[str, bytes] | None:
+    folder = next((f / wish for f in folders if (f / wish / "Dockerfile").is_file()), None)
+    if folder is None:
+        return None
+    paths = [Path(here, name) for here, _, names in os.walk(folder, onerror=_raise) for name in names]
     files = {
         path.relative_to(folder).as_posix(): path.read_bytes()
-        for path in sorted(folder.rglob("*"))
+        for path in paths
         if path.is_file() and path.suffix != ".md"
     }
     files["requirements.txt"] = requirements.read_bytes() if requirements is not None else b""
-    digest = _digest(files, base)
-    return Image(f"launcher/{wish}:{digest[:DIGEST_LENGTH]}", digest, tuple(sorted(files.items())), base)
+    return files
+
+
+def _raise(error: OSError) -> None:
+    raise error  # a walk passes over what may not be listed
 
 
 @dataclass(frozen=True)
@@ -77,10 +94,14 @@ class Public:
 
 def public(folders: Sequence[Path]) -> Public:
     """The pin in the first of `folders` that has one."""
-    pin = next(path for f in folders if (path := f / PUBLIC).is_file())
     try:
-        return Public(**json.loads(pin.read_bytes()))
-    except (OSError, ValueError, TypeError) as e:
+        pin = next(path for f in folders if (path := f / PUBLIC).is_file())
+        told = pin.read_bytes()
+    except OSError as e:
+        raise usage("image-unreadable", f"what names the public image: {refusal(e)}") from e
+    try:
+        return Public(**json.loads(told))
+    except (ValueError, TypeError) as e:
         raise usage("unknown-image", f"{pin} names no image: {e}") from e
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from launcher import images
 from launcher.errors import Exit, LauncherError
+from tests.unit.nobodys import open_folder, somebody
 
 ROOT = Path(__file__).parents[2]
 
@@ -60,6 +61,35 @@ def test_a_mistyped_folder_is_a_usage_error_that_names_those_there_are(folders: 
         images.wanted("cpuu", None, folders)
     assert (refused.value.code, refused.value.exit) == ("unknown-image", Exit.USAGE)
     assert refused.value.details[0].startswith("Known: cpu. One of a registry is named with its tag: ")
+
+
+@pytest.mark.parametrize("closed", ["cpu/sub", "cpu/sub/x", "cpu/Dockerfile", "requirements.txt", "cpu"])
+def test_what_may_not_be_read_is_told_and_not_left_out(closed: str) -> None:
+    with open_folder() as root:
+        (root / "cpu/sub").mkdir(parents=True)
+        for name in ("cpu/Dockerfile", "cpu/sub/x", "requirements.txt"):
+            (root / name).write_text("x")
+        with somebody(root):
+            files = images.wanted("cpu", root / "requirements.txt", [root]).files
+            assert [name for name, _ in files] == ["Dockerfile", "requirements.txt", "sub/x"]
+            (root / closed).chmod(0)
+            with pytest.raises(LauncherError) as refused:
+                images.wanted("cpu", root / "requirements.txt", [root])
+            (root / closed).chmod(0o700)
+    named = root / ("cpu/Dockerfile" if closed == "cpu" else closed)
+    assert (refused.value.code, refused.value.exit) == ("image-unreadable", Exit.USAGE)
+    assert refused.value.message == f"what the image 'cpu' is made of: {named}: Permission denied"
+
+
+def test_a_pin_that_may_not_be_read_is_told_too() -> None:
+    with open_folder() as root:
+        (root / images.PUBLIC).write_text('{"image": "a/b:1", "as_of": "2026-01-01"}')
+        with somebody(root):
+            assert images.public([root]).image == "a/b:1"
+            (root / images.PUBLIC).chmod(0)
+            with pytest.raises(LauncherError, match=f"{root}/public.json: Permission denied") as refused:
+                images.public([root])
+    assert refused.value.code == "image-unreadable"
 
 
 def test_the_context_is_the_same_bytes_each_time() -> None:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -16,6 +14,7 @@ from launcher import jobs, pushset, settings
 from launcher.cli import run
 from launcher.errors import LauncherError
 from launcher.models import Input, Job
+from tests.unit.nobodys import open_folder, somebody
 from tests.unit.planned import Market, decided
 
 
@@ -194,31 +193,14 @@ def test_an_input_that_went_away_is_said(project: Path) -> None:
 
 @pytest.fixture
 def nobodys() -> Iterator[Path]:
-    """A project of somebody who may not read all of it; above it lies nothing that is closed."""
-    with TemporaryDirectory(dir="/tmp") as name:
-        root = Path(name)
-        root.chmod(0o755)
+    """A project of somebody who may not read all of it."""
+    with open_folder() as root:
         for file in ("train.py", "old/kept.py", "data/pg/base", "seen/.git-is-silent", "secret.bin"):
             (root / file).parent.mkdir(parents=True, exist_ok=True)
             (root / file).write_text(file)
         yield root
         for path in (root / "old", root / "data/pg"):
             path.chmod(0o700)
-
-
-@contextmanager
-def somebody(root: Path) -> Iterator[None]:
-    """Root may read everything, so it becomes somebody else for a moment."""
-    if os.geteuid():
-        yield
-        return
-    for path in (root, *root.rglob("*")):
-        os.chown(path, 65534, 65534)
-    os.seteuid(65534)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
 
 
 @pytest.mark.parametrize("with_git", [False, True])
