@@ -141,9 +141,10 @@ class Versions:
     def partial(self, run: str) -> Path:
         return self.root / f".partial.{run}"
 
-    def rescued(self, run: str, attempt: int) -> Path:
-        """What a machine held whose agent was killed: no version."""
-        return self.root / f".rescued.{run}.{attempt}"
+    def rescued(self, run: str, attempt: int, token: str) -> Path:
+        """What a machine held whose agent was killed: no version. Another data folder may have a run of that
+        name; no other machine has the token."""
+        return self.root / f".rescued.{run}.{attempt}.{token[:6]}"
 
     def leftovers(self) -> tuple[tuple[Path, str | None], ...]:
         """What came home and became no version; of what is not whole with the run that may still go on with

@@ -74,7 +74,7 @@ def _stays(w: World, why: str) -> None:
 
 
 def _bring(w: World, a: Attempt) -> None:
-    to, left_out = w.versions.rescued(w.plan.run, a.n), ""
+    to, left_out = w.versions.rescued(w.plan.run, a.n, a.token), ""
     if not w.files.exists(to):
         host, output = w.host(a), artifacts.output_of(w.plan, a.project)
         found = _list(w, a, host, output)

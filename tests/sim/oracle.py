@@ -159,7 +159,7 @@ class Oracle:
         unsealed = any(a.n == n and a.sealed is None for a in state.attempts)
         if not (written and unsealed) or state.discarded or state.stop_now or state.version is not None:
             return
-        here = self._folder(self.versions.rescued(self.plan.run, n), durable=True) or {}
+        here = self._folder(self.versions.rescued(self.plan.run, n, machine.order.token), durable=True) or {}
         if sorted(here.values()) != sorted(written.values()):  # however it may be called here
             self.fail("P5", f"the disk of {machine.id} goes, and what nobody sealed is here as {here}")
 

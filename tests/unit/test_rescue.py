@@ -222,3 +222,20 @@ def test_of_a_project_whose_machine_began_anew_it_lies_where_the_trainer_began()
     engine.drive(world, {"pid": 1})
     [rescued] = facts(world, "rescued")
     assert house.files.read(Path(rescued.data["path"]) / "model.txt") == b"hours of work"
+
+
+def test_another_data_folders_run_of_that_name_is_no_reason_to_fetch_nothing() -> None:
+    house = house_of("engine")
+    world = killed_under(house, WROTE)
+    record = world.record
+
+    def told(kind: str, **data: Any) -> None:
+        record(kind, **data)
+        if kind == "start-asked" and data["attempt"] == 1:
+            for token in ("", "0" * 32):
+                house.files.put(world.versions.rescued(world.plan.run, 1, token) / "old.txt", b"another's")
+
+    world.record = told
+    assert engine.drive(world, {"pid": 1}).ended is State.DONE
+    [rescued] = facts(world, "rescued")
+    assert house.files.names(Path(rescued.data["path"])) == ("model.txt", "sub")

@@ -133,7 +133,7 @@ def test_every_path_of_a_run_lies_in_its_folder_and_has_its_own_place(tmp_path: 
 
 def test_a_version_may_be_called_as_if_it_came_from_a_lost_machine(tmp_path: Path) -> None:
     versions = Versions(tmp_path)
-    folders = [versions.rescued("exp", 2), versions.partial("exp")]
+    folders = [versions.rescued("exp", 2, "0123456789"), versions.partial("exp")]
     for folder in (*folders, versions.version("exp.rescued.2"), versions.version("exp.partial.exp")):
         folder.mkdir(parents=True)
     assert sorted(versions.leftovers()) == [(folders[1], "exp"), (folders[0], None)]
