@@ -38,7 +38,7 @@ COMMANDS = {
     "config": "Every setting with its origin; the schema for editors.",
 }
 COMPLETE = "_LAUNCHER_COMPLETE"  # the variable by which a shell asks, whatever we were called
-QUIET = ("ps", "config")  # `ps` says it in its own list
+QUIET = ("ps", "config", "watch", "resume")  # they say it themselves, or need not
 
 
 def module(name: str) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
+from launcher.errors import LauncherError
 from launcher.models import State
 from launcher.report.view import RunView, find
 from launcher.store import Home, open_home
@@ -27,6 +28,19 @@ def project() -> Path:
 
 def the_run(name: str | None) -> RunView:
     return find(home(), name, project())
+
+
+def the_shown_run(name: str | None) -> RunView:
+    """Of a command that says itself how this run stands and goes on: of the others it is said as ever."""
+    from launcher.cli.notice import notice
+
+    try:
+        view = the_run(name)
+    except LauncherError:
+        notice()
+        raise
+    notice(but=view.plan.run)
+    return view
 
 
 def ask_machine(view: RunView, now: datetime) -> None:

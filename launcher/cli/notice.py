@@ -1,4 +1,5 @@
-"""One line for each run that nobody drives and that is not over, said by every command."""
+"""One line for each run that nobody drives and that is not over, said by every command; by one that shows
+such a run, of the others."""
 
 from __future__ import annotations
 
@@ -15,12 +16,12 @@ from launcher.store import Home, RunFolder, open_home
 TAIL = 1 << 12
 
 
-def notice() -> None:
+def notice(but: str | None = None) -> None:
     """On stderr. What cannot be read is the command's own matter to tell."""
     with suppress(LauncherError, OSError):
         place = open_home(dict(os.environ))
         _sweep(place)
-        if left := _undriven(place):
+        if left := [name for name in _undriven(place) if name != but]:
             _tell(place, left)
 
 

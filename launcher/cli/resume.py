@@ -9,7 +9,7 @@ import click
 
 from launcher import driver
 from launcher.cli.ending import follow
-from launcher.cli.here import json_option, run_argument, the_run
+from launcher.cli.here import json_option, run_argument, the_shown_run
 from launcher.cli.stop import ask_engine
 from launcher.models import State
 from launcher.report.view import RunView
@@ -20,7 +20,7 @@ from launcher.report.view import RunView
 @json_option
 def command(run: str | None, as_json: bool) -> None:
     """Go on where the run stands. A run whose engine lives is just shown."""
-    view = the_run(run)
+    view = the_shown_run(run)
     state = view.shown(datetime.now(UTC))
     if view.engine_alive or state is State.DONE:
         pass  # nothing to do but look

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from launcher.cli.ending import follow
-from launcher.cli.here import json_option, run_argument, the_run
+from launcher.cli.here import json_option, run_argument, the_shown_run
 
 
 @click.command("watch")
@@ -13,4 +13,4 @@ from launcher.cli.here import json_option, run_argument, the_run
 @json_option
 def command(run: str | None, as_json: bool) -> None:
     """Progress, device, dollars so far and forecast, end time. Ctrl-C leaves, the run goes on."""
-    follow(the_run(run), as_json=as_json, board=True)
+    follow(the_shown_run(run), as_json=as_json, board=True)
