@@ -14,7 +14,6 @@ from pathlib import Path
 import click
 
 from launcher import artifacts, guard, judging, runstate, telemetry
-from launcher.attempt import STAYS
 from launcher.cli import show
 from launcher.cli.follow import Follower
 from launcher.cli.live import harmless
@@ -204,8 +203,8 @@ def _told(view: RunView, state: State) -> tuple[str, str] | None:
 
 def _halted(view: RunView, halted: Halt) -> str:
     """What the host does meanwhile; that it was not asked is why nobody knows."""
-    a, now = view.attempt, datetime.now(UTC)
-    if a is None or not a.open or halted.code == STAYS:
+    a, now = view.live, datetime.now(UTC)
+    if a is None:
         return halted.why
     told = f"ends it by {lines.clock(a.d, now)}" if now < a.d else f"was to end it by {lines.clock(a.d, now)}"
     return f"{halted.why}; what runs there goes on unseen, and its own guard {told}"

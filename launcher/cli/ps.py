@@ -140,7 +140,7 @@ def _why(fault: Exception) -> str:
 
 def _last_line(views: list[RunView], missing: list[str], now: datetime, asked: list[str]) -> str:
     """By our own journals: nothing that bills can be rented without one being written first."""
-    live = [v for v in views if v.attempt is not None and v.attempt.open and v.plan.run not in missing]
+    live = [v for v in views if v.live is not None and v.plan.run not in missing]
     unknown = [v for v in live if v.offer.bills and is_unknown(v) and not v.engine_alive]
     live = [v for v in live if v not in unknown]
     billing = [v for v in live if v.offer.bills]

@@ -30,8 +30,8 @@ def command(run: str | None, as_json: bool) -> None:
         print(line)
     if (travels := moving.now_of(view)) is not None:
         print(f"  transfer  {harmless(moving.line(travels, now))}")
-    a = view.attempt
-    if a is not None and a.open:
+    a = view.live
+    if a is not None:
         armed = ", ".join(a.armed) if a.armed else "not yet armed"
         print(f"  guard     {armed}; the machine ends by {lines.clock(a.d, now)} whatever happens here")
     if view.state.version_path is not None:

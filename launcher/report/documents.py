@@ -57,7 +57,6 @@ def run(view: RunView, now: datetime) -> Json:
 def row(view: RunView, now: datetime) -> Json:
     """One line of `ps --json`."""
     a = view.state.attempt
-    live = a is not None and a.open
     return {
         "run": view.plan.run,
         "state": view.shown(now).value,
@@ -66,7 +65,7 @@ def row(view: RunView, now: datetime) -> Json:
         "usd": usd(view.usd(now)),
         "usd_per_hour": usd(_rate(a)),
         "started": time(view.state.started_at),
-        "deadline": time(a.d) if a is not None and live else None,
+        "deadline": time(view.live.d) if view.live is not None else None,
     }
 
 
@@ -78,8 +77,7 @@ def _rate(a: Attempt | None) -> Decimal:
 
 
 def status(view: RunView, now: datetime) -> Json:
-    a = view.state.attempt
-    live = a is not None and a.open
+    a, live = view.state.attempt, view.live
     return {
         **row(view, now),
         "version": view.state.version,
@@ -93,8 +91,8 @@ def status(view: RunView, now: datetime) -> Json:
         "silent_s": view.silent_s(now),
         "transfer": moving.document(moving.now_of(view), now),
         "guard": {
-            "armed": bool(a is not None and live and a.armed),
-            "deadline": time(a.d) if a is not None and live else None,
+            "armed": bool(live is not None and live.armed),
+            "deadline": time(live.d) if live is not None else None,
             "layers": list(a.armed) if a is not None else [],
         },
     }

@@ -6,7 +6,6 @@ from datetime import datetime
 from decimal import Decimal
 
 from launcher import guard, telemetry
-from launcher.attempt import STAYS
 from launcher.models import Offer, State
 from launcher.remote.channel import harmless
 from launcher.report.view import RunView
@@ -87,8 +86,8 @@ def cost(view: RunView, now: datetime) -> list[str]:
 
 
 def end(view: RunView, now: datetime) -> list[str]:
-    a = view.attempt
-    return [f"ends by {clock(a.d, now)}"] if a is not None and a.open else []
+    a = view.live
+    return [f"ends by {clock(a.d, now)}"] if a is not None else []
 
 
 def untimed(view: RunView, otherwise: str) -> str:
@@ -231,7 +230,7 @@ def is_unknown(view: RunView) -> bool:
 
 def attention(view: RunView, now: datetime, prog: str) -> str | None:
     """A run without a living engine: what it is, what it costs, when it ends by itself, how to go on."""
-    name, state, a = view.plan.run, view.shown(now), view.attempt
+    name, state, a = view.plan.run, view.shown(now), view.live
     halted = view.state.halted
     if state is State.WAITING and halted is None:
         kept = storage(view)
@@ -244,7 +243,7 @@ def attention(view: RunView, now: datetime, prog: str) -> str | None:
     if state not in (State.INTERRUPTED, State.WAITING):
         return None
     end = ""
-    if a is not None and a.open and (halted is None or halted.code != STAYS):
+    if a is not None:
         # Nobody was asked: it may sleep by now, or be gone.
         rate = f"{money(a.usd_per_hour)}/h while it runs" if view.offer.bills else "$0"
         end = f"; its machine, {rate}, {'ends' if now < a.d else 'was to end'} itself by {clock(a.d, now)}"

@@ -15,6 +15,7 @@ from operator import attrgetter
 from pathlib import Path
 
 from launcher import journal, runstate, telemetry
+from launcher.attempt import STAYS
 from launcher.codec import load
 from launcher.errors import Exit, LauncherError, usage
 from launcher.events import parse_events
@@ -110,6 +111,12 @@ class RunView:
     @property
     def attempt(self) -> Attempt | None:
         return self.state.attempt
+
+    @property
+    def live(self) -> Attempt | None:
+        """Whose machine may be at work, and ends by itself: not where nothing runs and its output stays."""
+        a, halted = self.state.attempt, self.state.halted
+        return a if a is not None and a.open and (halted is None or halted.code != STAYS) else None
 
     @property
     def offer(self) -> Offer:

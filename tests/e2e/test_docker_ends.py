@@ -248,6 +248,9 @@ def test_where_home_has_no_room_for_it_the_volume_stays_and_how_to_mend_that_is_
             assert (
                 "killed: what the trainer had written stays" in said and "launcher resume killed" in said
             ), said
+        assert person.types("ps").stdout.splitlines()[-1].startswith("nothing runs, nothing bills")
+        status = person.types("status", "killed").stdout
+        assert "why       what the trainer had written stays" in status and "ends by" not in status, status
         assert person.volumes("killed") == [f"{container}-files"]
         again = person.types("resume", "killed")
         assert again.code == 5 and person.volumes("killed") == [f"{container}-files"]

@@ -294,8 +294,12 @@ def test_a_halted_run_says_why_and_how_it_goes_on(folder: RunFolder) -> None:
 
 def test_where_only_output_stays_no_machine_is_spoken_of(folder: RunFolder) -> None:
     story = begin().started()("halted", code="output-stays", why="it stays: no space left", exit=5)
-    line = lines.attention(told(folder, story), NOON, "./launch")
+    view = told(folder, story)
+    line = lines.attention(view, NOON, "./launch")
     assert line == "quickstart-abcd: it stays: no space left; go on: ./launch resume quickstart-abcd"
+    assert "ends by" not in "".join([*lines.board(view, NOON), lines.meter(view, NOON)])
+    assert documents.row(view, NOON)["deadline"] is None
+    assert documents.status(view, NOON)["guard"] == {"armed": False, "deadline": None, "layers": ["agent"]}
 
 
 def test_nothing_is_asked_of_a_person_while_all_is_well(folder: RunFolder) -> None:
