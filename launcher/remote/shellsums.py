@@ -24,10 +24,13 @@ LONGEST_SUM = 200
 LOW = "renice -n 5 -p $$ >/dev/null 2>&1\n"  # it gives way to what is trained there
 _PLAIN = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./-")
 
-# ROOT FOLDER: all that is no folder, each behind a mark and in front of a NUL; one NUL more is the end.
+# ROOT FOLDER: all that is no folder, or may not be looked into, each behind a mark and in front of a NUL; one
+# NUL more is the end.
 _NAMES = r"""
 top "$1"; into "$2"
-find . ! -type d -exec sh -c 'for n; do if [ -f "$n" ] && [ ! -L "$n" ]; then k=f; else k=-; fi
+find . -exec sh -c 'for n; do k=-
+if [ -L "$n" ]; then :; elif [ -d "$n" ]; then [ ! -r "$n" ] || [ ! -x "$n" ] || continue
+elif [ -f "$n" ]; then k=f; fi
 printf "%s%s\\0" $k "$n"; done' sh {} +
 printf "\\0"
 """
@@ -85,7 +88,7 @@ class ShellSums:
         if not out.endswith(b"\0\0") and out != b"\0":
             raise HostError(f"the host does not list {base} to the end: {harmless(session.complaint)}")
         found = (name.decode("utf-8", "surrogateescape") for name in bytes(out[:-1]).split(b"\0")[:-1])
-        return sorted((name[0] + name[3:] for name in found), key=_place)  # without the "./"
+        return sorted((name[0] + (name[3:] or ".") for name in found), key=_place)  # without the "./"
 
     def _summed(self, base: str, names: Sequence[str], tick: Tick) -> Iterator[tuple[int | None, str | None]]:
         if not names:

@@ -72,6 +72,19 @@ class TestDigests:
         assert files == [listed("plain", b"1\n")]
         assert left_out == ["dangling", "folder", "link", "sub/passwd", "sub/pipe"]
 
+    def test_what_may_not_be_looked_into_is_named(self, host: Host, spot: str) -> None:
+        make = f"""mkdir -p {spot}/closed {spot}/open {spot}/seen && cd {spot} && echo 1 >closed/a &&
+        echo 1 >open/a && echo 1 >open/b && echo 1 >seen/a && chmod 0 closed open/b && chmod 444 seen"""
+        assert host.run(["sh", "-c", make]).exit_code == 0
+        may_all = host.run(["id", "-u"]).stdout.strip() == b"0"
+        files, left_out = all_digests(host, spot)
+        host.run(["sh", "-c", f"chmod 700 {spot}/closed {spot}/seen"])
+        if may_all:
+            assert [f.path for f in files] == ["closed/a", "open/a", "open/b", "seen/a"] and not left_out
+        else:
+            assert [f.path for f in files] == ["open/a"]
+            assert left_out[:2] == ["closed", "open/b"] and left_out[2] in ("seen", "seen/a")
+
     def test_nothing_lies_where_there_is_no_folder_of_the_root(self, host: Host, spot: str) -> None:
         host.put(
             [Sending(f"{spot}/file", data=b"1"), Sending(f"{spot}/out", link="/etc"), Sending(f"{spot}/e")],
