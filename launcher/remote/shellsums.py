@@ -75,7 +75,9 @@ class ShellSums:
         session, _ = self._opened(words, _in(ANSWER_S), tick)
         out = bytearray()
         try:
-            while len(out) <= MOST_OUTPUT:
+            while True:
+                if len(out) > MOST_OUTPUT:
+                    raise HostError(f"{base} holds more names than are listened to: {MOST_OUTPUT >> 20} MiB")
                 try:
                     out += session.wire.some(GULP, _in(ANSWER_S), tick)
                 except Broken:  # its end; whether it was the connection's too is told by the status

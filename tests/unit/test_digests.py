@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 
-from launcher.errors import Corrupt
+from launcher.errors import Corrupt, HostError, HostUnreachable
 from launcher.remote import courier
 from launcher.remote.base import Digests, Listed
 from launcher.remote.courier import Courier
 from launcher.remote.digests import understood
+from launcher.remote.shellsums import ShellSums
 
 SUM = "0" * 64
 
@@ -65,6 +66,33 @@ def test_no_list_is_none(rows: bytes) -> None:
 def test_what_was_told_is_not_told_again() -> None:
     with pytest.raises(Corrupt, match="out of order"):
         told([["b", 1, SUM]], "b")
+
+
+class Endless:
+    """A session that lists names for ever: of its end it tells nothing."""
+
+    complaint = b""
+
+    def __init__(self) -> None:
+        self.wire = self
+        self.closed = False
+
+    def some(self, most: int, until: float, tick: Any) -> bytes:
+        return b"f./name\0" * (most // 8)
+
+    def status(self, until: float, tick: Any) -> int:
+        raise HostUnreachable("the connection broke before the command's end was told")
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def test_a_shell_that_lists_for_ever_is_not_taken_for_a_cut_line() -> None:
+    session = Endless()
+    sums = ShellSums("/root", lambda *_, **__: (session, ""), "", ())  # type: ignore[arg-type]  # as much of one as is asked
+    with pytest.raises(HostError, match="more names than") as refused:
+        sums.digests("out", None, lambda: None)
+    assert not isinstance(refused.value, HostUnreachable) and session.closed
 
 
 # --- the courier's side --------------------------------------------------------------------------
