@@ -44,9 +44,8 @@ def of_trainer(recipe: Recipe, args: Sequence[str], settings: Settings, *, diges
 
 def of_project(folder: Path, command: Sequence[str], settings: Settings, *, digests: bool) -> Job:
     """The user's own command, in a copy of the user's own folder."""
-    if not folder.is_dir():
-        what = "is not a folder" if folder.exists() else "is not there"
-        raise usage("project-missing", f"the project {folder} {what}")
+    if not os.path.isdir(folder):
+        raise usage("project-missing", f"the project {folder} {_fault(folder, 'is not a folder')}")
     if not command or not command[0].strip():
         raise usage(
             "command-missing",
@@ -144,7 +143,7 @@ def _output(folder: Path, written: str | None) -> str | None:
 
 
 def _requirements(folder: Path, written: str | None) -> str | None:
-    if written is not None and not (folder / written).is_file():
+    if written is not None and not os.path.isfile(folder / written):
         raise usage("requirements-missing", f"--requirements: there is no file {folder / written}")
     return written
 
@@ -154,10 +153,21 @@ def _inputs(paths: Mapping[str, str], digests: bool) -> tuple[Input, ...]:
     for name, written in paths.items():
         path = Path(written)
         files = inputs.files(path)
-        if not path.is_file() and not path.is_dir():
+        if not os.path.isfile(path) and not os.path.isdir(path):
             called = f"the input {name}" if name else "the input"
-            what = "is neither a file nor a folder" if path.exists() else "is not there"
+            what = _fault(path, "is neither a file nor a folder")
             raise usage("input-missing", f"{called} {what}: {path}")
         digest = inputs.digest(path, files) if digests else UNREAD
         found.append(Input(name or None, str(path), digest, sum(file.info.st_size for file in files)))
     return tuple(found)
+
+
+def _fault(path: Path, other: str) -> str:
+    """Why it is of no use: `other` where it is there."""
+    try:
+        os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return "is not there"
+    except OSError as e:  # a closed folder on the way, a name that no system takes
+        return f"cannot be looked at ({e.strerror})"
+    return other

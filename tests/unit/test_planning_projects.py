@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 
 from launcher import jobs
-from launcher.errors import Exit
+from launcher.errors import Exit, LauncherError
 from launcher.models import RuntimeKind
+from launcher.settings import Settings
+from tests.unit.nobodys import open_folder, somebody
 from tests.unit.planned import decided, project, refused, small_place
 
 
@@ -134,3 +136,26 @@ def test_a_paid_command_that_names_an_ignored_path_is_warned_of(place: Path) -> 
     covered = {**flags, "inputs": (str(folder / "data"),)}
     assert not any("git ignores" in text for text in decided(place, None, words, **covered).warnings)
     assert not any("git ignores" in t for t in decided(place, None, words, project=str(folder)).warnings)
+
+
+def test_what_cannot_be_looked_at_is_no_mistake_of_ours(place: Path) -> None:
+    long = "x" * 300  # no system takes such a name
+    own, command = str(project(place)), ("python", "x")
+    for said, code in (
+        ({"project": str(place / long)}, "project-missing"),
+        ({"project": own, "inputs": (f"data={place / long}",)}, "input-missing"),
+        ({"project": own, "requirements": long}, "requirements-missing"),
+    ):
+        assert refused(place, None, command, **said).code == code, said
+
+
+def test_a_project_behind_a_closed_folder_is_told_as_that() -> None:
+    with open_folder() as root, somebody(root):
+        (root / "closed" / "mine").mkdir(parents=True)
+        (root / "closed").chmod(0)
+        try:
+            with pytest.raises(LauncherError, match="cannot be looked at") as told:
+                jobs.of_project(root / "closed" / "mine", ("true",), Settings({}), digests=False)
+        finally:
+            (root / "closed").chmod(0o700)
+        assert told.value.code == "project-missing"
