@@ -7,6 +7,7 @@ anything is rented or run; the trainer's arguments are arguments.py's.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -59,7 +60,7 @@ def names(cwd: Path) -> tuple[str, ...]:
 def load(name: str, cwd: Path) -> Recipe:
     for root in bundled.roots(cwd, "trainers"):
         file = root / "trainers" / name / FILE
-        if re.fullmatch(r"[\w.-]+", name) and file.is_file():
+        if re.fullmatch(r"[\w.-]+", name) and os.path.isfile(file):  # false for a name that no system takes
             return _read(name, root, file)
     known = names(cwd)
     near = nearest(name, known)

@@ -111,7 +111,7 @@ def test_a_set_for_gpus_differs_only_in_what_is_built_for_them() -> None:
         assert all(name.startswith(("xgboost", "nvidia-", "torch")) for name in differing), (name, differing)
 
 
-@pytest.mark.parametrize("name", ["toi", "../toy", "toy/", "", "."])
+@pytest.mark.parametrize("name", ["toi", "../toy", "toy/", "", ".", "x" * 300])
 def test_unknown_trainers(tmp_path: Path, name: str) -> None:
     fault = refused(name, trainer(tmp_path, GOOD))
     assert fault.code == "unknown-trainer"
