@@ -307,7 +307,7 @@ def _ask_for(channel: Channel, command: bytes) -> None:
     request.add_string(command)
     with channel.lock:  # once it is closed the number may be another's
         if not channel.closed:
-            channel.get_transport()._send_user_message(request)  # type: ignore[attr-defined]  # as above
+            channel.get_transport()._send_user_message(request)  # type: ignore[attr-defined]  # not public, so the stubs leave it out
 
 
 def _agreed(channel: Channel, until: float) -> bool:

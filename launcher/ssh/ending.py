@@ -24,7 +24,7 @@ def is_fragile(transport: Transport) -> bool:
 def let_end(transport: Transport) -> None:
     """Commands that are about to end do so before the next one begins, if it is soon."""
     until = time.monotonic() + LEAVE_S
-    for channel in transport._channels.values():  # type: ignore[attr-defined]  # the stubs leave it out
+    for channel in transport._channels.values():  # type: ignore[attr-defined]  # not public, so the stubs leave it out
         if channel.eof_sent or channel.eof_received:
             _await(channel, until)
 

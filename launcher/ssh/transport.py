@@ -34,7 +34,7 @@ class Line(Transport):
     rtt_s = 0.0  # by an answer that the host does not have to think about
 
     def __init__(self, below: Pulse) -> None:
-        super().__init__(below, default_window_size=WINDOW, default_max_packet_size=PACKET)  # type: ignore[arg-type]  # as good as a socket
+        super().__init__(below, default_window_size=WINDOW, default_max_packet_size=PACKET)  # type: ignore[arg-type]  # the stubs want a socket; a Pulse has all that is used of one
         self._ended: set[int] = set()  # channels that were closed from here, by the host's numbers
 
     def _send_message(self, data: Message) -> None:
@@ -47,13 +47,13 @@ class Line(Transport):
                 return
             if head[0] == CLOSE:
                 self._ended.add(channel)
-        super()._send_message(data)  # type: ignore[misc]  # the stubs leave out what is not public
+        super()._send_message(data)  # type: ignore[misc]  # not public, so the stubs leave it out
 
     def _parse_channel_open_success(self, m: Message) -> None:
         _, number = m.get_int(), m.get_int()
         self._ended.discard(number)  # hosts use one again
         m.rewind()
-        super()._parse_channel_open_success(m)  # type: ignore[misc]  # as above
+        super()._parse_channel_open_success(m)  # type: ignore[misc]  # not public, so the stubs leave it out
 
     def get_exception(self) -> Exception | None:
         fault = super().get_exception()
@@ -87,14 +87,14 @@ class _Asking(AuthHandler):
 
     def _request_auth(self) -> None:
         self._asked = time.monotonic()
-        super()._request_auth()  # type: ignore[misc]  # as above
+        super()._request_auth()  # type: ignore[misc]  # not public, so the stubs leave it out
         if self._at_once:
-            super()._parse_service_accept(_accepted())  # type: ignore[misc]  # as above
+            super()._parse_service_accept(_accepted())  # type: ignore[misc]  # not public, so the stubs leave it out
 
     def _parse_service_accept(self, m: Message) -> None:
         self.answered_s = time.monotonic() - self._asked
         if not self._at_once:
-            super()._parse_service_accept(m)  # type: ignore[misc]  # as above
+            super()._parse_service_accept(m)  # type: ignore[misc]  # not public, so the stubs leave it out
 
 
 def _accepted() -> Message:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from secrets import token_hex
+from typing import Any
 
 from launcher.errors import ProviderError
 from launcher.hosts import HostRecord
@@ -31,7 +32,7 @@ def clear(host: SshProvider) -> None:
     eventually(nothing)
 
 
-def order(host: SshProvider, guard: str = GUARD, **changes: object) -> Order:
+def order(host: SshProvider, guard: str = GUARD, **changes: Any) -> Order:
     made = Order(
         run=f"own-{token_hex(3)}",
         attempt=1,
@@ -47,7 +48,7 @@ def order(host: SshProvider, guard: str = GUARD, **changes: object) -> Order:
         folder="/not/used",
         boot_guard=guard,
     )
-    return replace(made, **changes)  # type: ignore[arg-type]  # each by its own name
+    return replace(made, **changes)
 
 
 def begun(host: SshProvider, wish: Order) -> Resource:

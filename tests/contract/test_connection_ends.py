@@ -11,6 +11,7 @@ from contextlib import closing, suppress
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -214,7 +215,7 @@ def test_commands_that_end_while_others_begin_take_none_of_those_along(any_sshd:
         except HostUnreachable:
             until = time.monotonic() + 10
             while _died_of_itself(any_sshd) == died and time.monotonic() < until:
-                time.sleep(0.05)  # the engine's log comes a moment late
+                time.sleep(0.05)  # a log of the engine comes late, and no event says when
             assert _died_of_itself(any_sshd) == died + 1
         connection.close()
 
@@ -242,11 +243,13 @@ def test_what_was_about_to_be_said_on_a_channel_as_it_was_closed_breaks_no_conne
     connection = connect(any_sshd.route)
     for _ in range(3):  # the host uses the number again
         with connection.session(b"sleep 0.2") as channel:
-            late = channel._send_eof()  # type: ignore[attr-defined]  # the stubs leave it out
-            until = time.monotonic() + 10
-            while not channel.closed and time.monotonic() < until:
-                time.sleep(0.01)  # the library tells it by no event
-            assert channel.closed
-            channel.get_transport()._send_user_message(late)  # type: ignore[attr-defined]  # as above
+            _say_late(channel)
         assert connection.run(["echo", "hi"]) == Done(0, b"hi\n", b"")
     connection.close()
+
+
+def _say_late(channel: Any) -> None:
+    late = channel._send_eof()
+    with channel.out_buffer_cv:
+        assert channel.out_buffer_cv.wait_for(lambda: channel.closed, 10)
+    channel.transport._send_user_message(late)
