@@ -205,6 +205,22 @@ def test_who_gives_it_up_is_asked_nothing() -> None:
     assert not facts(world, "rescued") and not house.machines[0].kept
 
 
+def test_who_gives_it_up_while_it_comes_home_waits_for_none_of_it() -> None:
+    house = house_of("engine")
+    world = killed_under(house, WROTE)
+    reach = world.open_host
+
+    class GivenUp(Refuses):
+        def get(self, base: str, files: Any, into: Path, tick: Any, progress: Any) -> None:
+            ask(house, "s", verb="stop", now=True)
+            tick()
+            self._inner.get(base, files, into, tick, progress)
+
+    world.open_host = lambda access: GivenUp(reach(access), {})
+    assert engine.drive(world, {"pid": 1}).ended is State.STOPPED
+    assert not facts(world, "rescued") and not house.machines[0].kept
+
+
 def test_of_a_project_whose_machine_began_anew_it_lies_where_the_trainer_began() -> None:
     house = house_of("lab")
     world = killed_under(house, {})
